@@ -1,0 +1,161 @@
+"""Settings of the site: everything embedded by default, each part replaced by a variable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+#: Where the embedded database and broker keep their data.
+DATA_DIR = Path(os.environ.get("TASKCONTROL_DATA_DIR") or BASE_DIR / ".taskcontrol")
+
+DEBUG = os.environ.get("DEBUG", "1").lower() in {"1", "true", "yes", "on"}
+SECRET_KEY = os.environ.get("SECRET_KEY", "")
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            "DEBUG is off and SECRET_KEY is not set. Set the environment variable "
+            "SECRET_KEY to a long random string."
+        )
+    SECRET_KEY = "insecure-and-only-for-development"
+ALLOWED_HOSTS = [
+    host for host in os.environ.get("ALLOWED_HOSTS", "").split(",") if host
+] or (["localhost", "127.0.0.1", "[::1]", "testserver"] if DEBUG else [])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_results",
+    "django_celery_beat",
+    "taskcontrol",
+    "project.library",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "taskcontrol.middleware.CurrentUserMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+ASGI_APPLICATION = "project.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+if os.environ.get("DATABASE_URL"):
+    DATABASES = {"default": dj_database_url.config(conn_max_age=600, conn_health_checks=True)}
+else:
+    DATA_DIR.mkdir(parents=True, exist_ok=True)
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATA_DIR / "db.sqlite3",
+            "CONN_MAX_AGE": 600,
+            # WAL and IMMEDIATE together: with either alone, several processes that write
+            # get "database is locked".
+            "OPTIONS": {
+                "timeout": 20,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            },
+            # A file, because the tests' workers are other processes.
+            "TEST": {"NAME": DATA_DIR / "test.sqlite3"},
+        }
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+LOGIN_URL = "admin:login"
+
+#: ``up`` sets BROKER_URL to its embedded broker; without it this is Redis on this machine.
+CELERY_BROKER_URL = os.environ.get("BROKER_URL") or "redis://127.0.0.1:6379/0"
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_TASK_DEFAULT_QUEUE = "default"
+# What taskcontrol needs of Celery; `manage.py check` names each one that is missing.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = CELERY_BROKER_URL.startswith(("redis", "valkey", "unix"))
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_REJECT_ON_WORKER_LOST = False
+CELERY_TASK_TRACK_STARTED = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_DB_REUSE_MAX = 10**9
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 5
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {
+        "visibility_timeout": 3600,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+    if CELERY_WORKER_DISABLE_PREFETCH
+    else {"confirm_publish": True}
+)
+CELERY_BEAT_SCHEDULE = {
+    "dispatch": {
+        "task": "taskcontrol.dispatch",
+        "schedule": 5.0,
+        "options": {"expire_seconds": 5},
+    },
+    "retry-failed": {
+        "task": "taskcontrol.retry_failed",
+        "schedule": 5.0,
+        "options": {"expire_seconds": 5},
+    },
+    "resend": {
+        "task": "taskcontrol.resend",
+        "schedule": 15.0,
+        "options": {"expire_seconds": 15},
+    },
+    "rescue": {
+        "task": "taskcontrol.rescue",
+        "schedule": 5.0,
+        "options": {"expire_seconds": 5},
+    },
+    "prune": {
+        "task": "taskcontrol.prune",
+        "schedule": 3600.0,
+        "options": {"expire_seconds": 3600},
+    },
+}
+
+TASKCONTROL = {
+    "REDIS_URL": os.environ.get("REDIS_URL") or None,
+    "ALLOWED_MODULES": [
+        module
+        for module in os.environ.get("TASKCONTROL_ALLOWED_MODULES", "").split(",")
+        if module
+    ],
+}

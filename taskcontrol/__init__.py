@@ -1,0 +1,1 @@
+"""A durable ledger and a dispatcher in front of Celery, for Django."""

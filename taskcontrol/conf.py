@@ -1,0 +1,108 @@
+"""Every setting of the dict ``TASKCONTROL``: its default, unit and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+
+
+class Conf:
+    """The settings, read when asked for, so that tests and late overrides are seen.
+
+    Each attribute is a key of ``settings.TASKCONTROL``; its value here is the default.
+    """
+
+    #: Alias of the database that holds the tasks.
+    DATABASE: str = "default"
+    #: Queues beside short, default and long, or other values for these:
+    #: name -> {"timeout": seconds, "background_workers": processes}.
+    QUEUES: Mapping[str, Mapping[str, Any]] = {}
+    #: Modules (with what lies below them) whose functions may run though no app holds them.
+    ALLOWED_MODULES: Sequence[str] = ()
+    #: Redis for the bell and the live stream; None takes the broker's URL if that is Redis.
+    REDIS_URL: str | None = None
+    #: Whether bodies run inside one transaction with their end, unless task or type says.
+    ATOMIC: bool = False
+    #: Standard types cannot be deleted or renamed; None means: when DEBUG is off.
+    PROTECT_STANDARD_TYPES: bool | None = None
+
+    #: Bytes of JSON that the arguments of one task may take.
+    ARGUMENTS_MAX_BYTES: int = 64 * 1024
+    #: Bytes of JSON up to which a return value is kept.
+    RESULT_MAX_BYTES: int = 64 * 1024
+    #: Characters kept of an error with its traceback: head and tail, the middle cut.
+    ERROR_MAX_CHARS: int = 64 * 1024
+    #: Characters kept of what a task printed and logged: head and tail.
+    DEBUG_LOG_MAX_CHARS: int = 64 * 1024
+
+    #: Seconds between two passes of the dispatcher when no bell rings.
+    DISPATCH_INTERVAL: float = 1.0
+    #: Most tasks that one pass promotes.
+    DISPATCH_PAGE: int = 500
+    #: Seconds after which a Queued task that nobody claimed is sent again.
+    RESEND_AFTER: float = 30.0
+    #: How often a message is sent again before the task goes back to Pending.
+    RESEND_LIMIT: int = 5
+    #: Seconds between two signs of life of a worker's main process.
+    HEARTBEAT_INTERVAL: float = 5.0
+    #: Seconds of silence after which a worker counts as lost.
+    WORKER_LOST_AFTER: float = 20.0
+    #: How often a task may be lost with its process before it fails for good.
+    LOST_LIMIT: int = 3
+    #: Seconds between the request to stop and the forced end, for cancel and for timeout.
+    CANCEL_GRACE: float = 10.0
+    #: Rows that one statement of a sweep touches.
+    SWEEP_PAGE: int = 500
+    #: Days after which ended tasks are deleted, by status; a status left out is kept.
+    RETENTION_DAYS: Mapping[str, float] = {"Finished": 30, "Canceled": 30, "Failed": 90}
+
+    #: Parts of names whose values never appear in tracebacks or screens.
+    SECRET_NAMES: Sequence[str] = (
+        "api",
+        "auth",
+        "bearer",
+        "cookie",
+        "credential",
+        "key",
+        "pass",
+        "pwd",
+        "secret",
+        "session",
+        "signature",
+        "token",
+    )
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return super().__getattribute__(name)
+        given = getattr(settings, "TASKCONTROL", None) or {}
+        if name in given:
+            return given[name]
+        return super().__getattribute__(name)
+
+
+conf = Conf()
+
+
+def known_settings() -> set[str]:
+    """Return the names that ``TASKCONTROL`` may hold."""
+    return {name for name in Conf.__annotations__ if name.isupper()}
+
+
+STANDARD_QUEUES: Mapping[str, Mapping[str, Any]] = {
+    "short": {"timeout": 300},
+    "default": {"timeout": 300},
+    "long": {"timeout": 1500},
+}
+
+
+def known_queues() -> dict[str, Mapping[str, Any]]:
+    """Return every queue that may be named, with its options; unknown ones are refused."""
+    return {**STANDARD_QUEUES, **conf.QUEUES}
+
+
+def queue_timeout(queue: str) -> int:
+    """Return the seconds that a task of ``queue`` may run when nothing else says."""
+    return int(known_queues()[queue].get("timeout", 300))

@@ -1,0 +1,45 @@
+"""What runs here and for whom: the two context variables of a thread or async task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .execution import CurrentTask
+
+_task: ContextVar[CurrentTask | None] = ContextVar("taskcontrol_task", default=None)
+_user: ContextVar[Any] = ContextVar("taskcontrol_user", default=None)
+
+
+def current_task() -> CurrentTask | None:
+    """Return the task whose body runs here, or None outside of one."""
+    return _task.get()
+
+
+def current_user() -> Any:
+    """Return the user of the request or of the running task, or None."""
+    task = _task.get()
+    return task.user if task is not None else _user.get()
+
+
+@contextmanager
+def running(task: CurrentTask) -> Iterator[CurrentTask]:
+    """Make ``task`` the current one inside the block and never after it."""
+    token = _task.set(task)
+    try:
+        yield task
+    finally:
+        _task.reset(token)
+
+
+@contextmanager
+def acting_as(user: Any) -> Iterator[None]:
+    """Make ``user`` the creator of what is enqueued inside the block."""
+    token = _user.set(user)
+    try:
+        yield
+    finally:
+        _user.reset(token)

@@ -1,0 +1,212 @@
+"""What differs between PostgreSQL, SQLite and MariaDB, hidden in one room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from django.db import connections, models, transaction
+from django.db.models.sql import UpdateQuery
+from django.utils.deconstruct import deconstructible
+
+M = TypeVar("M", bound=models.Model)
+
+
+@deconstructible(path="taskcontrol.dialect.DatabaseNow")
+class DatabaseNow(models.Func):
+    """The database's clock in UTC: the only one that two machines may compare."""
+
+    template = "STATEMENT_TIMESTAMP()"
+    allowed_default = True
+
+    def __init__(self) -> None:
+        super().__init__(output_field=models.DateTimeField())
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(
+            compiler,
+            connection,
+            template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW')",
+            **extra,
+        )
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra)
+
+
+@deconstructible(path="taskcontrol.dialect.DatabaseMicroseconds")
+class DatabaseMicroseconds(models.Func):
+    """The database's clock as microseconds since 1970: a row's place in the line."""
+
+    template = "(EXTRACT(EPOCH FROM CLOCK_TIMESTAMP()) * 1000000)::bigint"
+    allowed_default = True
+
+    def __init__(self) -> None:
+        super().__init__(output_field=models.BigIntegerField())
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(
+            compiler,
+            connection,
+            template="CAST((JULIANDAY('NOW') - 2440587.5) * 86400000000 AS INTEGER)",
+            **extra,
+        )
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(
+            compiler,
+            connection,
+            template="CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+            **extra,
+        )
+
+
+class PartialIndex(models.Index):
+    """An index with a condition, which becomes a full one where the database lacks those.
+
+    Django leaves a conditional index out on MariaDB, and every query that it serves
+    would then read the whole table.
+    """
+
+    def create_sql(
+        self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any
+    ) -> Any:
+        if schema_editor.connection.features.supports_partial_indexes:
+            return super().create_sql(model, schema_editor, using, **kwargs)
+        full = models.Index(fields=self.fields, name=self.name)
+        return full.create_sql(model, schema_editor, using, **kwargs)
+
+
+def now(using: str) -> Any:
+    """Return the time by the database's clock."""
+    expression = DatabaseNow()
+    connection = connections[using]
+    compiler = models.sql.Query(None).get_compiler(connection=connection)  # type: ignore[arg-type]
+    sql, params = compiler.compile(expression)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {sql}", params)
+        value = cursor.fetchone()[0]
+    for convert in connection.ops.get_db_converters(expression):
+        value = convert(value, expression, connection)
+    return value
+
+
+def skip_locked(rows: models.QuerySet[M]) -> models.QuerySet[M]:
+    """Lock ``rows``, leaving out those that another transaction holds.
+
+    Waiting for them would let any caller's open transaction stop the dispatcher.
+    """
+    features = connections[rows.db].features
+    if not features.has_select_for_update:
+        return rows
+    return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+
+
+def update_returning(
+    rows: models.QuerySet[M], values: dict[str, Any], columns: Sequence[str]
+) -> list[M]:
+    """Update ``rows`` and return what was changed, with ``columns`` loaded.
+
+    One statement where the database can return from an UPDATE; elsewhere a short
+    transaction that locks, updates and reads.
+    """
+    model = rows.model
+    connection = connections[rows.db]
+    if connection.vendor == "mysql":
+        return _update_then_select(rows, values, columns)
+    query = rows.query.chain(UpdateQuery)
+    query.add_update_values(values)
+    sql, params = query.get_compiler(rows.db).as_sql()
+    quoted = ", ".join(
+        connection.ops.quote_name(model._meta.get_field(name).column)
+        for name in dict.fromkeys([model._meta.pk.attname, *columns])
+    )
+    returned = model._default_manager.using(rows.db).raw(f"{sql} RETURNING {quoted}", params)
+    return list(returned)
+
+
+def _update_then_select(
+    rows: models.QuerySet[M], values: dict[str, Any], columns: Sequence[str]
+) -> list[M]:
+    with transaction.atomic(using=rows.db):
+        ids = list(rows.select_for_update().values_list("pk", flat=True))
+        same = rows.model._default_manager.using(rows.db).filter(pk__in=ids)
+        same.update(**values)
+        return list(same.only(*columns))
+
+
+def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[Any, ...]]:
+    """Return the first ready row of each lane with its type's and queue's state.
+
+    The recursion jumps from lane to lane in the index, so the cost follows the number
+    of lanes with work and never the backlog.
+    """
+    sql = f"""
+        WITH RECURSIVE lanes (lane) AS (
+            SELECT MIN(lane) FROM {tasks}
+            UNION ALL
+            SELECT (SELECT MIN(t.lane) FROM {tasks} t WHERE t.lane > lanes.lane)
+            FROM lanes WHERE lanes.lane IS NOT NULL
+        ),
+        heads (id) AS (
+            SELECT (
+                SELECT h.id FROM {tasks} h WHERE h.lane = lanes.lane
+                ORDER BY h.at_front DESC, h.position, h.batch_order, h.id LIMIT 1
+            )
+            FROM lanes WHERE lanes.lane IS NOT NULL
+        )
+        SELECT head.lane, head.method, head.queue, head.priority,
+               kind.id, kind.priority, kind.concurrency_limit, kind.paused_at,
+               kind.usual_seconds, line.paused_at
+        FROM heads
+        JOIN {tasks} head ON head.id = heads.id
+        LEFT JOIN {types} kind ON kind.method = head.method
+        LEFT JOIN {queues} line ON line.name = head.queue
+    """  # noqa: S608 - table names come from our models
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+def lane_fronts(
+    using: str, tasks: str, wanted: Iterable[tuple[int, int]]
+) -> list[tuple[Any, ...]]:
+    """Return the first ``count`` rows of each (lane, count), in the order of promotion."""
+    wanted = list(wanted)
+    if connections[using].vendor == "postgresql":
+        return _lateral_fronts(using, tasks, wanted)
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(wanted), 100):
+        rows += _union_fronts(using, tasks, wanted[start : start + 100])
+    return rows
+
+
+_FRONT = "id, lane, at_front, position, batch_order"
+_ORDER = "at_front DESC, position, batch_order, id"
+
+
+def _lateral_fronts(
+    using: str, tasks: str, wanted: list[tuple[int, int]]
+) -> list[tuple[Any, ...]]:
+    sql = f"""
+        SELECT front.* FROM UNNEST(%s::bigint[], %s::int[]) AS want (lane, count)
+        JOIN LATERAL (
+            SELECT {_FRONT} FROM {tasks} t WHERE t.lane = want.lane
+            ORDER BY {_ORDER} LIMIT want.count
+        ) front ON TRUE
+    """  # noqa: S608 - table and column names are ours
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, [[lane for lane, _ in wanted], [n for _, n in wanted]])
+        return list(cursor.fetchall())
+
+
+def _union_fronts(
+    using: str, tasks: str, wanted: list[tuple[int, int]]
+) -> list[tuple[Any, ...]]:
+    one = (
+        f"SELECT * FROM (SELECT {_FRONT} FROM {tasks} WHERE lane = %s "  # noqa: S608
+        f"ORDER BY {_ORDER} LIMIT %s) front"
+    )
+    with connections[using].cursor() as cursor:
+        cursor.execute(" UNION ALL ".join([one] * len(wanted)), sum(wanted, ()))
+        return list(cursor.fetchall())

@@ -1,0 +1,187 @@
+"""Every error that taskcontrol raises, each a class that writes its own sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class TaskControlError(Exception):
+    """The base of all our errors; never raised itself."""
+
+
+class InvalidCall(TaskControlError, ValueError):
+    """An argument of a public call cannot be accepted; nothing was stored."""
+
+
+class MethodNotCallable(InvalidCall):
+    """The method of a task cannot be turned into something that a worker can run."""
+
+    def __init__(self, method: Any, why: str) -> None:
+        super().__init__(f"Cannot enqueue {method!r}: {why}")
+        self.method = method
+
+
+class MethodNotAllowed(TaskControlError, PermissionError):
+    """A dotted path was refused because nothing allows it to run."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            f"{method!r} may not run: decorate it with @taskcontrol.task, put its "
+            "module into an installed app, or add the module to "
+            'TASKCONTROL["ALLOWED_MODULES"].'
+        )
+        self.method = method
+
+
+class MethodNotFound(TaskControlError, ImportError):
+    """A dotted path leads to nothing in this process, perhaps to code not deployed."""
+
+    def __init__(self, method: str, why: str) -> None:
+        super().__init__(
+            f"Unknown method {method!r}: {why}. If it is new code, deploy it to this "
+            "worker and retry the task."
+        )
+        self.method = method
+
+
+class ArgumentsNotSerializable(InvalidCall):
+    """An argument cannot be stored so that it comes back with its type."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"Argument {path} cannot be stored: {why}. Pass plain data "
+            "(None, bool, int, float, str, bytes, list, tuple, set, dict with str "
+            "keys, datetime, date, time, timedelta, Decimal, UUID), or a primary "
+            "key and read the object in the task."
+        )
+        self.path = path
+
+
+class ArgumentsTooLarge(InvalidCall):
+    """The arguments of one task are over the size limit."""
+
+    def __init__(self, method: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"The arguments of {method!r} take {size:,} bytes, over the limit of "
+            f'{limit:,} (TASKCONTROL["ARGUMENTS_MAX_BYTES"]). Store the data '
+            "elsewhere and pass its key."
+        )
+        self.size, self.limit = size, limit
+
+
+class UnknownQueue(InvalidCall):
+    """A queue was named that no setting declares."""
+
+    def __init__(self, queue: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f'Unknown queue {queue!r}; TASKCONTROL["QUEUES"] has: '
+            f"{', '.join(sorted(known))}."
+        )
+        self.queue = queue
+
+
+class InvalidTransition(InvalidCall):
+    """A task cannot make this move from the status it is in."""
+
+    def __init__(self, task_id: int, verb: str, status: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f"Task {task_id} is {status}; only {' or '.join(allowed)} tasks can be "
+            f"{verb}."
+        )
+        self.task_id, self.status = task_id, status
+
+
+class TaskNotFound(TaskControlError, LookupError):
+    """No task stands under this name."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"There is no task {key!r}; it may have been pruned.")
+        self.key = key
+
+
+class BatchClosed(InvalidCall):
+    """A batch takes no more tasks."""
+
+    def __init__(self, batch_id: str, why: str) -> None:
+        super().__init__(f"Batch {batch_id!r} takes no more tasks: {why}.")
+        self.batch_id = batch_id
+
+
+class NotPermitted(TaskControlError, PermissionError):
+    """The user lacks the permission for what was asked."""
+
+    def __init__(self, user: object, permission: str, verb: str) -> None:
+        super().__init__(
+            f"{user or 'An anonymous user'} may not {verb}: the permission "
+            f"{permission!r} is missing."
+        )
+        self.permission = permission
+
+
+class StandardTypeProtected(TaskControlError, PermissionError):
+    """A standard task type cannot be deleted or renamed here."""
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        super().__init__(
+            f"Standard task types cannot be deleted or renamed: "
+            f"{', '.join(sorted(methods))}. They are declared in code; remove the "
+            'declaration, or set TASKCONTROL["PROTECT_STANDARD_TYPES"] to False.'
+        )
+
+
+class BrokerUnavailable(TaskControlError):
+    """The broker did not take a message in time."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(
+            f"The broker cannot be reached ({why}). Tasks wait in the database and "
+            "start when it is back; check CELERY_BROKER_URL."
+        )
+
+
+class TaskCanceled(BaseException):
+    """Raised inside a running body when its task was canceled.
+
+    A BaseException, so that ``except Exception`` in a task does not swallow it.
+    """
+
+
+class Retry(TaskControlError):
+    """Raised by a task to ask for another attempt after ``delay`` seconds."""
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__(
+            "The task asked for another attempt"
+            + (f" in {delay:g} s." if delay is not None else ".")
+        )
+        self.delay = delay
+
+
+class Discard(TaskControlError):
+    """Raised by a task that is not worth another attempt."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "The task discarded itself.")
+        self.reason = reason
+
+
+class WorkerLost(TaskControlError):
+    """The process that ran a task is gone."""
+
+    def __init__(self, where: str, times: int, limit: int) -> None:
+        super().__init__(
+            f"The process that ran this task was lost ({where}); that happened "
+            f"{times} of at most {limit} times. Likely causes: out of memory, a "
+            "crash in C code, or a killed worker."
+        )
+
+
+class TimedOut(TaskControlError):
+    """A task ran longer than its timeout."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(
+            f"The task ran longer than its timeout of {timeout:g} s. Raise timeout=, "
+            "use the queue 'long', or split the work."
+        )

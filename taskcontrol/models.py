@@ -1,0 +1,743 @@
+"""The nouns and their constraints, and querysets in the words of the domain; no moves."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from .conf import conf
+from .dialect import DatabaseMicroseconds, DatabaseNow, PartialIndex
+from .exceptions import StandardTypeProtected
+from .status import ACTIVE, TERMINAL, Status
+
+USER = settings.AUTH_USER_MODEL
+
+
+class HomeManager(models.Manager[Any]):
+    """Reads and writes the database of ``TASKCONTROL["DATABASE"]`` unless told otherwise."""
+
+    def get_queryset(self) -> Any:
+        """Return every row of the tasks' database."""
+        rows = super().get_queryset()
+        return rows if self._db else rows.using(conf.DATABASE)
+
+
+def weak_key(to: Any, **options: Any) -> Any:
+    """Return a foreign key without a constraint in the database.
+
+    A constraint's lock would make a caller's open transaction stop the dispatcher, and
+    deleting a user or a worker would have to visit every task.
+    """
+    options = {"related_name": "+", "null": True, "blank": True, **options}
+    return models.ForeignKey(
+        to, on_delete=models.DO_NOTHING, db_constraint=False, **options
+    )
+
+
+class OnLost(models.TextChoices):
+    """What becomes of a task whose process was lost."""
+
+    RERUN = "rerun", _("run again, a limited number of times")
+    FAIL = "fail", _("fail")
+
+
+class TaskTypeQuerySet(models.QuerySet["TaskType"]):
+    """Task types; the standard ones are neither deleted nor renamed in bulk."""
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete these types, or none when a protected one is among them."""
+        refuse_if_standard(self)
+        return super().delete()
+
+    def update(self, **values: Any) -> int:
+        """Update these types; renaming a protected one is refused."""
+        if {"method", "is_standard"} & values.keys():
+            refuse_if_standard(self)
+        return super().update(**values)
+
+
+def refuse_if_standard(types: Iterable[TaskType]) -> None:
+    """Raise StandardTypeProtected when a protected type is among ``types``."""
+    if not standard_types_are_protected():
+        return
+    methods = [one.stored_method for one in types if one.is_standard]
+    if methods:
+        raise StandardTypeProtected(methods)
+
+
+def standard_types_are_protected() -> bool:
+    """Return whether standard types may not be deleted or renamed here."""
+    protect = conf.PROTECT_STANDARD_TYPES
+    return not settings.DEBUG if protect is None else bool(protect)
+
+
+class TaskType(models.Model):
+    """What holds for every task of one method: priority, limit, pause and defaults."""
+
+    method = models.CharField(
+        _("method"),
+        max_length=255,
+        unique=True,
+        help_text=_("Dotted path of the callable, or app_label.Model.action."),
+    )
+    priority = models.SmallIntegerField(
+        _("priority"), default=0, help_text=_("Higher goes first.")
+    )
+    concurrency_limit = models.PositiveIntegerField(
+        _("concurrency limit"),
+        default=0,
+        help_text=_("Most tasks of this type sent or running at once; 0 = no limit."),
+    )
+    is_standard = models.BooleanField(
+        _("standard"),
+        default=False,
+        help_text=_("Declared in code; cannot be deleted or renamed in production."),
+    )
+    description = models.CharField(_("description"), max_length=300, blank=True)
+
+    queue = models.CharField(_("queue"), max_length=100, blank=True)
+    timeout = models.PositiveIntegerField(
+        _("timeout"), null=True, blank=True, help_text=_("Seconds.")
+    )
+    max_retries = models.PositiveSmallIntegerField(_("max retries"), null=True, blank=True)
+    retry_delay = models.FloatField(
+        _("retry delay"), null=True, blank=True, help_text=_("Seconds.")
+    )
+    backoff = models.JSONField(_("backoff"), null=True, blank=True)
+    atomic = models.BooleanField(_("atomic"), null=True, blank=True)
+    on_lost = models.CharField(
+        _("when its process is lost"),
+        max_length=10,
+        choices=OnLost.choices,
+        default=OnLost.RERUN,
+    )
+    store_celery_result = models.BooleanField(_("store a Celery result"), default=False)
+    owner_may_cancel = models.BooleanField(_("owner may cancel"), default=True)
+    owner_may_retry = models.BooleanField(_("owner may retry"), default=False)
+
+    paused_at = models.DateTimeField(_("paused at"), null=True, blank=True, editable=False)
+    paused_by = weak_key(USER, verbose_name=_("paused by"), editable=False)
+    paused_until = models.DateTimeField(_("paused until"), null=True, blank=True)
+    paused_reason = models.CharField(_("reason of the pause"), max_length=300, blank=True)
+
+    #: The values last declared in code, so that a person's edit is told from an old default.
+    declared = models.JSONField(default=dict, blank=True, editable=False)
+    #: Seconds that a run usually takes, learned from the runs; None until one has ended.
+    usual_seconds = models.FloatField(null=True, blank=True, editable=False)
+
+    objects = HomeManager.from_queryset(TaskTypeQuerySet)()
+
+    class Meta:
+        verbose_name = _("task type")
+        verbose_name_plural = _("task types")
+        ordering = ("-priority", "method")
+        permissions = (("run_tasktype", "Can run a task of any type from admin"),)
+
+    def __str__(self) -> str:
+        return self.method
+
+    @classmethod
+    def from_db(cls, db: Any, field_names: Any, values: Any) -> TaskType:
+        """Remember the stored method, which a protected type must keep."""
+        one = super().from_db(db, field_names, values)
+        one._stored_method = one.__dict__.get("method")
+        return one
+
+    @property
+    def stored_method(self) -> str:
+        """The method as it stands in the database."""
+        return getattr(self, "_stored_method", None) or self.method
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save, unless this renames a protected standard type."""
+        if self.is_standard and self.pk and self.method != self.stored_method:
+            refuse_if_standard([self])
+        super().save(*args, **kwargs)
+        self._stored_method = self.method
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Delete, unless this is a protected standard type."""
+        refuse_if_standard([self])
+        return super().delete(*args, **kwargs)
+
+
+class Worker(models.Model):
+    """One boot of a Celery worker's main process, and its signs of life."""
+
+    boot = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    hostname = models.CharField(_("name"), max_length=255)
+    pid = models.PositiveIntegerField(_("process id"))
+    pool = models.CharField(_("pool"), max_length=20)
+    pool_size = models.PositiveIntegerField(_("slots"))
+    queues = models.JSONField(_("queues"), default=list)
+    started_at = models.DateTimeField(_("started"), db_default=DatabaseNow())
+    last_seen_at = models.DateTimeField(_("last seen"), db_default=DatabaseNow())
+    leaving_at = models.DateTimeField(_("leaving since"), null=True, blank=True)
+    left_at = models.DateTimeField(_("left"), null=True, blank=True)
+    lost_at = models.DateTimeField(_("lost"), null=True, blank=True)
+    #: Whether messages wait in the broker and not in the process: only then may work wait past
+    #: Pending without losing its order.
+    prefetch_off = models.BooleanField(default=False)
+    #: Whether the event loop takes messages; a hung loop shows as "not consuming".
+    consuming = models.BooleanField(default=True)
+    memory_kb = models.BigIntegerField(_("memory (KB)"), null=True, blank=True)
+    cpu_percent = models.FloatField(_("CPU %"), null=True, blank=True)
+    children = models.JSONField(_("children"), default=list, blank=True)
+    versions = models.JSONField(_("versions"), default=dict, blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        ordering = ("-id",)
+        permissions = (("control_worker", "Can ping, drain and stop workers"),)
+        indexes = (
+            # live workers: the dispatch pass, rescue, the overview
+            PartialIndex(
+                fields=["last_seen_at"],
+                name="taskcontrol_worker_live",
+                condition=Q(left_at=None, lost_at=None),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.hostname
+
+
+class TaskLogQuerySet(models.QuerySet["TaskLog"]):
+    """Tasks, in the words of the domain."""
+
+    def pending(self) -> TaskLogQuerySet:
+        """Return the tasks that wait for the dispatcher."""
+        return self.filter(status=Status.PENDING)
+
+    def active(self) -> TaskLogQuerySet:
+        """Return the tasks that were sent to a worker or run there."""
+        return self.filter(status__in=ACTIVE)
+
+    def ended(self) -> TaskLogQuerySet:
+        """Return the tasks that will not go on by themselves: no retry is due."""
+        return self.filter(status__in=TERMINAL, retry_at=None)
+
+    def occupying(self) -> TaskLogQuerySet:
+        """Return the tasks that hold a place: sent, running, or told to stop but not gone."""
+        return self.filter(occupies=True)
+
+    def stopping(self) -> TaskLogQuerySet:
+        """Return the tasks whose body may still run although the row moved on."""
+        return self.occupying().exclude(status__in=ACTIVE)
+
+
+class TaskLog(models.Model):
+    """One task: one piece of work to be done once, from enqueue to its end."""
+
+    job_name = models.CharField(_("job name"), max_length=300)
+    method = models.CharField(_("method"), max_length=255)
+    queue = models.CharField(_("queue"), max_length=100, default="default")
+    timeout = models.PositiveIntegerField(_("timeout"), default=300)
+    status = models.CharField(
+        _("status"), max_length=10, choices=Status.choices, default=Status.PENDING
+    )
+    at_front = models.BooleanField(_("at front"), default=False)
+    call_whitelisted_function = models.BooleanField(_("safe call"), default=False)
+    arguments = models.JSONField(_("arguments"), default=dict, blank=True)
+    document_type = models.CharField(_("document type"), max_length=200, blank=True)
+    document_name = models.CharField(_("document name"), max_length=255, blank=True)
+    document_action = models.CharField(_("document action"), max_length=100, blank=True)
+    batch_id = models.CharField(_("batch"), max_length=140, null=True, blank=True)  # noqa: DJ001
+    batch_order = models.IntegerField(_("order in the batch"), null=True, blank=True)
+    max_retries = models.PositiveSmallIntegerField(_("max retries"), default=0)
+    retry_delay = models.FloatField(_("retry delay"), null=True, blank=True)
+    retry_count = models.PositiveIntegerField(_("retries"), default=0)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    time_taken = models.DurationField(_("time taken"), null=True, blank=True)
+    peak_memory_usage = models.BigIntegerField(_("peak memory (KB)"), null=True, blank=True)
+    error_message = models.TextField(_("error"), blank=True)
+    debug_log = models.TextField(_("debug log"), blank=True)
+
+    created_at = models.DateTimeField(_("created"), db_default=DatabaseNow())
+    created_by = weak_key(USER, verbose_name=_("created by"), db_index=False)
+    queued_at = models.DateTimeField(_("queued"), null=True, blank=True)
+    run_at = models.DateTimeField(_("not before"), null=True, blank=True)
+    retry_at = models.DateTimeField(_("retry due"), null=True, blank=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    #: None means the type's.
+    priority = models.SmallIntegerField(_("priority"), null=True, blank=True)
+    #: Place in the line: microseconds of the insert; the rows of one bulk call share one.
+    position = models.BigIntegerField(db_default=DatabaseMicroseconds())
+    #: The line (queue, type, priority) in which a Pending task that may run now waits;
+    #: None for every other task. See ``lanes.py``.
+    lane = models.BigIntegerField(null=True, blank=True, editable=False)
+    #: +1 at each Pending -> Queued and never reset: the token of every later write.
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    celery_task_id = models.CharField(  # noqa: DJ001
+        _("Celery id"), max_length=64, null=True, blank=True
+    )
+    worker = weak_key(Worker, verbose_name=_("worker"), db_index=False)
+    pid = models.PositiveIntegerField(_("process id"), null=True, blank=True)
+    #: A place is held until the body is gone; limits and slots count this.
+    occupies = models.BooleanField(default=False)
+    lost_count = models.PositiveSmallIntegerField(_("times lost"), default=0)
+    sent_count = models.PositiveSmallIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    canceled_by = weak_key(USER, verbose_name=_("canceled by"), db_index=False)
+    ended_reason = models.CharField(_("reason of the end"), max_length=300, blank=True)
+    job_id = models.CharField(_("job id"), max_length=255, null=True, blank=True)  # noqa: DJ001
+    event = models.CharField(_("event"), max_length=140, blank=True)
+    schedule = models.CharField(_("schedule"), max_length=200, blank=True)
+    #: The task that must end before this one may be promoted.
+    after = weak_key("self", verbose_name=_("after"), db_index=False)
+    #: Policies that no query filters by: callbacks, backoff, exception lists, atomic, on_lost.
+    options = models.JSONField(default=dict, blank=True)
+    result = models.JSONField(_("result"), null=True, blank=True)
+    progress = models.JSONField(_("progress"), null=True, blank=True)
+    #: Where ``iter_chunks`` goes on after a restart.
+    checkpoint = models.JSONField(null=True, blank=True)
+    #: +1 in each UPDATE.
+    rev = models.PositiveIntegerField(default=0)
+
+    objects = HomeManager.from_queryset(TaskLogQuerySet)()
+
+    class Meta:
+        verbose_name = _("task")
+        verbose_name_plural = _("tasks")
+        ordering = ("-id",)
+        default_permissions = ("view", "delete")
+        permissions = (
+            ("cancel_tasklog", "Can cancel any task"),
+            ("retry_tasklog", "Can retry any task"),
+            ("prioritize_tasklog", "Can pause, resume and reorder tasks"),
+            ("enqueue_tasklog", "Can enqueue tasks from admin"),
+            ("view_sensitive_tasklog", "Can see arguments, tracebacks and logs unmasked"),
+        )
+        indexes = (
+            # the dispatch pass: the lanes with work, and the front of each
+            PartialIndex(
+                fields=["lane", "-at_front", "position", "batch_order", "id"],
+                name="taskcontrol_task_lane",
+                condition=Q(lane__isnull=False),
+            ),
+            # dispatch: occupancy per type and worker; resend, rescue, stopping: few rows
+            PartialIndex(
+                fields=["method", "worker"],
+                name="taskcontrol_task_occupying",
+                condition=Q(occupies=True),
+            ),
+            # the pass: tasks whose run_at has come
+            PartialIndex(
+                fields=["run_at"],
+                name="taskcontrol_task_run_at",
+                condition=Q(status=Status.PENDING, lane=None, run_at__isnull=False),
+            ),
+            # the retry sweep: what is due
+            PartialIndex(
+                fields=["retry_at"],
+                name="taskcontrol_task_retry_at",
+                condition=Q(retry_at__isnull=False),
+            ),
+            # the pass: waiting tasks that nobody wants any more
+            PartialIndex(
+                fields=["expires_at"],
+                name="taskcontrol_task_expires",
+                condition=Q(expires_at__isnull=False, ended_at=None),
+            ),
+            # the end of a task: who waits for it
+            PartialIndex(
+                fields=["after"],
+                name="taskcontrol_task_after",
+                condition=Q(after__isnull=False, status=Status.PENDING),
+            ),
+            # pruning by age; what a type usually takes
+            PartialIndex(
+                fields=["ended_at"],
+                name="taskcontrol_task_ended",
+                condition=Q(ended_at__isnull=False),
+            ),
+            # admin: everything but the many Finished ones, by status
+            PartialIndex(
+                fields=["status", "id"],
+                name="taskcontrol_task_status",
+                condition=~Q(status=Status.FINISHED),
+            ),
+            # counts and members of a batch
+            PartialIndex(
+                fields=["batch_id", "status"],
+                name="taskcontrol_task_batch",
+                condition=Q(batch_id__isnull=False),
+            ),
+            # get_job, is_job_enqueued
+            PartialIndex(
+                fields=["job_id", "id"],
+                name="taskcontrol_task_job_id",
+                condition=Q(job_id__isnull=False),
+            ),
+            # search by document
+            PartialIndex(
+                fields=["document_name", "document_type"],
+                name="taskcontrol_task_document",
+                condition=~Q(document_name=""),
+            ),
+            # search by type, newest first
+            models.Index(fields=["method", "id"], name="taskcontrol_task_method"),
+            # a person's own tasks, newest first
+            PartialIndex(
+                fields=["created_by", "id"],
+                name="taskcontrol_task_owner",
+                condition=Q(created_by__isnull=False),
+            ),
+        )
+        constraints = (
+            # signals and get_job find the row by it; two rows never share a message
+            models.UniqueConstraint(
+                fields=["celery_task_id"], name="taskcontrol_task_celery_id"
+            ),
+            models.CheckConstraint(
+                name="taskcontrol_task_status_known",
+                condition=Q(status__in=Status.values),
+            ),
+            models.CheckConstraint(
+                name="taskcontrol_task_ended_at_fits",
+                condition=Q(status__in=sorted(TERMINAL), ended_at__isnull=False)
+                | (~Q(status__in=sorted(TERMINAL)) & Q(ended_at=None)),
+            ),
+            models.CheckConstraint(
+                name="taskcontrol_task_started_at_fits",
+                condition=~Q(status=Status.STARTED)
+                | Q(started_at__isnull=False, occupies=True),
+            ),
+            models.CheckConstraint(
+                name="taskcontrol_task_queued_at_fits",
+                condition=~Q(status=Status.QUEUED)
+                | Q(queued_at__isnull=False, occupies=True, attempt__gt=0),
+            ),
+            models.CheckConstraint(
+                name="taskcontrol_task_lane_is_pending",
+                condition=Q(lane=None) | Q(status=Status.PENDING, occupies=False),
+            ),
+            models.CheckConstraint(
+                name="taskcontrol_task_retry_is_failed",
+                condition=Q(retry_at=None) | Q(status=Status.FAILED),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.job_name} ({self.pk})"
+
+    @property
+    def name(self) -> str:
+        """The key of this task as public calls and the browser take it."""
+        return str(self.pk)
+
+    @property
+    def ended(self) -> bool:
+        """Whether this task will not go on by itself: terminal with no retry due."""
+        return self.status in TERMINAL and self.retry_at is None
+
+    @property
+    def creator(self) -> Any:
+        """The user who created this task; None for the system or a user since deleted."""
+        try:
+            return self.created_by
+        except ObjectDoesNotExist:
+            return None
+
+    def cancel(self, reason: str = "") -> bool:
+        """Cancel this task; see ``taskcontrol.cancel``."""
+        from .cancellation import cancel
+
+        return cancel(self, reason=reason)
+
+    def retry(self, now: bool = False) -> TaskLog:  # noqa: FBT001, FBT002 - the seeds' call
+        """Run this ended task again; see ``taskcontrol.retry``."""
+        from .retries import retry
+
+        return retry(self, now=now)
+
+    def pause(self) -> TaskLog:
+        """Hold this task back; see ``taskcontrol.pause``."""
+        from .holding import pause
+
+        return pause(self)
+
+    def resume(self) -> TaskLog:
+        """Let this task go on; see ``taskcontrol.resume``."""
+        from .holding import resume
+
+        return resume(self)
+
+    def notify_status(self, message: Any = None, error: str | None = None) -> None:
+        """Announce the status again with a message; see ``taskcontrol.notify_task_status``."""
+        from .progress import notify_status
+
+        notify_status(self, message=message, error=error)
+
+
+class TaskAttempt(models.Model):
+    """A run that was followed by another: what the row said before it was cleared."""
+
+    task = weak_key(TaskLog, null=False, related_name="attempts", db_index=False)
+    attempt = models.PositiveIntegerField(_("attempt"))
+    status = models.CharField(_("status"), max_length=10, choices=Status.choices)
+    worker = weak_key(Worker, verbose_name=_("worker"), db_index=False)
+    pid = models.PositiveIntegerField(_("process id"), null=True, blank=True)
+    celery_task_id = models.CharField(_("Celery id"), max_length=64, blank=True)
+    queued_at = models.DateTimeField(_("queued"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    time_taken = models.DurationField(_("time taken"), null=True, blank=True)
+    peak_memory_usage = models.BigIntegerField(_("peak memory (KB)"), null=True, blank=True)
+    ended_reason = models.CharField(_("reason of the end"), max_length=300, blank=True)
+    error_message = models.TextField(_("error"), blank=True)
+    debug_log = models.TextField(_("debug log"), blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ("task", "attempt")
+        default_permissions = ("view",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=["task", "attempt"], name="taskcontrol_attempt_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task_id}, attempt {self.attempt}"
+
+
+class TaskEvent(models.Model):
+    """What the columns of a task cannot say: who did what to it and why."""
+
+    class Kind(models.TextChoices):
+        """What happened."""
+
+        CANCELED = "canceled", _("canceled")
+        FORCED = "forced", _("stopped by force")
+        GONE = "gone", _("body gone")
+        PAUSED = "paused", _("paused")
+        RESUMED = "resumed", _("resumed")
+        RETRIED = "retried", _("retried")
+        REORDERED = "reordered", _("reordered")
+        RESCUED = "rescued", _("rescued")
+        LOST = "lost", _("process lost")
+        RETURNED = "returned", _("given back")
+        RESENT = "resent", _("sent again")
+        UNSENT = "unsent", _("not taken by the broker")
+        EXPIRED = "expired", _("expired")
+        REFUSED = "refused", _("refused")
+        TIMED_OUT = "timed out", _("timed out")
+
+    task = weak_key(TaskLog, null=False, related_name="events", db_index=False)
+    at = models.DateTimeField(_("at"), db_default=DatabaseNow())
+    kind = models.CharField(_("what"), max_length=20, choices=Kind.choices)
+    actor = weak_key(USER, verbose_name=_("by"), db_index=False)
+    old = models.CharField(_("from"), max_length=10, blank=True)
+    new = models.CharField(_("to"), max_length=10, blank=True)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    detail = models.CharField(_("detail"), max_length=500, blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("task event")
+        verbose_name_plural = _("task events")
+        ordering = ("id",)
+        default_permissions = ("view",)
+        # the timeline of one task
+        indexes = (models.Index(fields=["task", "id"], name="taskcontrol_event_task"),)
+
+    def __str__(self) -> str:
+        return f"{self.task_id} {self.kind}"
+
+
+class Announcement(models.Model):
+    """A change of status made where user code must not run, to be delivered by a child."""
+
+    task = weak_key(TaskLog, null=False, db_index=False)
+    rev = models.PositiveIntegerField()
+    old = models.CharField(max_length=10)
+    new = models.CharField(max_length=10)
+    message = models.JSONField(null=True)
+    error = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+
+    objects = HomeManager()
+
+    class Meta:
+        default_permissions = ()
+        # what stands before a child's own announcement of the same task
+        indexes = (models.Index(fields=["task", "rev"], name="taskcontrol_announce_task"),)
+
+    def __str__(self) -> str:
+        return f"{self.task_id} {self.old} -> {self.new}"
+
+
+class WaitInterval(models.Model):
+    """A time in which a scope (dispatcher, queue, type, pool) promoted nothing, and why."""
+
+    class Scope(models.TextChoices):
+        """What was closed."""
+
+        DISPATCHER = "dispatcher", _("dispatcher")
+        QUEUE = "queue", _("queue")
+        TYPE = "type", _("task type")
+        POOL = "pool", _("slots")
+
+    scope = models.CharField(_("scope"), max_length=12, choices=Scope.choices)
+    key = models.CharField(_("key"), max_length=255, blank=True)
+    reason = models.CharField(_("reason"), max_length=300, blank=True)
+    actor = weak_key(USER, verbose_name=_("by"), db_index=False)
+    from_at = models.DateTimeField(_("from"), db_default=DatabaseNow())
+    to_at = models.DateTimeField(_("to"), null=True, blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("wait interval")
+        verbose_name_plural = _("wait intervals")
+        ordering = ("-id",)
+        default_permissions = ("view",)
+        # the intervals that cut a task's waiting time
+        indexes = (
+            models.Index(fields=["scope", "key", "to_at"], name="taskcontrol_wait_scope"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.key}"
+
+
+class TaskKey(models.Model):
+    """A claim on a deduplication key, taken and given up with the moves of its task."""
+
+    key = models.CharField(max_length=255)
+    slot = models.PositiveSmallIntegerField(default=0)
+    task = weak_key(TaskLog, null=False)
+
+    objects = HomeManager()
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(fields=["key", "slot"], name="taskcontrol_key_once"),
+        )
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class TaskBatch(models.Model):
+    """Tasks enqueued together; its numbers are read from the rows until they are pruned."""
+
+    class OnFailure(models.TextChoices):
+        """What the rest of the batch does when a member has failed for good."""
+
+        CONTINUE = "continue", _("goes on")
+        HOLD = "hold", _("is held back")
+
+    id = models.CharField(_("batch id"), max_length=140, primary_key=True)
+    title = models.CharField(_("title"), max_length=300, blank=True)
+    created_at = models.DateTimeField(_("created"), db_default=DatabaseNow())
+    created_by = weak_key(USER, verbose_name=_("created by"))
+    total = models.PositiveIntegerField(_("tasks"), default=0)
+    on_failure = models.CharField(
+        _("after a failure the rest"),
+        max_length=10,
+        choices=OnFailure.choices,
+        default=OnFailure.CONTINUE,
+    )
+    #: Callables by event ("success", "failure", "completion") and the tasks made for them.
+    callbacks = models.JSONField(default=dict, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    #: What pruned members counted for, by status.
+    pruned = models.JSONField(default=dict, blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
+        ordering = ("-created_at",)
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.title or self.id
+
+
+class QueueState(models.Model):
+    """What a person said of one queue."""
+
+    name = models.CharField(_("queue"), max_length=100, primary_key=True)
+    paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
+    paused_by = weak_key(USER, verbose_name=_("paused by"))
+    paused_until = models.DateTimeField(_("paused until"), null=True, blank=True)
+    paused_reason = models.CharField(_("reason"), max_length=300, blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("queue")
+        verbose_name_plural = _("queues")
+        default_permissions = ("view",)
+        permissions = (("control_queue", "Can pause, resume and purge queues"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DispatcherState(models.Model):
+    """The one row of the dispatcher: suspended or not, and its last signs of life."""
+
+    THE_ONE = 1
+
+    #: Eight hex digits that keep the Celery ids of two sites on one broker apart.
+    site = models.CharField(max_length=8)
+    suspended = models.BooleanField(_("suspended"), default=False)
+    suspended_by = weak_key(USER, verbose_name=_("by"))
+    suspended_at = models.DateTimeField(_("since"), null=True, blank=True)
+    suspended_reason = models.CharField(_("reason"), max_length=300, blank=True)
+    last_pass_at = models.DateTimeField(_("last pass"), null=True, blank=True)
+    last_promoted_at = models.DateTimeField(_("last promotion"), null=True, blank=True)
+    beat_seen_at = models.DateTimeField(_("beat last seen"), null=True, blank=True)
+    #: When each sweep last ran, by name.
+    sweeps = models.JSONField(default=dict, blank=True)
+    #: Why the last message was not taken by the broker; empty when it was.
+    broker_error = models.CharField(max_length=300, blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("dispatcher")
+        verbose_name_plural = _("dispatcher")
+        default_permissions = ("view",)
+        permissions = (("control_dispatcher", "Can suspend and resume the dispatcher"),)
+        constraints = (
+            models.CheckConstraint(
+                name="taskcontrol_dispatcher_only_one", condition=Q(id=1)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return "suspended" if self.suspended else "running"
+
+
+def next_rev() -> Any:
+    """Return the expression that every UPDATE of a task writes to ``rev``."""
+    return F("rev") + 1
+
+
+def seconds(value: float) -> timedelta:
+    """Return ``value`` seconds as the database arithmetic takes them."""
+    return timedelta(seconds=value)

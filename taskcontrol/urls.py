@@ -1,0 +1,8 @@
+"""The addresses outside admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+app_name = "taskcontrol"
+urlpatterns: list[Any] = []
