@@ -143,19 +143,19 @@ def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[An
     """
     sql = f"""
         WITH RECURSIVE lanes (lane) AS (
-            SELECT MIN(lane) FROM {tasks}
+            SELECT MIN(ready_lane) FROM {tasks}
             UNION ALL
-            SELECT (SELECT MIN(t.lane) FROM {tasks} t WHERE t.lane > lanes.lane)
+            SELECT (SELECT MIN(t.ready_lane) FROM {tasks} t WHERE t.ready_lane > lanes.lane)
             FROM lanes WHERE lanes.lane IS NOT NULL
         ),
         heads (id) AS (
             SELECT (
-                SELECT h.id FROM {tasks} h WHERE h.lane = lanes.lane
+                SELECT h.id FROM {tasks} h WHERE h.ready_lane = lanes.lane
                 ORDER BY h.at_front DESC, h.position, h.batch_order, h.id LIMIT 1
             )
             FROM lanes WHERE lanes.lane IS NOT NULL
         )
-        SELECT head.lane, head.method, head.queue, head.priority,
+        SELECT head.ready_lane, head.method, head.queue, head.priority,
                kind.id, kind.priority, kind.concurrency_limit, kind.paused_at,
                kind.usual_seconds, line.paused_at
         FROM heads
@@ -181,7 +181,7 @@ def lane_fronts(
     return rows
 
 
-_FRONT = "id, lane, at_front, position, batch_order"
+_FRONT = "id, ready_lane, at_front, position, batch_order"
 _ORDER = "at_front DESC, position, batch_order, id"
 
 
@@ -191,7 +191,7 @@ def _lateral_fronts(
     sql = f"""
         SELECT front.* FROM UNNEST(%s::bigint[], %s::int[]) AS want (lane, count)
         JOIN LATERAL (
-            SELECT {_FRONT} FROM {tasks} t WHERE t.lane = want.lane
+            SELECT {_FRONT} FROM {tasks} t WHERE t.ready_lane = want.lane
             ORDER BY {_ORDER} LIMIT want.count
         ) front ON TRUE
     """  # noqa: S608 - table and column names are ours
@@ -204,7 +204,7 @@ def _union_fronts(
     using: str, tasks: str, wanted: list[tuple[int, int]]
 ) -> list[tuple[Any, ...]]:
     one = (
-        f"SELECT * FROM (SELECT {_FRONT} FROM {tasks} WHERE lane = %s "  # noqa: S608
+        f"SELECT * FROM (SELECT {_FRONT} FROM {tasks} WHERE ready_lane = %s "  # noqa: S608
         f"ORDER BY {_ORDER} LIMIT %s) front"
     )
     with connections[using].cursor() as cursor:

@@ -275,9 +275,11 @@ class TaskLog(models.Model):
     priority = models.SmallIntegerField(_("priority"), null=True, blank=True)
     #: Place in the line: microseconds of the insert; the rows of one bulk call share one.
     position = models.BigIntegerField(db_default=DatabaseMicroseconds())
-    #: The line (queue, type, priority) in which a Pending task that may run now waits;
-    #: None for every other task. See ``lanes.py``.
-    lane = models.BigIntegerField(null=True, blank=True, editable=False)
+    #: The line that this task belongs to: queue, type and priority; see ``lanes.py``.
+    lane = models.BigIntegerField(editable=False)
+    #: The same while the task is Pending and nothing of its own holds it back, else None:
+    #: what the dispatcher reads.
+    ready_lane = models.BigIntegerField(null=True, blank=True, editable=False)
     #: +1 at each Pending -> Queued and never reset: the token of every later write.
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     celery_task_id = models.CharField(  # noqa: DJ001
@@ -324,9 +326,9 @@ class TaskLog(models.Model):
         indexes = (
             # the dispatch pass: the lanes with work, and the front of each
             PartialIndex(
-                fields=["lane", "-at_front", "position", "batch_order", "id"],
+                fields=["ready_lane", "-at_front", "position", "batch_order", "id"],
                 name="taskcontrol_task_lane",
-                condition=Q(lane__isnull=False),
+                condition=Q(ready_lane__isnull=False),
             ),
             # dispatch: occupancy per type and worker; resend, rescue, stopping: few rows
             PartialIndex(
@@ -338,7 +340,7 @@ class TaskLog(models.Model):
             PartialIndex(
                 fields=["run_at"],
                 name="taskcontrol_task_run_at",
-                condition=Q(status=Status.PENDING, lane=None, run_at__isnull=False),
+                condition=Q(status=Status.PENDING, ready_lane=None, run_at__isnull=False),
             ),
             # the retry sweep: what is due
             PartialIndex(
@@ -423,7 +425,7 @@ class TaskLog(models.Model):
             ),
             models.CheckConstraint(
                 name="taskcontrol_task_lane_is_pending",
-                condition=Q(lane=None) | Q(status=Status.PENDING, occupies=False),
+                condition=Q(ready_lane=None) | Q(status=Status.PENDING, occupies=False),
             ),
             models.CheckConstraint(
                 name="taskcontrol_task_retry_is_failed",
