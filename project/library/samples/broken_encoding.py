@@ -1,0 +1,4 @@
+# -*- coding: utf-nine -*-
+"""Declares an encoding that does not exist."""
+
+CITY = "Paris"

@@ -1,0 +1,3 @@
+"""A string ends in the middle of an escape."""
+
+COPYRIGHT = "\xA"
