@@ -1,1 +1,57 @@
-"""A durable ledger and a dispatcher in front of Celery, for Django."""
+"""A durable ledger and a dispatcher in front of Celery, for Django: the front door.
+
+Names are loaded when first used, since models cannot be imported before the apps are ready.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cancellation import cancel as cancel
+    from .context import current_task as current_task
+    from .bell import request_dispatch as request_dispatch
+    from .enqueueing import bulk_enqueue as bulk_enqueue, enqueue as enqueue
+    from .exceptions import Discard as Discard, Retry as Retry
+    from .explanation import explain as explain
+    from .holding import pause as pause, resume as resume
+    from .progress import notify_task_status as notify_task_status
+    from .registry import declare_type as declare_type, task as task
+    from .retries import retry as retry
+    from .suspension import (
+        can_dispatch_now as can_dispatch_now,
+        toggle_dispatcher as toggle_dispatcher,
+    )
+
+__version__ = "0.1.0.dev0"
+
+_ROOMS = {
+    "bell": "request_dispatch",
+    "cancellation": "cancel",
+    "context": "current_task",
+    "enqueueing": "bulk_enqueue enqueue",
+    "exceptions": "Discard Retry",
+    "explanation": "explain",
+    "holding": "pause resume",
+    "progress": "notify_task_status",
+    "registry": "declare_type task",
+    "retries": "retry",
+    "suspension": "can_dispatch_now toggle_dispatcher",
+}
+_DOORS = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+__all__ = ["__version__", *sorted(_DOORS)]  # noqa: PLE0604 - the table above is the list
+
+
+def __getattr__(name: str) -> Any:
+    room = _DOORS.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{room}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What runs here and for whom: the two context variables of a thread or async task."""
+"""What runs here and for whom: the context variables of a thread or async task."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _task: ContextVar[CurrentTask | None] = ContextVar("taskcontrol_task", default=None)
 _user: ContextVar[Any] = ContextVar("taskcontrol_user", default=None)
+_no_user_code: ContextVar[bool] = ContextVar("taskcontrol_no_user_code", default=False)
 
 
 def current_task() -> CurrentTask | None:
@@ -43,3 +44,21 @@ def acting_as(user: Any) -> Iterator[None]:
         yield
     finally:
         _user.reset(token)
+
+
+@contextmanager
+def without_user_code() -> Iterator[None]:
+    """Keep receivers and callbacks from running inside the block.
+
+    A dispatch pass or a worker's main process that ran them could be stopped by them.
+    """
+    token = _no_user_code.set(True)
+    try:
+        yield
+    finally:
+        _no_user_code.reset(token)
+
+
+def user_code_may_run() -> bool:
+    """Return whether receivers and callbacks may run here."""
+    return not _no_user_code.get()

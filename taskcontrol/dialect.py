@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections, models, transaction
 from django.db.models.sql import UpdateQuery
 from django.utils.deconstruct import deconstructible
@@ -26,7 +27,8 @@ class DatabaseNow(models.Func):
         return self.as_sql(
             compiler,
             connection,
-            template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW')",
+            # Six digits, since SQLite compares times as text.
+            template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW') || '000'",
             **extra,
         )
 
@@ -116,7 +118,10 @@ def update_returning(
         return _update_then_select(rows, values, columns)
     query = rows.query.chain(UpdateQuery)
     query.add_update_values(values)
-    sql, params = query.get_compiler(rows.db).as_sql()
+    try:
+        sql, params = query.get_compiler(rows.db).as_sql()
+    except EmptyResultSet:
+        return []
     quoted = ", ".join(
         connection.ops.quote_name(model._meta.get_field(name).column)
         for name in dict.fromkeys([model._meta.pk.attname, *columns])

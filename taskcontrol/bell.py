@@ -1,0 +1,168 @@
+"""The bell: asks for a dispatch pass soon. Losing a ring costs at most one timer tick."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from .conf import conf
+
+logger = logging.getLogger("taskcontrol")
+
+KEY = "taskcontrol:bell"
+_TIMEOUT = 0.1
+_BREAK_SECONDS = 5.0
+
+
+def request_dispatch() -> None:
+    """Ask for a dispatch pass after the commit of the running transaction, or now.
+
+    Never blocks and never fails: a thread of this process rings.
+    """
+    transaction.on_commit(ring, using=conf.DATABASE, robust=True)
+
+
+def ring() -> None:
+    """Ring now: within a worker its own dispatcher, elsewhere by Redis."""
+    if _pipe.fileno is not None:
+        _pipe.write()
+    else:
+        _ringer.ring()
+
+
+class _Pipe:
+    """The local bell of a worker: its children write, its dispatcher's thread reads.
+
+    Made before the pool forks, so that every child inherits it; needs no broker.
+    """
+
+    def __init__(self) -> None:
+        self.fileno: int | None = None
+        self._write_end = -1
+
+    def open(self) -> None:
+        self.fileno, self._write_end = os.pipe()
+        os.set_blocking(self.fileno, False)
+        os.set_blocking(self._write_end, False)
+
+    def write(self) -> None:
+        try:
+            os.write(self._write_end, b"!")
+        except OSError:
+            return  # full: a ring is waiting already; closed: the worker is going
+
+    def wait(self, timeout: float) -> bool:
+        assert self.fileno is not None
+        ready, _, _ = select.select([self.fileno], [], [], timeout)
+        if ready:
+            os.read(self.fileno, 65536)
+        return bool(ready)
+
+
+_pipe = _Pipe()
+
+
+def open_in_worker() -> None:
+    """Make this process a worker's main process, whose children ring without a broker."""
+    if _pipe.fileno is None:
+        _pipe.open()
+
+
+def wait(timeout: float) -> bool:
+    """Wait for a ring; return whether one came within ``timeout`` seconds."""
+    return _pipe.wait(timeout)
+
+
+def redis_url() -> str | None:
+    """Return the address of the Redis that carries the bell, or None without one."""
+    if conf.REDIS_URL:
+        return conf.REDIS_URL
+    broker = getattr(settings, "CELERY_BROKER_URL", None) or ""
+    if broker.startswith("redis+socket://"):
+        path, _, query = broker.removeprefix("redis+socket://").partition("?")
+        database = query.removeprefix("virtual_host=") or "0"
+        return f"unix://{path}?db={database}"
+    return broker if broker.startswith(("redis://", "rediss://")) else None
+
+
+def connect(*, timeout: float) -> Any:
+    """Return a Redis client for the bell, or None when no Redis is configured."""
+    url = redis_url()
+    if url is None:
+        return None
+    from redis import Redis
+
+    return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+
+
+class _Ringer:
+    """Rings by Redis from a daemon thread, so that no request waits for a broker.
+
+    A breaker keeps a Redis that is away from being asked more than every few seconds.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+
+    def ring(self) -> None:
+        if redis_url() is None:
+            return
+        self._wanted.set()
+        # After a fork the thread of the parent is not here.
+        if self._owner != os.getpid():
+            with self._lock:
+                if self._owner != os.getpid():
+                    self._owner = os.getpid()
+                    threading.Thread(
+                        target=self._serve, name="taskcontrol-bell", daemon=True
+                    ).start()
+
+    def _serve(self) -> None:
+        client = None
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                client = client or connect(timeout=_TIMEOUT)
+                if client is not None:
+                    ring_by(client)
+            except Exception as error:  # noqa: BLE001 - the timer does what a lost ring asked
+                logger.debug("The bell did not ring: %s", error)
+                client = None
+                time.sleep(_BREAK_SECONDS)
+
+
+_ringer = _Ringer()
+
+
+def ring_by(client: Any) -> None:
+    """Put one ring into the list and keep its length at one."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.lpush(KEY, 1)
+        pipe.ltrim(KEY, 0, 0)
+        pipe.execute()
+
+
+def listen(stopped: threading.Event) -> None:
+    """Carry rings from Redis to this worker's pipe until ``stopped``; survives its loss."""
+    client = None
+    while not stopped.is_set():
+        try:
+            client = client or connect(timeout=30)
+            if client is None:
+                return
+            if client.blpop([KEY], timeout=10):
+                _pipe.write()
+        except Exception as error:  # noqa: BLE001 - without Redis the timer goes on
+            logger.debug("No bell from Redis: %s", error)
+            client = None
+            stopped.wait(_BREAK_SECONDS)

@@ -1,0 +1,121 @@
+"""The only file that asks Celery for something: send messages, signal, look at queues."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+from .conf import conf
+from .exceptions import BrokerUnavailable
+
+logger = logging.getLogger("taskcontrol")
+
+#: Names under which ``tasks.py`` registers the Celery tasks.
+RUN = "taskcontrol.run"
+DELIVER = "taskcontrol.deliver"
+
+#: Everything that kombu's transports raise when the broker is away or too slow.
+UNREACHABLE = (OperationalError, OSError, TimeoutError, ConnectionError)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What Celery carries for one attempt: no arguments, nothing secret."""
+
+    task_id: int
+    attempt: int
+    queue: str
+    celery_task_id: str
+    timeout: float
+
+
+def publish(messages: Sequence[Message]) -> None:
+    """Send ``messages`` in one batch, or raise BrokerUnavailable within seconds.
+
+    After an error some may have been sent. That is harmless: a worker claims the row
+    under its attempt, and who does not win the claim does not run.
+    """
+    if not messages:
+        return
+    amqp = current_app.amqp
+    try:
+        with (
+            current_app.producer_or_acquire() as producer,
+            producer.batch(max_size=max(4 * len(messages), 1)),
+        ):
+            for message in messages:
+                amqp.send_task_message(
+                    producer,
+                    RUN,
+                    _celery_message(amqp, message),
+                    queue=message.queue,
+                    retry=False,
+                )
+    except UNREACHABLE as error:
+        raise _unavailable(error) from error
+    except Exception as error:
+        # A transport may raise errors of its own library: redis.exceptions, amqp.exceptions.
+        if not _is_transport_error(error):
+            raise
+        raise _unavailable(error) from error
+
+
+def _celery_message(amqp: Any, message: Message) -> Any:
+    return amqp.create_task_message(
+        message.celery_task_id,
+        RUN,
+        (message.task_id, message.attempt),
+        {},
+        soft_time_limit=message.timeout,
+        time_limit=message.timeout + conf.CANCEL_GRACE,
+        ignore_result=True,
+        argsrepr="",
+        kwargsrepr="",
+    )
+
+
+def send(name: str, *, queue: str, expires: float) -> None:
+    """Send a message for one of our own Celery tasks; raise BrokerUnavailable if that fails."""
+    try:
+        current_app.send_task(
+            name, queue=queue, expires=expires, ignore_result=True, retry=False
+        )
+    except Exception as error:
+        if not isinstance(error, UNREACHABLE) and not _is_transport_error(error):
+            raise
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> BrokerUnavailable:
+    return BrokerUnavailable(f"{type(error).__name__}: {error}")
+
+
+def _is_transport_error(error: Exception) -> bool:
+    home = type(error).__module__.partition(".")[0]
+    return home in {"redis", "valkey", "amqp", "kombu", "botocore"}
+
+
+def forget_connections() -> None:
+    """Drop pooled connections, which a broken one may have poisoned."""
+    current_app.pool.force_close_all()
+    current_app.amqp._producer_pool = None
+
+
+def queue_depths(queues: Iterable[str]) -> dict[str, int | None]:
+    """Return how many messages wait in each Celery queue; None where that is unknown."""
+    depths: dict[str, int | None] = {}
+    with current_app.connection_or_acquire() as connection:
+        channel = connection.default_channel
+        for queue in queues:
+            try:
+                depths[queue] = channel.queue_declare(queue=queue, passive=True).message_count
+            except Exception as error:  # noqa: BLE001 - an unknown queue is empty, not a fault
+                logger.debug("No depth of queue %s: %s", queue, error)
+                depths[queue] = None
+                channel = connection.default_channel
+    return depths

@@ -1,0 +1,437 @@
+"""The only file that writes ``status``: one function per arrow of ``status.MOVES``.
+
+Each is a conditional UPDATE that says what it expects, so that the database decides every
+race; what it returns is what it moved. Nothing here decides *whether* to move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections, models, transaction
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Cast, Concat
+
+from .announcing import announce
+from .conf import conf
+from .dialect import DatabaseNow, update_returning
+from .lanes import ready_lane
+from .models import TaskAttempt, TaskEvent, TaskLog
+from .status import MOVES, Status
+from .text import last_line
+
+Kind = TaskEvent.Kind
+
+#: What a worker needs of a claimed row.
+CLAIMED = tuple(
+    field.attname
+    for field in TaskLog._meta.concrete_fields
+    if field.name not in {"error_message", "debug_log", "result", "progress", "ready_lane"}
+)
+
+
+def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
+    """Pending -> Queued: give each task its next attempt and its message's id."""
+    number = Cast(F("attempt") + 1, models.CharField())
+    return _move(
+        TaskLog.objects.filter(pk__in=ids, occupies=False),
+        Status.PENDING,
+        Status.QUEUED,
+        columns=("attempt", "queue", "timeout", "celery_task_id", "method"),
+        attempt=F("attempt") + 1,
+        celery_task_id=Concat(
+            Value(f"{site}-"), Cast("pk", models.CharField()), Value("-"), number
+        ),
+        queued_at=DatabaseNow(),
+        sent_at=DatabaseNow(),
+        sent_count=0,
+        ready_lane=None,
+        occupies=True,
+        worker=None,
+        pid=None,
+    )
+
+
+def claim(task_id: int, attempt: int, *, worker_id: int | None, pid: int) -> TaskLog | None:
+    """Queued -> Started for this attempt; None when it is not (or no more) to be run."""
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
+    won = _move(
+        TaskLog.objects.filter(unexpired, pk=task_id, attempt=attempt),
+        Status.QUEUED,
+        Status.STARTED,
+        columns=CLAIMED,
+        started_at=DatabaseNow(),
+        worker=worker_id,
+        pid=pid,
+    )
+    return won[0] if won else None
+
+
+def finish(task_id: int, attempt: int, **outcome: Any) -> bool:
+    """Started -> Finished; False when the attempt was canceled or given up on."""
+    return _end(task_id, attempt, Status.FINISHED, body_gone=True, retry_at=None, **outcome)
+
+
+def fail(
+    task_id: int,
+    attempt: int,
+    *,
+    error: str,
+    reason: str = "",
+    retry_in: float | None = None,
+    body_gone: bool = True,
+    **outcome: Any,
+) -> bool:
+    """Started -> Failed, with ``retry_at`` decided here if ``retry_in`` seconds are given.
+
+    ``body_gone=False`` keeps the place occupied: the process may still run the body.
+    """
+    due: Any = None
+    if retry_in is not None:
+        later = DatabaseNow() + Value(timedelta(seconds=retry_in))
+        due = Case(
+            When(retry_count__lt=F("max_retries"), then=later),
+            default=None,
+            output_field=models.DateTimeField(),
+        )
+    return _end(
+        task_id,
+        attempt,
+        Status.FAILED,
+        body_gone=body_gone,
+        retry_at=due,
+        error_message=error,
+        ended_reason=reason[:300],
+        **outcome,
+    )
+
+
+def _end(task_id: int, attempt: int, to: Status, *, body_gone: bool, **values: Any) -> bool:
+    rows = TaskLog.objects.filter(pk=task_id, attempt=attempt)
+    ended = _move(
+        rows,
+        Status.STARTED,
+        to,
+        ended_at=DatabaseNow(),
+        occupies=not body_gone,
+        error=last_line(values.get("error_message", "")),
+        **values,
+    )
+    return bool(ended)
+
+
+def cancel(task: TaskLog, *, actor: Any = None, reason: str = "") -> Status | None:
+    """Any status that is not ended -> Canceled; return the status that it left, or None.
+
+    Reads the status and writes under it, again while others are faster: every round that
+    loses means that the task moved on, and it can do so only a few times.
+    """
+    while True:
+        row = TaskLog.objects.filter(pk=task.pk).values("status", "retry_at").first()
+        if row is None or Status.CANCELED not in MOVES[Status(row["status"])]:
+            return None
+        old = Status(row["status"])
+        if old is Status.FAILED and row["retry_at"] is None:
+            return None
+        if _cancel_from(old, task.pk, actor, reason):
+            return old
+
+
+def _cancel_from(old: Status, task_id: int, actor: Any, reason: str) -> bool:
+    rows = TaskLog.objects.filter(pk=task_id)
+    values: dict[str, Any] = {"occupies": False}
+    if old is Status.STARTED:
+        values = {"cancel_requested_at": DatabaseNow()}  # the body still runs: it occupies
+    if old is Status.FAILED:
+        rows = rows.exclude(retry_at=None)
+        values = {}  # a body that was timed out may still be going
+    with transaction.atomic(using=conf.DATABASE):
+        moved = _move(
+            rows,
+            old,
+            Status.CANCELED,
+            ended_at=DatabaseNow(),
+            retry_at=None,
+            ready_lane=None,
+            canceled_by=getattr(actor, "pk", None),
+            ended_reason=reason[:300],
+            message=reason or None,
+            columns=("attempt",),
+            **values,
+        )
+        record(moved, Kind.CANCELED, actor=actor, old=old, new=Status.CANCELED, detail=reason)
+    return bool(moved)
+
+
+def expire(page: int) -> int:
+    """Waiting -> Canceled for tasks past ``expires_at``; return how many."""
+    count = 0
+    for old in (Status.PENDING, Status.PAUSED, Status.QUEUED):
+        due = TaskLog.objects.filter(
+            status=old, expires_at__lte=DatabaseNow(), ended_at=None
+        ).order_by("expires_at")
+        with transaction.atomic(using=conf.DATABASE):
+            moved = _move(
+                TaskLog.objects.filter(pk__in=list(due.values_list("pk", flat=True)[:page])),
+                old,
+                Status.CANCELED,
+                ended_at=DatabaseNow(),
+                ready_lane=None,
+                occupies=False,
+                ended_reason="expired before it started",
+                columns=("attempt",),
+            )
+            record(moved, Kind.EXPIRED, old=old, new=Status.CANCELED)
+        count += len(moved)
+    return count
+
+
+def pause(task_id: int, *, actor: Any = None, reason: str = "") -> bool:
+    """Pending -> Paused."""
+    return _hold(task_id, Status.PENDING, Status.PAUSED, Kind.PAUSED, actor, reason)
+
+
+def resume(task_id: int, *, actor: Any = None) -> bool:
+    """Paused -> Pending, at its old place in the line."""
+    return _hold(task_id, Status.PAUSED, Status.PENDING, Kind.RESUMED, actor, "")
+
+
+def _hold(task_id: int, old: Status, new: Status, kind: Kind, actor: Any, reason: str) -> bool:
+    lane = ready_lane() if new is Status.PENDING else None
+    with transaction.atomic(using=conf.DATABASE):
+        moved = _move(
+            TaskLog.objects.filter(pk=task_id),
+            old,
+            new,
+            ready_lane=lane,
+            message=reason or None,
+            columns=("attempt",),
+        )
+        record(moved, kind, actor=actor, old=old, new=new, detail=reason)
+    return bool(moved)
+
+
+#: What a row forgets when it is to run again; the attempt that ends keeps it.
+CLEARED: dict[str, Any] = {
+    "started_at": None,
+    "ended_at": None,
+    "queued_at": None,
+    "retry_at": None,
+    "time_taken": None,
+    "peak_memory_usage": None,
+    "error_message": "",
+    "debug_log": "",
+    "ended_reason": "",
+    "celery_task_id": None,
+    "cancel_requested_at": None,
+    "canceled_by": None,
+    "result": None,
+    "progress": None,
+    "sent_count": 0,
+    "sent_at": None,
+}
+
+
+def retry_due(ids: Sequence[int]) -> int:
+    """Failed -> Pending for automatic retries whose time has come; return how many."""
+    due = TaskLog.objects.filter(
+        pk__in=ids, retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
+    )
+    with transaction.atomic(using=conf.DATABASE):
+        locked = list(_locked(due.filter(status=Status.FAILED)).values_list("pk", flat=True))
+        archive(locked)
+        moved = _again(due.filter(pk__in=locked), Status.FAILED)
+    return len(moved)
+
+
+def retry_by_hand(
+    task_id: int, old: Status, *, actor: Any = None, first: bool = False
+) -> bool:
+    """Failed or Canceled -> Pending because somebody asked; ``first`` puts it at the front."""
+    rows = TaskLog.objects.filter(pk=task_id)
+    with transaction.atomic(using=conf.DATABASE):
+        locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
+        archive(locked)
+        values = {"at_front": True, "position": 0} if first else {}
+        moved = _again(rows.filter(pk__in=locked), old, lost_count=0, run_at=None, **values)
+        detail = "first in line" if first else ""
+        record(moved, Kind.RETRIED, actor=actor, old=old, new=Status.PENDING, detail=detail)
+    return bool(moved)
+
+
+def _again(rows: Any, old: Status, **values: Any) -> list[TaskLog]:
+    return _move(
+        rows,
+        old,
+        Status.PENDING,
+        retry_count=F("retry_count") + 1,
+        ready_lane=ready_lane(),
+        **{**CLEARED, **values},
+    )
+
+
+def rescue(task_id: int, attempt: int, *, detail: str, occupied: bool = False) -> bool:
+    """Started -> Pending: its process was lost, and it may run again.
+
+    ``occupied`` says that the old body may still run; the next attempt then waits for it.
+    """
+    return _rerun(
+        task_id, attempt, Kind.RESCUED, detail, occupied, lost_count=F("lost_count") + 1
+    )
+
+
+def give_back(task_id: int, attempt: int, *, detail: str) -> bool:
+    """Started -> Pending, uncounted: its worker left in order before the end."""
+    return _rerun(task_id, attempt, Kind.RETURNED, detail, occupied=False)
+
+
+def _rerun(
+    task_id: int, attempt: int, kind: Kind, detail: str, occupied: bool, **values: Any
+) -> bool:
+    rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, status=Status.STARTED)
+    with transaction.atomic(using=conf.DATABASE):
+        locked = list(_locked(rows).values_list("pk", flat=True))
+        archive(locked, ended_reason=detail)
+        moved = _move(
+            rows.filter(pk__in=locked),
+            Status.STARTED,
+            Status.PENDING,
+            ready_lane=None if occupied else F("lane"),
+            occupies=occupied,
+            columns=("attempt",),
+            **{**CLEARED, **values},
+        )
+        record(moved, kind, old=Status.STARTED, new=Status.PENDING, detail=detail)
+    return bool(moved)
+
+
+def unsend(attempts: Sequence[tuple[int, int]], *, detail: str) -> int:
+    """Queued -> Pending: the broker did not take the messages, or lost them too often.
+
+    A message that comes late after all claims nothing: the next attempt has another number.
+    """
+    moved = []
+    with transaction.atomic(using=conf.DATABASE):
+        for task_id, attempt in attempts:
+            moved += _move(
+                TaskLog.objects.filter(pk=task_id, attempt=attempt),
+                Status.QUEUED,
+                Status.PENDING,
+                ready_lane=F("lane"),
+                occupies=False,
+                queued_at=None,
+                sent_at=None,
+                celery_task_id=None,
+                columns=("attempt",),
+            )
+        record(moved, Kind.UNSENT, old=Status.QUEUED, new=Status.PENDING, detail=detail)
+    return len(moved)
+
+
+def release(task_id: int, attempt: int) -> bool:
+    """Free the place of an attempt whose body is gone; no change of status.
+
+    A retry that waited for it may now be promoted.
+    """
+    lane = Case(
+        When(status=Status.PENDING, then=F("lane")),
+        default=None,
+        output_field=models.BigIntegerField(),
+    )
+    rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, occupies=True)
+    freed = rows.exclude(status__in=(Status.QUEUED, Status.STARTED)).update(
+        occupies=False, ready_lane=lane, rev=F("rev") + 1
+    )
+    return bool(freed)
+
+
+def archive(ids: Sequence[int], *, ended_reason: str = "") -> None:
+    """Keep what the rows say of the attempt that ends, before they are cleared.
+
+    ``ended_reason`` is given where the row itself does not say it: a lost run, which
+    counts as failed. Rows whose attempt never began leave nothing.
+    """
+    if not ids:
+        return
+    quote = connections[conf.DATABASE].ops.quote_name
+    same = (
+        "celery_task_id attempt worker_id pid queued_at started_at time_taken "
+        "peak_memory_usage error_message debug_log"
+    ).split()
+    lost = bool(ended_reason)
+    columns = [*same, "task_id", "status", "ended_at", "ended_reason"]
+    status, ended_at = ("%s", "COALESCE(ended_at, %s)") if lost else ("status", "ended_at")
+    values = [*same, "id", status, ended_at, "%s" if lost else "ended_reason"]
+    marks = ", ".join(["%s"] * len(ids))
+    sql = (
+        f"INSERT INTO {quote(TaskAttempt._meta.db_table)} ({', '.join(columns)}) "  # noqa: S608
+        f"SELECT {', '.join(values)} FROM {quote(TaskLog._meta.db_table)} "
+        f"WHERE started_at IS NOT NULL AND id IN ({marks})"
+    )
+    given: list[Any] = []
+    if lost:
+        given = [Status.FAILED, _adapted_now(), ended_reason[:300]]
+    with connections[conf.DATABASE].cursor() as cursor:
+        cursor.execute(sql, [*given, *ids])
+
+
+def _adapted_now() -> Any:
+    from .dialect import now
+
+    connection = connections[conf.DATABASE]
+    return connection.ops.adapt_datetimefield_value(now(conf.DATABASE))
+
+
+def record(
+    tasks: Iterable[TaskLog],
+    kind: Kind,
+    *,
+    actor: Any = None,
+    old: str = "",
+    new: str = "",
+    detail: str = "",
+) -> None:
+    """Write one TaskEvent for each task, in the transaction of its move."""
+    TaskEvent.objects.bulk_create(
+        TaskEvent(
+            task_id=task.pk,
+            kind=kind,
+            actor_id=getattr(actor, "pk", None),
+            old=old,
+            new=new,
+            attempt=task.attempt,
+            detail=detail[:500],
+        )
+        for task in tasks
+    )
+
+
+def _move(
+    rows: Any,
+    old: Status,
+    new: Status,
+    *,
+    columns: Sequence[str] = (),
+    message: Any = None,
+    error: str = "",
+    **values: Any,
+) -> list[TaskLog]:
+    """Write ``new`` to those of ``rows`` that are ``old``; return them, announced."""
+    assert new in MOVES[old], f"{old} -> {new} is no move"
+    with transaction.atomic(using=conf.DATABASE, savepoint=False):
+        moved: list[TaskLog] = update_returning(
+            rows.filter(status=old),
+            {"status": new, "rev": F("rev") + 1, **values},
+            ("rev", *columns),
+        )
+        announce(moved, old, new, message=message, error=error)
+    return moved
+
+
+def _locked(rows: Any) -> Any:
+    """Lock ``rows`` in the order of their keys, as everybody does who locks several."""
+    features = connections[conf.DATABASE].features
+    rows = rows.order_by("pk")
+    return rows.select_for_update() if features.has_select_for_update else rows

@@ -1,0 +1,241 @@
+"""Which callables may run, and the way between a callable and its dotted path."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeVar
+
+from celery import Task as CeleryTask, current_app
+from django.apps import apps
+
+from .conf import conf
+from .exceptions import InvalidCall, MethodNotAllowed, MethodNotCallable, MethodNotFound
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What code says of a task type; None leaves the value to the defaults."""
+
+    method: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+#: Every declared type by method.
+declarations: dict[str, Declaration] = {}
+
+#: The options that ``@task`` and ``declare_type`` take: columns of TaskType.
+DECLARABLE = frozenset(
+    {
+        "atomic",
+        "backoff",
+        "concurrency_limit",
+        "description",
+        "max_retries",
+        "on_lost",
+        "owner_may_cancel",
+        "owner_may_retry",
+        "priority",
+        "queue",
+        "retry_delay",
+        "store_celery_result",
+        "timeout",
+    }
+)
+
+
+def task(method: F | None = None, **options: Any) -> Any:
+    """Declare a function as a task type; use with or without options.
+
+    The function stays a plain function. Options, all optional: ``queue``, ``timeout``
+    (seconds), ``max_retries``, ``retry_delay`` (seconds), ``backoff``, ``priority`` (higher
+    first), ``concurrency_limit`` (0 = none), ``atomic``, ``on_lost`` ("rerun" or "fail"),
+    ``store_celery_result``, ``owner_may_cancel``, ``owner_may_retry``, ``description``.
+    A person may change them in admin; a later declaration keeps such an edit.
+    """
+    if method is None:
+        return lambda function: task(function, **options)
+    declare_type(path_of(method), **options)
+    return method
+
+
+def declare_type(method: str, **options: Any) -> None:
+    """Declare a task type by its dotted path, for code that cannot be decorated.
+
+    The declaration also allows the path to run. Written to the database after ``migrate``
+    and by the first dispatch that meets the method.
+    """
+    unknown = options.keys() - DECLARABLE
+    if unknown:
+        raise InvalidCall(
+            f"{method!r} is declared with unknown options {', '.join(sorted(unknown))}; "
+            f"there are: {', '.join(sorted(DECLARABLE))}."
+        )
+    declarations[method] = Declaration(method, options)
+
+
+def path_of(method: Any) -> str:
+    """Return the dotted path under which a worker finds ``method``.
+
+    Takes a dotted path, a function, a static or class method, or a Celery task; raises
+    MethodNotCallable with what to do for everything that no other process could find.
+    """
+    if isinstance(method, str):
+        return method.strip()
+    if isinstance(method, CeleryTask):
+        return _path_of_celery_task(method)
+    if not callable(method):
+        raise MethodNotCallable(method, "it is neither callable nor a dotted path.")
+    if inspect.ismethod(method) and not inspect.isclass(method.__self__):
+        raise MethodNotCallable(
+            method,
+            "it is bound to an object that a worker does not have. Pass a function and "
+            "what it needs as arguments.",
+        )
+    name = getattr(method, "__qualname__", None)
+    module = getattr(method, "__module__", None)
+    if not name or not module:
+        raise MethodNotCallable(
+            method, "it has no name to be found by. Write a function in a module."
+        )
+    if "<lambda>" in name:
+        raise MethodNotCallable(
+            method, "a worker cannot find a lambda. Write a function in a module."
+        )
+    if "<locals>" in name:
+        raise MethodNotCallable(
+            method,
+            "a worker cannot find a function defined inside another. Move it to the top "
+            "level of its module.",
+        )
+    if module == "__main__":
+        raise MethodNotCallable(
+            method, "it lives in the script that runs. Put it into a module of an app."
+        )
+    return f"{module}.{name}"
+
+
+def _path_of_celery_task(celery_task: Any) -> str:
+    run = inspect.unwrap(celery_task.run)
+    path = f"{celery_task.__module__}.{getattr(run, '__name__', '')}"
+    try:
+        found = _walk(path)
+    except MethodNotFound:
+        return str(celery_task.name)
+    same = isinstance(found, CeleryTask) and found.name == celery_task.name
+    return path if same else str(celery_task.name)
+
+
+def resolve(method: str) -> Callable[..., Any]:
+    """Return the callable behind a dotted path, if it may run.
+
+    Raises MethodNotFound when nothing stands there in this process, MethodNotCallable when
+    something else does, and MethodNotAllowed when it may not run.
+    """
+    return _resolve(method, tuple(conf.ALLOWED_MODULES))
+
+
+@lru_cache(maxsize=4096)
+def _resolve(method: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
+    try:
+        target = _walk(method)
+    except MethodNotFound:
+        registered = current_app.tasks.get(method)
+        if registered is None or method.startswith(("celery.", "taskcontrol.")):
+            raise
+        return registered  # type: ignore[no-any-return]
+    if not callable(target):
+        raise MethodNotCallable(method, f"it is a {type(target).__name__}, not callable.")
+    if method not in declarations and not _lies_in_allowed_code(method, target, allowed):
+        raise MethodNotAllowed(method)
+    return target  # type: ignore[no-any-return]
+
+
+def _walk(path: str) -> Any:
+    """Import the module part of ``path`` and follow the attributes of the rest."""
+    parts = path.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise MethodNotFound(path, "it is not a dotted path of a module and a function")
+    if any(part.startswith("__") for part in parts):
+        raise MethodNotAllowed(path)
+    if not _may_be_imported(path):
+        raise MethodNotAllowed(path)
+    module, rest = _import_longest(path, parts)
+    found: Any = module
+    for name in rest:
+        found = getattr(found, name, None)
+        if found is None:
+            raise MethodNotFound(path, f"{module.__name__!r} has no {'.'.join(rest)!r}")
+        if isinstance(found, ModuleType):
+            raise MethodNotAllowed(path)
+    return found
+
+
+def _import_longest(path: str, parts: list[str]) -> tuple[ModuleType, list[str]]:
+    for cut in range(len(parts) - 1, 0, -1):
+        name = ".".join(parts[:cut])
+        try:
+            return import_module(name), parts[cut:]
+        except ModuleNotFoundError as error:
+            # A missing module inside the user's module is another fault than a wrong path.
+            if error.name and not (name == error.name or name.startswith(f"{error.name}.")):
+                raise MethodNotFound(path, f"importing {name!r} failed: {error}") from error
+        except Exception as error:
+            why = f"importing {name!r} failed: {type(error).__name__}: {error}"
+            raise MethodNotFound(path, why) from error
+    raise MethodNotFound(path, f"there is no module {parts[0]!r}")
+
+
+def _may_be_imported(path: str) -> bool:
+    """Importing runs code, so only allowed or already imported packages are looked at."""
+    return path in declarations or _is_allowed_module(path, tuple(conf.ALLOWED_MODULES))
+
+
+def _lies_in_allowed_code(method: str, target: Any, allowed: tuple[str, ...]) -> bool:
+    """A name that an allowed module merely imported is not code of that module."""
+    if isinstance(target, CeleryTask):
+        return True
+    home = getattr(target, "__module__", None) or ""
+    return _is_allowed_module(method, allowed) and _is_allowed_module(f"{home}.x", allowed)
+
+
+def _is_allowed_module(path: str, allowed: tuple[str, ...]) -> bool:
+    apps_and_modules = {*(config.name for config in apps.get_app_configs()), *allowed}
+    return any(path.startswith(f"{name}.") for name in apps_and_modules if name)
+
+
+def check_arguments(method: str, target: Callable[..., Any], given: dict[str, Any]) -> None:
+    """Raise InvalidCall unless ``given`` fits the signature of ``target``."""
+    try:
+        signature = _signature(target)
+    except (TypeError, ValueError):
+        return  # built in C: nothing to compare with
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise InvalidCall(
+            f"{method}{signature} cannot be called with the arguments "
+            f"{', '.join(sorted(given)) or '(none)'}: {error}."
+        ) from None
+
+
+def parameters_of(target: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the parameters of ``target``."""
+    try:
+        return frozenset(_signature(target).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+@lru_cache(maxsize=4096)
+def _signature(target: Callable[..., Any]) -> inspect.Signature:
+    if isinstance(target, CeleryTask):
+        # ``run`` of a bound task is a method already: it shows no ``self``.
+        return inspect.signature(target.run)
+    return inspect.signature(target)
