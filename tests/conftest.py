@@ -1,0 +1,150 @@
+"""Fixtures: the database and the broker of the run, and workers that tests start and break."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from tests.lab import BROKER_SOCKET, LAB, RECORD
+from tests.recording import Record
+from tests.servers.beat import Beat
+from tests.servers.databases import start_server
+from tests.servers.missing import ServerMissing
+from tests.servers.redis import Redis
+from tests.servers.worker import Worker
+from tests.workshop import Workshop
+
+MARKERS = (
+    "databases: the database makes the difference; also run on MariaDB",
+    "only_on(*vendors): needs one of these databases, by Django's vendor name",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests with a live worker last: before them tables may still be truncated."""
+    items.sort(key=lambda item: "workshop" in getattr(item, "fixturenames", ()))
+    for item in items:
+        wanted = item.get_closest_marker("only_on")
+        if wanted and connections["default"].vendor not in wanted.args:
+            why = f"needs {' or '.join(wanted.args)}"
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Leave the counts for ``tests.run``, which sums up the runs."""
+    path = os.environ.get("TASKCONTROL_TEST_SUMMARY")
+    if path:
+        stats = terminalreporter.stats
+        kinds = ("passed", "failed", "error", "skipped", "xfailed", "xpassed", "deselected")
+        Path(path).write_text(
+            json.dumps({kind: len(stats.get(kind, ())) for kind in kinds})
+        )
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[Any]:
+    """Start the server of the run's database; None where there is none to start."""
+    try:
+        server = start_server(connections["default"].settings_dict, LAB)
+    except ServerMissing as why:
+        pytest.exit(str(why), returncode=5)
+    yield server
+    if server is not None:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(database_server: Any) -> None:
+    """Start the server before the test database is made."""
+
+
+@pytest.fixture(scope="session")
+def broker_server() -> Iterator[Redis]:
+    """Start the broker of the run."""
+    server = Redis(BROKER_SOCKET)
+    server.start()
+    yield server
+    server.process.kill()
+
+
+@pytest.fixture
+def broker(broker_server: Redis) -> Iterator[Redis]:
+    """The broker of the run, empty; a test may stop, kill, freeze and flush it."""
+    broker_server.start()
+    broker_server.flush()
+    yield broker_server
+    broker_server.thaw() if broker_server.process.running else broker_server.start()
+
+
+@pytest.fixture
+def record() -> Record:
+    """What bodies write down, empty."""
+    written = Record(RECORD)
+    written.clear()
+    return written
+
+
+@pytest.fixture(scope="session")
+def _workshop(django_db_setup: None, django_db_blocker: Any, broker_server: Redis):
+    with django_db_blocker.unblock():
+        workshop = Workshop()
+    yield workshop
+    with django_db_blocker.unblock():
+        workshop.close()
+
+
+@pytest.fixture
+def workshop(
+    _workshop: Workshop, django_db_blocker: Any, broker: Redis, record: Record
+) -> Iterator[Workshop]:
+    """Real workers on the real database: rows are committed, and deleted afterwards."""
+    with django_db_blocker.unblock():
+        _workshop.open()
+        try:
+            yield _workshop
+        finally:
+            _workshop.clear()
+            connections.close_all()
+
+
+@pytest.fixture
+def worker(workshop: Workshop) -> Worker:
+    """A ready worker with two slots for every queue; shared, so start it once."""
+    return workshop.shared_worker()
+
+
+@pytest.fixture
+def start_worker(workshop: Workshop) -> Iterator[Callable[..., Worker]]:
+    """Start workers of one's own: ``start_worker(["long"], concurrency=1, pool="solo")``."""
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(Worker(*args, **options))
+
+
+@pytest.fixture
+def start_beat(workshop: Workshop) -> Iterator[Callable[..., Beat]]:
+    """Start beats."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Beat(**options))
+
+
+@pytest.fixture
+def conf(settings: Any) -> Callable[..., None]:
+    """Set keys of ``TASKCONTROL`` for one test: ``conf(LOST_LIMIT=1)``."""
+
+    def change(**values: Any) -> None:
+        settings.TASKCONTROL = {**settings.TASKCONTROL, **values}
+
+    return change

@@ -1,0 +1,1 @@
+"""The real servers and processes that tests start, break and stop."""

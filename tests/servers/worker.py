@@ -1,0 +1,98 @@
+"""A real Celery worker of the site, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import count
+
+import psutil
+from celery import current_app
+
+from taskcontrol.models import Worker as WorkerRow
+from tests.lab import LAB
+from tests.servers.environment import site_environment
+from tests.servers.process import Process
+from tests.waiting import eventually
+
+_number = count(1)
+
+
+class Worker:
+    """One worker; ready when its row exists and it answers."""
+
+    def __init__(
+        self,
+        queues: Sequence[str] = ("short", "default", "long"),
+        *,
+        concurrency: int = 2,
+        pool: str = "prefork",
+        env: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
+        name = f"test-{os.getpid()}-{next(_number)}"
+        self.hostname = f"{name}@lab"
+        command = [
+            *(sys.executable, "-m", "celery", "-A", "project", "worker"),
+            *("-n", self.hostname, "-Q", ",".join(queues), "-c", str(concurrency)),
+            *("-P", pool, "-l", "INFO", "--without-gossip", "--without-mingle", *flags),
+        ]
+        environment = {**site_environment(), **(env or {})}
+        self.process = Process(command, log=LAB / f"{name}.log", env=environment)
+
+    def start(self) -> Worker:
+        """Start it and wait until it is ready."""
+        self.launch()
+        eventually(self.ready, timeout=60, every=0.1, why=self.process.tail)
+        return self
+
+    def launch(self) -> None:
+        """Start it without waiting."""
+        self.process.start()
+
+    def ready(self) -> bool:
+        """Return whether it has its row and answers."""
+        assert self.process.running, f"the worker ended:\n{self.process.tail()}"
+        return self.row() is not None and self.answers()
+
+    def answers(self) -> bool:
+        """Return whether its event loop takes commands."""
+        with suppress(OSError):  # the broker may be away
+            return bool(current_app.control.ping([self.hostname], timeout=1, limit=1))
+        return False
+
+    def row(self) -> WorkerRow | None:
+        """Return the row of this boot while it counts as live."""
+        found: WorkerRow | None = WorkerRow.objects.filter(
+            hostname=self.hostname, pid=self.process.pid, left_at=None, lost_at=None
+        ).first()
+        return found
+
+    def children(self) -> list[psutil.Process]:
+        """Return its pool processes, oldest first."""
+        parent = psutil.Process(self.process.pid)
+        return sorted(parent.children(), key=lambda child: (child.create_time(), child.pid))
+
+    def stop(self, timeout: float = 30) -> int:
+        """Warm shutdown: it finishes what runs and takes nothing new."""
+        return self.process.stop(signal.SIGTERM, timeout)
+
+    def stop_cold(self, timeout: float = 30) -> int:
+        """Cold shutdown: it ends at once and what runs is left."""
+        return self.process.stop(signal.SIGQUIT, timeout)
+
+    def kill(self) -> None:
+        """SIGKILL to the main process alone; the kernel takes its children along."""
+        below = self.process.descendants()
+        self.process.send(signal.SIGKILL)
+        self.process.wait()
+        psutil.wait_procs(below, timeout=10)
+
+    def __enter__(self) -> Worker:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()

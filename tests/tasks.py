@@ -1,0 +1,365 @@
+"""The sample tasks: one small function per behavior."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from celery import shared_task
+from django.db.models import F
+
+import taskcontrol
+from taskcontrol.context import current_user
+from tests.models import Counter
+from tests.recording import ENDED, STARTED, record
+
+logger = logging.getLogger(__name__)
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+def give_back(value: Any = None) -> Any:
+    """Return ``value``."""
+    return value
+
+
+def type_of(value: Any) -> str:
+    """Return the name of the type with which an argument arrived."""
+    return type(value).__qualname__
+
+
+def add(left: int, right: int = 0) -> int:
+    """Return the sum."""
+    return left + right
+
+
+def fail(message: str = "it failed") -> None:
+    """Raise ValueError."""
+    raise ValueError(message)
+
+
+def fail_until(attempt: int) -> int:
+    """Raise until the task is at ``attempt``."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    if task.attempt < attempt:
+        raise ValueError(f"attempt {task.attempt}")
+    return int(task.attempt)
+
+
+def ask_for_retry(delay: float | None = None) -> None:
+    """Raise taskcontrol.Retry."""
+    raise taskcontrol.Retry(delay)
+
+
+def discard(reason: str = "not worth it") -> None:
+    """Raise taskcontrol.Discard."""
+    raise taskcontrol.Discard(reason)
+
+
+# Time
+
+
+def recorded(seconds: float = 0, tag: str = "") -> str:
+    """Write down its start and its end, ``seconds`` apart."""
+    record(STARTED, tag=tag)
+    time.sleep(seconds)
+    record(ENDED, tag=tag)
+    return tag
+
+
+def sleep(seconds: float) -> float:
+    """Sleep as Python code does: a signal wakes it."""
+    record(STARTED)
+    time.sleep(seconds)
+    return seconds
+
+
+def sleep_in_c(seconds: int) -> None:
+    """Sleep in C without the interpreter: no signal handler of Python runs meanwhile."""
+    record(STARTED)
+    left = seconds
+    while left:
+        left = ctypes.PyDLL(None).sleep(left)
+
+
+def busy(seconds: float) -> None:
+    """Compute without a pause."""
+    record(STARTED)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def swallow_everything(seconds: float) -> None:
+    """Catch whatever is raised into it, BaseException included, and go on."""
+    record(STARTED)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except BaseException:  # noqa: BLE001 - the point
+            record("swallowed")
+
+
+def ignore_sigterm(seconds: float) -> None:
+    """Refuse the polite signal and sleep on."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    swallow_everything(seconds)
+
+
+def clean_up_when_stopped(seconds: float) -> None:
+    """Sleep; write down that the finally block ran."""
+    record(STARTED)
+    try:
+        time.sleep(seconds)
+    finally:
+        record("cleaned up")
+
+
+def cooperate(seconds: float) -> None:
+    """Ask every few milliseconds whether it was canceled."""
+    record(STARTED)
+    task = taskcontrol.current_task()
+    assert task is not None
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        task.check_canceled()
+        time.sleep(0.02)
+
+
+# Ends of the process
+
+
+def leave(status: int = 0) -> None:
+    """Call sys.exit."""
+    record(STARTED)
+    sys.exit(status)
+
+
+def leave_at_once(status: int = 0) -> None:
+    """Call os._exit: nothing is cleaned up."""
+    record(STARTED)
+    os._exit(status)
+
+
+def kill_itself(number: int = signal.SIGKILL) -> None:
+    """Send itself a signal: SIGKILL as the kernel does when memory is short."""
+    record(STARTED)
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def crash() -> None:
+    """Read address 0 in C."""
+    record(STARTED)
+    ctypes.string_at(0)
+
+
+def interrupt() -> None:
+    """Raise KeyboardInterrupt."""
+    raise KeyboardInterrupt
+
+
+def run_out_of_memory() -> None:
+    """Raise MemoryError."""
+    raise MemoryError("no more")
+
+
+def allocate(megabytes: int, seconds: float = 0) -> int:
+    """Hold and touch so much memory."""
+    held = bytearray(megabytes * 1024 * 1024)
+    for page in range(0, len(held), 4096):
+        held[page] = 1
+    time.sleep(seconds)
+    return len(held)
+
+
+def recurse() -> None:
+    """Raise RecursionError."""
+    recurse()
+
+
+# Output
+
+
+def talk(line: str = "hello") -> None:
+    """Print, write to stderr, log."""
+    print(f"printed {line}")  # noqa: T201 - the point
+    sys.stderr.write(f"stderr {line}\n")
+    logger.info("logged %s", line)
+    logger.warning("warned %s", line)
+
+
+def talk_much(megabytes: int = 1) -> None:
+    """Print megabytes."""
+    for number in range(megabytes * 1024):
+        print(f"{number:06d} " + "x" * 1016)  # noqa: T201 - the point
+
+
+def use_secret(password: str = "hunter2") -> None:
+    """Fail with a secret among the local names."""
+    api_token = f"token-of-{password}"
+    raise RuntimeError(f"refused ({len(api_token)})")
+
+
+def report(total: int) -> None:
+    """Report its progress, step by step."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    for done in range(1, total + 1):
+        taskcontrol.notify_task_status({"progress": [done, total, f"step {done}"]})
+
+
+# Context
+
+
+def whoami() -> str:
+    """Return the name of the user for whom it runs."""
+    user = current_user()
+    return user.get_username() if user else ""
+
+
+def which_attempt() -> list[int]:
+    """Return the task and the attempt that it believes to be."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    return [int(task.id), int(task.attempt)]
+
+
+def enqueue_child(method: str = "tests.tasks.whoami", **kwargs: Any) -> str:
+    """Enqueue another task and return its name."""
+    child = taskcontrol.enqueue(method, **kwargs)
+    return str(child.name)
+
+
+def enqueue_many(count: int) -> str:
+    """Enqueue a batch and return its id."""
+    return str(taskcontrol.bulk_enqueue({"method": nothing} for _ in range(count)))
+
+
+# Effects
+
+
+def raise_counter(name: str, amount: int = 1, *, then_fail: bool = False) -> None:
+    """Raise a Counter by UPDATE; fail after it if asked."""
+    Counter.objects.filter(name=name).update(value=F("value") + amount)
+    if then_fail:
+        raise ValueError("after the write")
+
+
+# Exceptions that are hard to store
+
+
+class Unpicklable(Exception):
+    """Carries what cannot be pickled and needs two arguments to be made again."""
+
+    def __init__(self, message: str, lock: Any) -> None:
+        super().__init__(message)
+        self.lock = lock
+
+
+class Mute(Exception):
+    """Has no text: every way to one raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def fail_with_nul() -> None:
+    """Raise an error with a NUL byte in its text."""
+    raise ValueError("before\0after")
+
+
+def fail_with_surrogate() -> None:
+    """Raise an error with half a character in its text."""
+    raise ValueError("before\ud800after")
+
+
+def fail_with_megabytes(megabytes: int = 3) -> None:
+    """Raise an error with a very long text."""
+    raise ValueError("head " + "x" * (megabytes * 1024 * 1024) + " tail")
+
+
+def fail_unpicklably() -> None:
+    """Raise an error that cannot be pickled."""
+    import threading
+
+    raise Unpicklable("cannot be pickled", threading.Lock())
+
+
+def fail_without_text() -> None:
+    """Raise an error whose text raises."""
+    raise Mute
+
+
+def fail_in_chain(depth: int = 50) -> None:
+    """Raise an error with a long chain of causes."""
+    try:
+        if depth:
+            fail_in_chain(depth - 1)
+    except ValueError as error:
+        raise ValueError(f"level {depth}") from error
+    raise ValueError("the first")
+
+
+def fail_in_group() -> None:
+    """Raise several errors at once."""
+    raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+
+
+def stop_iterating() -> None:
+    """Raise StopIteration."""
+    raise StopIteration
+
+
+def return_unstorable() -> Any:
+    """Return what JSON cannot hold."""
+    return {1, object}
+
+
+def return_megabytes(megabytes: int = 3) -> str:
+    """Return a long text."""
+    return "x" * (megabytes * 1024 * 1024)
+
+
+# Celery tasks
+
+
+@shared_task
+def celery_add(left: int, right: int) -> int:
+    """Return the sum: an ordinary Celery task."""
+    return left + right
+
+
+@shared_task(bind=True, max_retries=2)
+def celery_retry(self: Any, *, until: int = 2) -> int:
+    """Retry itself as Celery tasks do, until its request says that it did ``until`` times."""
+    record(STARTED, retries=self.request.retries)
+    if self.request.retries < until:
+        raise self.retry(countdown=0, exc=ValueError("not yet"))
+    return int(self.request.retries)
+
+
+@shared_task(bind=True, autoretry_for=(ValueError,), max_retries=2, retry_backoff=False)
+def celery_autoretry(self: Any) -> None:
+    """Fail with an error for which Celery retries by itself."""
+    record(STARTED, retries=self.request.retries)
+    self.update_state(state="PROGRESS")
+    raise ValueError("always")
+
+
+@shared_task(bind=True)
+def celery_request(self: Any) -> dict[str, Any]:
+    """Return what its request says."""
+    request = self.request
+    return {"id": request.id, "retries": request.retries, "eager": request.called_directly}

@@ -1,0 +1,71 @@
+"""Waiting for what other processes and threads do, and letting threads race."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from django.db import connections
+
+T = TypeVar("T")
+
+
+def eventually(
+    condition: Callable[[], T],
+    timeout: float = 10,
+    *,
+    every: float = 0.02,
+    why: Callable[[], str] | None = None,
+) -> T:
+    """Return the first true value of ``condition``, or fail after ``timeout`` seconds.
+
+    ``why`` is asked for the end of the message when it fails: a log, a row.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > until:
+            story = f"\n{why()}" if why else ""
+            raise AssertionError(f"not within {timeout:g} s; last value: {value!r}{story}")
+        _pause(every)
+
+
+def always(condition: Callable[[], Any], seconds: float, *, every: float = 0.05) -> None:
+    """Fail as soon as ``condition`` is not true within the next ``seconds``."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = condition()
+        assert value, f"no longer true: {value!r}"
+        _pause(every)
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def race(*callables: Callable[[], Any], timeout: float = 60) -> list[Any]:
+    """Run each in a thread with connections of its own, released at one moment.
+
+    Returns what each returned, or the exception that it raised, in the given order.
+    """
+    barrier = threading.Barrier(len(callables))
+
+    def run(one: Callable[[], Any]) -> Any:
+        try:
+            for connection in connections.all():
+                connection.ensure_connection()
+            barrier.wait(timeout)
+            return one()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            return error
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(callables)) as pool:
+        futures = [pool.submit(run, one) for one in callables]
+        return [future.result(timeout) for future in futures]
