@@ -704,6 +704,8 @@ class DispatcherState(models.Model):
 
     THE_ONE = 1
 
+    #: Not a generated key: MariaDB takes none into a CHECK constraint.
+    id = models.PositiveSmallIntegerField(primary_key=True, default=THE_ONE, editable=False)
     #: Eight hex digits that keep the Celery ids of two sites on one broker apart.
     site = models.CharField(max_length=8)
     suspended = models.BooleanField(_("suspended"), default=False)

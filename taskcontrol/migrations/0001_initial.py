@@ -209,7 +209,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='DispatcherState',
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('id', models.PositiveSmallIntegerField(default=1, editable=False, primary_key=True, serialize=False)),
                 ('site', models.CharField(max_length=8)),
                 ('suspended', models.BooleanField(default=False, verbose_name='suspended')),
                 ('suspended_at', models.DateTimeField(blank=True, null=True, verbose_name='since')),
