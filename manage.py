@@ -90,20 +90,25 @@ def digest(requirements: Path) -> str:
 
 def usable() -> bool:
     """Tell whether .venv has a Python that runs and can install."""
+    return runs("import pip")
+
+
+def runs(code: str) -> bool:
+    """Tell whether the Python of .venv is there, new enough, and gets through ``code``."""
     if not PYTHON.exists():
         return False
-    check = [PYTHON, "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]
+    enough = "import sys; assert sys.version_info >= (3, 11)"
+    check = [str(PYTHON), "-c", f"{enough}; {code}"]
     return subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
 def make_venv() -> None:
-    """Make .venv anew; what a broken attempt left there goes."""
+    """Make .venv; a broken one goes, a working one without pip is only completed."""
     if not can_import("venv", "ensurepip"):
         install_venv_module()
     say(f"Making a virtual environment in {VENV} ...")
-    run(
-        [sys.executable, "-m", "venv", "--clear", str(VENV)], "The environment was not made"
-    )
+    clear = [] if runs("pass") else ["--clear"]
+    run([sys.executable, "-m", "venv", *clear, str(VENV)], "The environment was not made")
 
 
 def install_venv_module() -> None:
