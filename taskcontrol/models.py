@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -64,11 +63,14 @@ class TaskTypeQuerySet(models.QuerySet["TaskType"]):
         return super().update(**values)
 
 
-def refuse_if_standard(types: Iterable[TaskType]) -> None:
-    """Raise StandardTypeProtected when a protected type is among ``types``."""
+def refuse_if_standard(types: models.QuerySet[TaskType]) -> None:
+    """Raise StandardTypeProtected when a protected type is among the stored ``types``.
+
+    Asks the database: an object in memory may have been renamed or declared ordinary.
+    """
     if not standard_types_are_protected():
         return
-    methods = [one.stored_method for one in types if one.is_standard]
+    methods = list(types.filter(is_standard=True).values_list("method", flat=True))
     if methods:
         raise StandardTypeProtected(methods)
 
@@ -144,28 +146,16 @@ class TaskType(models.Model):
     def __str__(self) -> str:
         return self.method
 
-    @classmethod
-    def from_db(cls, db: Any, field_names: Any, values: Any) -> TaskType:
-        """Remember the stored method, which a protected type must keep."""
-        one = super().from_db(db, field_names, values)
-        one._stored_method = one.__dict__.get("method")
-        return one
-
-    @property
-    def stored_method(self) -> str:
-        """The method as it stands in the database."""
-        return getattr(self, "_stored_method", None) or self.method
-
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save, unless this renames a protected standard type."""
-        if self.is_standard and self.pk and self.method != self.stored_method:
-            refuse_if_standard([self])
+        """Save, unless this renames a protected standard type or makes it an ordinary one."""
+        if self.pk:
+            same = {"method": self.method, "is_standard": self.is_standard}
+            refuse_if_standard(TaskType.objects.filter(pk=self.pk).exclude(**same))
         super().save(*args, **kwargs)
-        self._stored_method = self.method
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete, unless this is a protected standard type."""
-        refuse_if_standard([self])
+        refuse_if_standard(TaskType.objects.filter(pk=self.pk))
         return super().delete(*args, **kwargs)
 
 
