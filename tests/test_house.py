@@ -1,0 +1,159 @@
+"""The laws of the house, read from its source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import taskcontrol
+
+PACKAGE = Path(taskcontrol.__file__).parent
+ROOMS = {
+    str(path.relative_to(PACKAGE)): ast.parse(path.read_text())
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if "migrations" not in path.parts
+}
+#: They insert the row, and move it.
+MAY_WRITE_STATUS = {"lifecycle.py", "enqueueing.py"}
+WRITES = {"bulk_create", "create", "get_or_create", "update", "update_or_create"}
+NOUNS = {"TaskLog"}
+#: Django needs it while a model's class is made; a site cannot change it later.
+READ_AT_IMPORT = {"AUTH_USER_MODEL"}
+#: ``dialect.now(alias)``; Django's Now() is the start of the transaction.
+CLOCKS_OF_THE_DATABASE = {"now", "dialect.now"}
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+rooms = pytest.mark.parametrize("room", ROOMS)
+
+
+def lines(nodes: Iterator[ast.expr | ast.stmt]) -> list[str]:
+    return [f"line {node.lineno}: {ast.unparse(node)}" for node in nodes]
+
+
+@rooms
+def test_only_lifecycle_and_enqueueing_write_a_status(room):
+    if room in MAY_WRITE_STATUS:
+        pytest.skip("it may")
+
+    assert lines(writes_of_status(ROOMS[room])) == []
+
+
+def writes_of_status(tree: ast.AST) -> Iterator[ast.expr]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and writes_rows(node):
+            given = {keyword.arg for keyword in node.keywords}
+            given |= {
+                key.value
+                for keyword in node.keywords
+                if isinstance(keyword.value, ast.Dict)
+                for key in keyword.value.keys
+                if isinstance(key, ast.Constant)
+            }
+            if "status" in given:
+                yield node
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            own = isinstance(node.value, ast.Name) and node.value.id == "self"
+            if node.attr == "status" and not own:
+                yield node
+
+
+def writes_rows(call: ast.Call) -> bool:
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr in WRITES
+    return isinstance(call.func, ast.Name) and call.func.id in NOUNS
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "rows.update(status='Failed')",
+        "TaskLog.objects.create(status=x)",
+        "TaskLog(method='m', status=x).save()",
+        "rows.update(**{'status': x})",
+        "task.status = x",
+        "a, task.status = x",
+    ],
+)
+def test_the_law_of_one_writer_sees_a_second_one(code):
+    assert len(lines(writes_of_status(ast.parse(code)))) == 1
+
+
+@rooms
+def test_what_is_compared_in_sql_comes_from_the_clock_of_the_database(room):
+    assert lines(python_clocks(ROOMS[room])) == []
+
+
+def python_clocks(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            clock = called.rpartition(".")[2] in {"Now", "now", "today", "utcnow"}
+            if called == "time.time" or (clock and called not in CLOCKS_OF_THE_DATABASE):
+                yield node
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (node for name in node.names if name.name in {"Now", "now"})
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "timezone.now()",
+        "datetime.now(UTC)",
+        "datetime.datetime.utcnow()",
+        "time.time()",
+        "from django.utils.timezone import now",
+        "from django.db.models.functions import Now",
+    ],
+)
+def test_the_law_of_the_clock_sees_another_clock(code):
+    assert len(lines(python_clocks(ast.parse(code)))) == 1
+
+
+@rooms
+def test_no_room_reads_a_setting_while_it_is_imported(room):
+    assert lines(read_at_import(ROOMS[room])) == []
+
+
+def read_at_import(tree: ast.AST) -> Iterator[ast.expr]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, FUNCTIONS):
+            # The body runs later, defaults and decorators run now.
+            now = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+            now += getattr(node, "decorator_list", [])
+            for part in now:
+                yield from reads_of_settings(part)
+                yield from read_at_import(part)
+            continue
+        yield from reads_of_settings(node)
+        yield from read_at_import(node)
+
+
+def reads_of_settings(node: ast.AST) -> Iterator[ast.expr]:
+    if (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in {"conf", "settings"}
+        and node.attr.isupper()
+        and node.attr not in READ_AT_IMPORT
+    ):
+        yield node
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "LIMIT = conf.LOST_LIMIT",
+        "class A:\n    limit = settings.TASKCONTROL",
+        "def f(limit=conf.LOST_LIMIT): ...",
+        "if settings.DEBUG: ...",
+    ],
+)
+def test_the_law_of_late_settings_sees_an_early_read(code):
+    assert len(lines(read_at_import(ast.parse(code)))) == 1
+
+
+def test_the_law_of_late_settings_lets_a_function_read():
+    assert lines(read_at_import(ast.parse("def f():\n    return conf.LOST_LIMIT"))) == []

@@ -1,0 +1,120 @@
+"""Each index of the tasks serves the query that stands beside it, over many rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.db import connection
+from django.db.models import Count
+
+from taskcontrol.dialect import DatabaseNow
+from taskcontrol.models import TaskLog, seconds
+from taskcontrol.status import Status
+
+
+def tasks():
+    return TaskLog.objects.order_by()
+
+
+QUERIES = {
+    "lane": lambda: (
+        tasks()
+        .filter(ready_lane=7)
+        .order_by("-at_front", "position", "batch_order", "id")[:10]
+    ),
+    "occupying": lambda: (
+        tasks().filter(occupies=True).values("method").annotate(n=Count("pk"))
+    ),
+    "run_at": lambda: tasks().filter(
+        status=Status.PENDING,
+        ready_lane=None,
+        run_at__isnull=False,
+        run_at__lte=DatabaseNow(),
+    ),
+    "retry_at": lambda: (
+        tasks()
+        .filter(retry_at__lte=DatabaseNow(), retry_at__isnull=False)
+        .order_by("retry_at")[:100]
+    ),
+    "expires": lambda: tasks().filter(
+        expires_at__isnull=False, ended_at=None, expires_at__lte=DatabaseNow()
+    ),
+    "after": lambda: tasks().filter(after=5, status=Status.PENDING),
+    "ended": lambda: (
+        tasks()
+        .filter(ended_at__lt=DatabaseNow() - seconds(86400 * 30))
+        .order_by("ended_at")[:100]
+    ),
+    "status": lambda: tasks().filter(status=Status.FAILED).order_by("-id")[:50],
+    "batch": lambda: (
+        tasks().filter(batch_id="batch-3").values("status").annotate(n=Count("pk"))
+    ),
+    "job_id": lambda: tasks().filter(job_id="job-17").order_by("-id")[:1],
+    "document": lambda: tasks().filter(document_name="INV-5", document_type="invoice"),
+    "method": lambda: tasks().filter(method="m.3").order_by("-id")[:50],
+    "owner": lambda: tasks().filter(created_by=3).order_by("-id")[:50],
+}
+
+
+def test_every_index_names_the_query_that_it_serves():
+    assert {one.name for one in TaskLog._meta.indexes} == {
+        f"taskcontrol_task_{name}" for name in QUERIES
+    }
+
+
+FILL = """
+INSERT INTO taskcontrol_tasklog (
+    job_name, method, queue, timeout, status, at_front, call_whitelisted_function, arguments,
+    document_type, document_name, document_action, batch_id, max_retries, retry_count,
+    started_at, ended_at, error_message, debug_log, created_by_id, position, lane, ready_lane,
+    attempt, occupies, lost_count, sent_count, ended_reason, job_id, event, schedule, options,
+    rev, retry_at, run_at, expires_at, queued_at, after_id
+)
+SELECT 'job', 'm.' || n % 100, 'default', 300, status, FALSE, FALSE, '{}',
+    CASE WHEN n % 50 = 0 THEN 'invoice' ELSE '' END,
+    CASE WHEN n % 50 = 0 THEN 'INV-' || n ELSE '' END, '',
+    CASE WHEN n % 10 = 0 THEN 'batch-' || n % 1000 END, 0, 0,
+    NOW(), CASE WHEN ended THEN NOW() - n * INTERVAL '1 minute' END, '', '',
+    CASE WHEN n % 20 = 0 THEN n % 200 END, n, n % 100,
+    CASE WHEN status = 'Pending' AND n % 2 = 0 THEN n % 100 END,
+    1, status IN ('Queued', 'Started'), 0, 0, '',
+    CASE WHEN n % 25 = 0 THEN 'job-' || n END, '', '', '{}', 0,
+    CASE WHEN status = 'Failed' AND n % 3 = 0 THEN NOW() END,
+    CASE WHEN status = 'Pending' AND n % 7 = 0 THEN NOW() + n * INTERVAL '1 minute' END,
+    CASE WHEN NOT ended AND n % 11 = 0 THEN NOW() + n * INTERVAL '1 minute' END, NOW(),
+    CASE WHEN status = 'Pending' AND n % 13 = 0 THEN n / 2 END
+FROM (
+    SELECT n, status, status IN ('Finished', 'Failed', 'Canceled') AS ended FROM (
+        SELECT n, CASE
+            WHEN n % 100 < 88 THEN 'Finished' WHEN n % 100 < 90 THEN 'Failed'
+            WHEN n % 100 < 91 THEN 'Canceled' WHEN n % 1000 = 991 THEN 'Queued'
+            WHEN n % 1000 = 992 THEN 'Started' ELSE 'Pending' END AS status
+        FROM GENERATE_SERIES(1, 30000) n
+    ) numbered
+) filled
+"""
+
+
+@pytest.fixture(scope="module")
+def many_rows(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(FILL)
+        cursor.execute("ANALYZE taskcontrol_tasklog")
+        yield
+        cursor.execute("TRUNCATE taskcontrol_tasklog")
+        cursor.execute("ANALYZE taskcontrol_tasklog")
+
+
+@pytest.mark.django_db
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("name", QUERIES)
+def test_each_index_serves_its_query(many_rows, name):
+    (plan,) = json.loads(QUERIES[name]().explain(format="json"))
+
+    assert f"taskcontrol_task_{name}" in indexes_in(plan["Plan"])
+
+
+def indexes_in(plan):
+    found = {plan["Index Name"]} if "Index Name" in plan else set()
+    return found.union(*(indexes_in(child) for child in plan.get("Plans", ())))
