@@ -112,22 +112,30 @@ def update_returning(
     One statement where the database can return from an UPDATE; elsewhere a short
     transaction that locks, updates and reads.
     """
-    model = rows.model
     connection = connections[rows.db]
     if connection.vendor == "mysql":
         return _update_then_select(rows, values, columns)
-    query = rows.query.chain(UpdateQuery)
-    query.add_update_values(values)
     try:
-        sql, params = query.get_compiler(rows.db).as_sql()
+        sql, params = _update_sql(rows, values)
     except EmptyResultSet:
         return []
+    meta: Any = rows.model._meta
     quoted = ", ".join(
-        connection.ops.quote_name(model._meta.get_field(name).column)
-        for name in dict.fromkeys([model._meta.pk.attname, *columns])
+        connection.ops.quote_name(meta.get_field(name).column)
+        for name in dict.fromkeys([meta.pk.attname, *columns])
     )
-    returned = model._default_manager.using(rows.db).raw(f"{sql} RETURNING {quoted}", params)
-    return list(returned)
+    home = rows.model._default_manager.using(rows.db)
+    return list(home.raw(f"{sql} RETURNING {quoted}", params))
+
+
+def _update_sql(rows: models.QuerySet[M], values: dict[str, Any]) -> tuple[str, Any]:
+    query: Any = rows.query.chain(UpdateQuery)
+    query.add_update_values(values)
+    return query.get_compiler(rows.db).as_sql()  # type: ignore[no-any-return]
+
+
+#: By itself MariaDB lets a later value of an UPDATE see what an earlier one has written.
+_AT_ONCE = "SET STATEMENT sql_mode = CONCAT(@@sql_mode, ',SIMULTANEOUS_ASSIGNMENT') FOR "
 
 
 def _update_then_select(
@@ -135,8 +143,12 @@ def _update_then_select(
 ) -> list[M]:
     with transaction.atomic(using=rows.db):
         ids = list(rows.select_for_update().values_list("pk", flat=True))
+        if not ids:
+            return []
         same = rows.model._default_manager.using(rows.db).filter(pk__in=ids)
-        same.update(**values)
+        sql, params = _update_sql(same, values)
+        with connections[rows.db].cursor() as cursor:
+            cursor.execute(_AT_ONCE + sql, params)
         return list(same.only(*columns))
 
 
