@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     if verb == ["test"]:
         prepare(SITE, TESTS)
         os.chdir(HERE)
-        run_in_venv("-m", "pytest", *arguments[1:])
+        run_in_venv("-m", "tests.run", *arguments[1:])
     if not can_import("django", "celery"):
         if not PYTHON.exists() or Path(sys.prefix) == VENV:
             leave(

@@ -78,6 +78,7 @@ class EmbeddedBroker:
             ("unixsocketperm", "700"),
             ("dir", str(self.folder)),
             ("daemonize", "no"),
+            ("loglevel", "warning"),
             ("appendonly", "yes"),
             ("appendfsync", "everysec"),
             ("save", ""),

@@ -57,6 +57,11 @@ class Household:
             "PYTHONUNBUFFERED": "1",
         }
 
+    @property
+    def _manners(self) -> list[str]:
+        """How much a Celery process says on the screen that it shares with the others."""
+        return ["--quiet", "--loglevel", self._wishes.loglevel]
+
     def run(self) -> None:
         """Start everything and keep it running until Ctrl-C or SIGTERM."""
         wishes = self._wishes
@@ -101,6 +106,7 @@ class Household:
             connections.close_all()
 
     def _announce(self, door: socket, login: str) -> None:
+        self._screen.show()
         for line in (
             "everything is up",
             f"  page   {url_of(door)}{_page()}",
@@ -115,7 +121,7 @@ class Household:
         if "worker" not in without:
             yield from self._workers(held)
         if "beat" not in without:
-            yield self._child("beat", "beat", held, ["--loglevel", self._wishes.loglevel])
+            yield self._child("beat", "beat", held, self._manners)
         if "web" not in without:
             web = self._child("web", "web", held, ["--fd", str(door.fileno())])
             web.inherited = (*web.inherited, door.fileno())
@@ -157,8 +163,7 @@ class Household:
                 "--num-workers",
                 str(slots),
             ]
-            options += ["--loglevel", self._wishes.loglevel]
-            child = self._child("worker", name, held, options)
+            child = self._child("worker", name, held, [*options, *self._manners])
             child.ending = WORKER_ENDING
             # At SIGTERM it would go on to the end of its task, without a broker.
             child.orphaned = signal.SIGQUIT

@@ -20,6 +20,7 @@ DATABASE_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 def add_arguments(parser: ArgumentParser) -> None:
     """Take the one option of beat that matters here."""
     parser.add_argument("--loglevel", default="info", metavar="L", help="info if left out")
+    parser.add_argument("--quiet", action="store_true", help="without Celery's banner")
 
 
 def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
@@ -31,7 +32,8 @@ def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
     scheduler = app.conf.beat_scheduler
     if scheduler == DEFAULT_SCHEDULER and apps.is_installed("django_celery_beat"):
         scheduler = DATABASE_SCHEDULER
-    arguments = ["beat", "--scheduler", scheduler, "--loglevel", options["loglevel"]]
+    arguments = ["--quiet"] if options["quiet"] else []
+    arguments += ["beat", "--scheduler", scheduler, "--loglevel", options["loglevel"]]
     if scheduler == DEFAULT_SCHEDULER:
         arguments += ["--schedule", str(data_folder() / "beat-schedule")]
     app.start(arguments)

@@ -37,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--name", help="its name on this machine; needed from the second worker on"
     )
     parser.add_argument("--loglevel", default="info", metavar="L", help="info if left out")
+    parser.add_argument("--quiet", action="store_true", help="without Celery's banner")
 
 
 def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
@@ -69,7 +70,8 @@ def _queues(wanted: str | None) -> list[str]:
 
 
 def _celery_arguments(options: dict[str, Any], queues: list[str]) -> list[str]:
-    arguments = ["worker", "--without-gossip", "--without-mingle"]
+    arguments = ["--quiet"] if options["quiet"] else []
+    arguments += ["worker", "--without-gossip", "--without-mingle"]
     arguments += ["--queues", ",".join(queues), "--pool", options["pool"]]
     arguments += ["--loglevel", options["loglevel"]]
     if options["num_workers"]:
