@@ -24,6 +24,8 @@ NOUNS = {"TaskLog"}
 READ_AT_IMPORT = {"AUTH_USER_MODEL"}
 #: ``dialect.now(alias)``; Django's Now() is the start of the transaction.
 CLOCKS_OF_THE_DATABASE = {"now", "dialect.now"}
+#: Where a time of this process, which no SQL sees, is compared with another of its times.
+MAY_ASK_PYTHON = {"celerytasks.py": "the eta of a Celery retry"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 rooms = pytest.mark.parametrize("room", ROOMS)
@@ -83,6 +85,9 @@ def test_the_law_of_one_writer_sees_a_second_one(code):
 
 @rooms
 def test_what_is_compared_in_sql_comes_from_the_clock_of_the_database(room):
+    if room in MAY_ASK_PYTHON:
+        pytest.skip(MAY_ASK_PYTHON[room])
+
     assert lines(python_clocks(ROOMS[room])) == []
 
 

