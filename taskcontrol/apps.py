@@ -12,3 +12,15 @@ class TaskControlConfig(AppConfig):
     name = "taskcontrol"
     verbose_name = _("Task control")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connect Celery's signals and Django's."""
+        from django.db.models.signals import post_delete, post_migrate, post_save
+
+        from . import signals, tasktypes
+        from .models import TaskType
+
+        assert signals  # importing it connects its receivers
+        post_save.connect(tasktypes.forget, sender=TaskType)
+        post_delete.connect(tasktypes.forget, sender=TaskType)
+        post_migrate.connect(tasktypes.sync_declared, sender=self)

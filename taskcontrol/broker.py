@@ -91,6 +91,19 @@ def send(name: str, *, queue: str, expires: float) -> None:
         raise _unavailable(error) from error
 
 
+def check() -> None:
+    """Raise BrokerUnavailable unless the broker answers within seconds."""
+    try:
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=conf.BROKER_TIMEOUT)
+            connection.default_channel.close()
+    except Exception as error:
+        if not isinstance(error, UNREACHABLE) and not _is_transport_error(error):
+            raise
+        raise _unavailable(error) from error
+    forget_connections()
+
+
 def _unavailable(error: Exception) -> BrokerUnavailable:
     return BrokerUnavailable(f"{type(error).__name__}: {error}")
 

@@ -41,6 +41,8 @@ class Conf:
     DISPATCH_INTERVAL: float = 1.0
     #: Most tasks that one pass promotes.
     DISPATCH_PAGE: int = 500
+    #: Seconds that the broker may take to answer when it failed before.
+    BROKER_TIMEOUT: float = 3.0
     #: Seconds after which a Queued task that nobody claimed is sent again.
     RESEND_AFTER: float = 30.0
     #: How often a message is sent again before the task goes back to Pending.

@@ -81,14 +81,32 @@ class PartialIndex(models.Index):
 
 def now(using: str) -> Any:
     """Return the time by the database's clock."""
-    expression = DatabaseNow()
+    return _evaluate(DatabaseNow(), using)
+
+
+def microseconds_now(using: str) -> int:
+    """Return the database's clock as microseconds since 1970."""
+    return int(_evaluate(DatabaseMicroseconds(), using))
+
+
+def compile_sql(expression: Any, using: str) -> tuple[str, Any]:
+    """Return an expression without columns as SQL with its parameters."""
     connection = connections[using]
     compiler = models.sql.Query(None).get_compiler(connection=connection)  # type: ignore[arg-type]
-    sql, params = compiler.compile(expression)
+    return compiler.compile(expression)  # type: ignore[no-any-return]
+
+
+def _evaluate(expression: Any, using: str) -> Any:
+    connection = connections[using]
+    sql, params = compile_sql(expression, using)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {sql}", params)
         value = cursor.fetchone()[0]
-    for convert in connection.ops.get_db_converters(expression):
+    output = expression.output_field
+    for convert in [
+        *connection.ops.get_db_converters(expression),
+        *output.get_db_converters(connection),
+    ]:
         value = convert(value, expression, connection)
     return value
 
@@ -158,6 +176,7 @@ def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[An
     The recursion jumps from lane to lane in the index, so the cost follows the number
     of lanes with work and never the backlog.
     """
+    now = compile_sql(DatabaseNow(), using)[0]
     sql = f"""
         WITH RECURSIVE lanes (lane) AS (
             SELECT MIN(ready_lane) FROM {tasks}
@@ -173,16 +192,22 @@ def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[An
             FROM lanes WHERE lanes.lane IS NOT NULL
         )
         SELECT head.ready_lane, head.method, head.queue, head.priority,
-               kind.id, kind.priority, kind.concurrency_limit, kind.paused_at,
-               kind.usual_seconds, line.paused_at
+               kind.id, kind.priority, kind.concurrency_limit, kind.usual_seconds,
+               CASE WHEN {_paused("kind", now)} OR {_paused("line", now)}
+                    THEN 1 ELSE 0 END
         FROM heads
         JOIN {tasks} head ON head.id = heads.id
         LEFT JOIN {types} kind ON kind.method = head.method
         LEFT JOIN {queues} line ON line.name = head.queue
     """  # noqa: S608 - table names come from our models
     with connections[using].cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(sql, [])
         return list(cursor.fetchall())
+
+
+def _paused(table: str, now: str) -> str:
+    until = f"{table}.paused_until"
+    return f"({table}.paused_at IS NOT NULL AND ({until} IS NULL OR {until} > {now}))"
 
 
 def lane_fronts(

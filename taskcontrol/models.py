@@ -705,8 +705,7 @@ class DispatcherState(models.Model):
     last_pass_at = models.DateTimeField(_("last pass"), null=True, blank=True)
     last_promoted_at = models.DateTimeField(_("last promotion"), null=True, blank=True)
     beat_seen_at = models.DateTimeField(_("beat last seen"), null=True, blank=True)
-    #: When each sweep last ran, by name.
-    sweeps = models.JSONField(default=dict, blank=True)
+    learned_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Why the last message was not taken by the broker; empty when it was.
     broker_error = models.CharField(max_length=300, blank=True)
 

@@ -1,0 +1,28 @@
+"""Stops a task wherever it is: waiting, sent or running."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import lifecycle
+from .bell import request_dispatch
+from .lookup import find_task
+from .models import TaskLog
+
+
+def cancel(task: TaskLog | str | int, reason: str = "", *, user: Any = None) -> bool:
+    """Cancel a task; return False when it had already ended.
+
+    The row decides: from this call on the task is Canceled, whatever its body does. What
+    waits never starts. A running body is told to stop within about a second and, on
+    prefork, ended by force after ``CANCEL_GRACE`` seconds; until it is gone it keeps its
+    place, so that limits hold. On threads and solo pools the body stops where it asks
+    (``current_task().check_canceled()``).
+    """
+    row = find_task(task)
+    left = lifecycle.cancel(row, actor=user, reason=reason)
+    if left is None:
+        return False
+    row.refresh_from_db()
+    request_dispatch()
+    return True

@@ -1,0 +1,39 @@
+"""Holds one waiting task back and lets it go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import lifecycle
+from .bell import request_dispatch
+from .exceptions import InvalidTransition
+from .lookup import find_task
+from .models import TaskLog
+from .status import Status
+
+
+def pause(task: TaskLog | str | int, *, user: Any = None, reason: str = "") -> TaskLog:
+    """Hold a Pending task back until it is resumed, and return its row.
+
+    Raises InvalidTransition (a ValueError) from any other status.
+    """
+    row = find_task(task)
+    moved = lifecycle.pause(row.pk, actor=user, reason=reason)
+    row.refresh_from_db()
+    if not moved:
+        raise InvalidTransition(row.pk, "paused", row.status, (Status.PENDING,))
+    return row
+
+
+def resume(task: TaskLog | str | int, *, user: Any = None) -> TaskLog:
+    """Let a Paused task go on at its old place in the line, and return its row.
+
+    Raises InvalidTransition (a ValueError) from any other status.
+    """
+    row = find_task(task)
+    moved = lifecycle.resume(row.pk, actor=user)
+    row.refresh_from_db()
+    if not moved:
+        raise InvalidTransition(row.pk, "resumed", row.status, (Status.PAUSED,))
+    request_dispatch()
+    return row

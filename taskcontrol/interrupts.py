@@ -1,0 +1,94 @@
+"""Signals that may stop a body, and keep out of everything else in a worker's child."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from billiard.common import terminate_handler_fired
+
+from .exceptions import TaskCanceled
+from .models import TaskLog
+
+#: Asks the child that runs a canceled attempt to stop its body. Not SIGTERM: that one
+#: ends the process, and a new one would have to be made for every cancel.
+CANCEL = signal.SIGUSR2
+#: Celery's soft time limit.
+TIMEOUT = signal.SIGUSR1
+
+_stoppable: list[tuple[int, int]] = []
+
+
+def install() -> None:
+    """Take the cancel signal in a worker's child."""
+    signal.signal(CANCEL, _on_cancel)
+
+
+def _on_cancel(_signum: int, _frame: Any) -> None:
+    # Between two bodies there is nothing to stop: the one that was meant has ended.
+    if _stoppable:
+        raise TaskCanceled
+
+
+@contextmanager
+def allowed(row: TaskLog) -> Iterator[None]:
+    """Let the signals stop the block; after it they wait until ``forget``.
+
+    A time limit that fell into the writing of the end would leave the row Started.
+    """
+    _unblock()
+    _stoppable.append((row.pk, row.attempt))
+    try:
+        yield
+    finally:
+        _block()
+        _stoppable.clear()
+
+
+def forget() -> None:
+    """Drop the signals that came too late, and take them again."""
+    _stoppable.clear()
+    if _in_main_thread():
+        while signal.sigtimedwait(_OURS, 0) is not None:
+            continue
+    _unblock()
+
+
+def process_must_go() -> bool:
+    """Return whether this process was told to end, which a body cannot refuse."""
+    return bool(terminate_handler_fired())
+
+
+_main_process: int | None = None
+
+
+def mark_main_process() -> None:
+    """Remember that this process is a worker's main one; its children are not."""
+    global _main_process
+    _main_process = os.getpid()
+
+
+def in_main_process() -> bool:
+    """Return whether this is a worker's main process."""
+    return _main_process == os.getpid()
+
+
+_OURS = {CANCEL, TIMEOUT}
+
+
+def _block() -> None:
+    if _in_main_thread():
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+
+
+def _unblock() -> None:
+    if _in_main_thread():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

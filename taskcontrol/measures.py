@@ -1,0 +1,45 @@
+"""What a run of each type usually takes, learned from the runs that ended."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import Avg, Max
+
+from .conf import conf
+from .dialect import DatabaseNow
+from .models import DispatcherState, TaskLog, TaskType, seconds
+
+#: How much the newest window counts against what was known.
+WEIGHT = 0.3
+WINDOW = 10.0
+
+
+def learn() -> int:
+    """Update ``usual_seconds`` of the types that ended tasks lately; return how many.
+
+    The mean leans to the longest run: a type with one long run among many short ones must
+    not fill the broker with what looks short. Does nothing while another process does it.
+    """
+    if not _is_my_turn():
+        return 0
+    ended = TaskLog.objects.filter(
+        ended_at__gt=DatabaseNow() - seconds(WINDOW), time_taken__isnull=False
+    )
+    found = ended.order_by().values("method").annotate(mean=Avg("time_taken"), most=Max("time_taken"))
+    runs = {row["method"]: (row["mean"] + row["most"]).total_seconds() / 2 for row in found}
+    kinds = list(TaskType.objects.filter(method__in=runs).only("method", "usual_seconds"))
+    for kind in kinds:
+        known = kind.usual_seconds
+        new = runs[kind.method]
+        learned = new if known is None else (1 - WEIGHT) * known + WEIGHT * new
+        TaskType.objects.filter(pk=kind.pk).update(usual_seconds=round(learned, 6))
+    return len(kinds)
+
+
+def _is_my_turn() -> bool:
+    """Take the turn if the last one is a window ago."""
+    with transaction.atomic(using=conf.DATABASE):
+        rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
+        now = DatabaseNow()
+        free = rows.exclude(learned_at__gt=now - seconds(WINDOW / 2))
+        return bool(free.update(learned_at=now))

@@ -1,0 +1,79 @@
+"""How far a running task is: said often, written seldom, the last word always."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.db.models import F
+
+from .announcing import announce
+from .arguments import size_of
+from .context import current_task
+from .exceptions import InvalidCall
+from .models import TaskLog
+from .side import side_database
+from .text import clean, storable
+
+#: Seconds between two writes of the progress of one task.
+WRITE_EVERY = 0.25
+MAX_BYTES = 4096
+_FIELDS = ("count", "total", "description")
+
+
+def notify_task_status(message: Any) -> None:
+    """Say how far the running task is; does nothing outside of one.
+
+    ``message`` is a text, or ``{"progress": {"count": 3, "total": 10, "description": "…"}}``
+    with any of the three fields.
+    """
+    task = current_task()
+    if task is not None:
+        task.report(message)
+
+
+def notify_status(task: TaskLog, *, message: Any = None, error: str | None = None) -> None:
+    """Announce a task's status again, with a message and perhaps an error text."""
+    if message is not None:
+        write(task.pk, None, as_progress(message))
+    row = TaskLog.objects.filter(pk=task.pk).first()
+    if row is not None:
+        announce([row], row.status, row.status, message=message, error=error or "")
+
+
+def as_progress(message: Any) -> dict[str, Any]:
+    """Return ``message`` in the form in which it is stored."""
+    if isinstance(message, dict):
+        given = message.get("progress", message)
+        unknown = set(given) - {*_FIELDS, "message"}
+        if unknown or not storable(given) or size_of(given) > MAX_BYTES:
+            raise InvalidCall(
+                "A progress message is a text or {'progress': {'count': …, 'total': …, "
+                f"'description': …}}}} of at most {MAX_BYTES} bytes, not {message!r:.200}."
+            )
+        return {name: given[name] for name in given}
+    return {"message": clean(message, 1000)}
+
+
+def write(task_id: int, attempt: int | None, progress: dict[str, Any]) -> None:
+    """Store the progress of a running attempt, on the side connection."""
+    rows = TaskLog.objects.using(side_database()).filter(pk=task_id)
+    if attempt is not None:
+        rows = rows.filter(attempt=attempt)
+    rows.update(progress=progress, rev=F("rev") + 1)
+
+
+class Reporter:
+    """Writes the progress of one attempt at most every ``WRITE_EVERY`` seconds."""
+
+    def __init__(self, task_id: int, attempt: int) -> None:
+        self.task_id, self.attempt = task_id, attempt
+        self.latest: dict[str, Any] | None = None
+        self._written_at = float("-inf")
+
+    def report(self, message: Any) -> None:
+        """Take the message; write it unless another was written just now."""
+        self.latest = {**(self.latest or {}), **as_progress(message)}
+        if time.monotonic() - self._written_at >= WRITE_EVERY:
+            write(self.task_id, self.attempt, self.latest)
+            self._written_at = time.monotonic()

@@ -1,0 +1,94 @@
+"""Finds the tasks whose process is gone, and lets them run again or fail."""
+
+from __future__ import annotations
+
+import logging
+
+from django.db.models import Q
+
+from . import lifecycle
+from .bell import request_dispatch
+from .conf import conf
+from .context import without_user_code
+from .dialect import DatabaseNow, update_returning
+from .exceptions import WorkerLost
+from .models import OnLost, TaskLog, TaskType, Worker, seconds
+from .status import Status
+
+logger = logging.getLogger("taskcontrol")
+
+
+def rescue_lost_tasks() -> int:
+    """Declare silent workers lost and rescue what they held; return how many tasks moved.
+
+    Safe to run anywhere, any number at once. A worker that comes back after it was declared
+    lost stops its bodies: what they write counts for nothing.
+    """
+    with without_user_code():
+        _declare_lost()
+        gone = Worker.objects.filter(Q(left_at__isnull=False) | Q(lost_at__isnull=False))
+        held = TaskLog.objects.filter(occupies=True, worker__in=gone.values("pk"))
+        rows = held.select_related("worker").order_by("pk")[: conf.SWEEP_PAGE]
+        return sum(_rescue_safely(row) for row in rows)
+
+
+def _declare_lost() -> None:
+    silent = Worker.objects.filter(
+        left_at=None,
+        lost_at=None,
+        last_seen_at__lt=DatabaseNow() - seconds(conf.WORKER_LOST_AFTER),
+    )
+    for worker in update_returning(silent, {"lost_at": DatabaseNow()}, ("hostname",)):
+        logger.error(
+            "Worker %s gave no sign of life for %g s; its tasks are rescued.",
+            worker.hostname,
+            conf.WORKER_LOST_AFTER,
+        )
+
+
+def _rescue_safely(row: TaskLog) -> int:
+    try:
+        return rescue_from_worker(row)
+    except Exception:
+        logger.exception("Task %s could not be rescued.", row.pk)
+        return 0
+
+
+def rescue_from_worker(row: TaskLog) -> int:
+    """Move one task off its worker, which is gone; return 1 if it moved."""
+    if row.status != Status.STARTED:
+        freed = lifecycle.release(row.pk, row.attempt)
+        request_dispatch()
+        return int(freed)
+    worker = row.worker
+    if worker is not None and worker.leaving_at is not None:
+        moved = lifecycle.give_back(row.pk, row.attempt, detail="its worker left")
+        request_dispatch()
+        return int(moved)
+    return int(lose(row, f"worker {worker.hostname if worker else 'unknown'}"))
+
+
+def lose(row: TaskLog, where: str) -> bool:
+    """Let a Started task whose process was lost run again, or fail it; return if it moved."""
+    times = row.lost_count + 1
+    lost = WorkerLost(where, times, conf.LOST_LIMIT)
+    if _on_lost(row) == OnLost.RERUN and times <= conf.LOST_LIMIT:
+        moved = lifecycle.rescue(row.pk, row.attempt, detail=f"{where} was lost")
+    else:
+        moved = lifecycle.fail(
+            row.pk,
+            row.attempt,
+            error=f"WorkerLost: {lost}",
+            reason="its process was lost",
+            lost_count=times,
+        )
+    request_dispatch()
+    return moved
+
+
+def _on_lost(row: TaskLog) -> str:
+    own = row.options.get("on_lost")
+    if own:
+        return str(own)
+    kinds = TaskType.objects.filter(method=row.method).values_list("on_lost", flat=True)
+    return kinds.first() or OnLost.RERUN

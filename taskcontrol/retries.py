@@ -1,0 +1,67 @@
+"""When a failed task runs again: the sweep of what is due, and retries by hand."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from . import lifecycle
+from .bell import request_dispatch
+from .conf import conf
+from .dialect import DatabaseNow
+from .exceptions import InvalidTransition, TaskNotFound
+from .lookup import find_task
+from .models import TaskLog
+from .status import Status
+
+logger = logging.getLogger("taskcontrol")
+
+
+def retry_failed_tasks() -> int:
+    """Move the failed tasks whose retry is due back to Pending; return how many.
+
+    Safe to run anywhere, any number at once. A row that cannot be retried is logged and
+    left; it stops neither the others nor the dispatcher.
+    """
+    due = TaskLog.objects.filter(retry_at__lte=DatabaseNow()).order_by("retry_at")
+    ids = list(due.values_list("pk", flat=True)[: conf.SWEEP_PAGE])
+    if not ids:
+        return 0
+    try:
+        return lifecycle.retry_due(ids)
+    except Exception:
+        logger.exception("The retry sweep failed for a page; it goes on row by row.")
+    return sum(_retry_one(task_id) for task_id in ids)
+
+
+def _retry_one(task_id: int) -> int:
+    try:
+        return lifecycle.retry_due([task_id])
+    except Exception:
+        logger.exception("Task %s could not be retried.", task_id)
+        return 0
+
+
+def retry(task: TaskLog | str | int, now: bool = False, *, user: Any = None) -> TaskLog:  # noqa: FBT001, FBT002 - the seeds' call
+    """Run a Failed or Canceled task again by hand, and return its row.
+
+    ``now=True`` puts it first in line; limits and pauses hold all the same. Counts as a
+    retry. Raises InvalidTransition (a ValueError) from any other status.
+    """
+    row = find_task(task)
+    retryable = (Status.FAILED, Status.CANCELED)
+    while True:
+        status = TaskLog.objects.filter(pk=row.pk).values_list("status", flat=True).first()
+        if status is None:
+            raise TaskNotFound(row.pk)
+        if status not in retryable:
+            raise InvalidTransition(row.pk, "retried", status, retryable)
+        if lifecycle.retry_by_hand(row.pk, Status(status), actor=user, first=now):
+            request_dispatch()
+            row.refresh_from_db()
+            return row
+
+
+def delay_before_retry(task: TaskLog) -> float:
+    """Return the seconds from the failure of ``task`` to its next attempt."""
+    return task.retry_delay or 0.0

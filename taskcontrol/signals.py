@@ -1,0 +1,222 @@
+"""Celery's signals translated into moves: one guarded, idempotent receiver for each.
+
+A signal can neither stop a task nor promise to come once, so each receiver is one lifecycle
+call under (status, attempt), and the sweeps do the same again when a signal was lost.
+``ARCHITECTURE.md`` has the table: signal, process, arrow.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded
+from celery import bootsteps, signals
+
+from . import bell, broker, claims, execution, interrupts, lifecycle
+from .models import TaskLog
+from .status import Status
+from .worker import Boot, declare_queues
+
+logger = logging.getLogger("taskcontrol")
+
+_boot: Boot | None = None
+
+
+def _is_ours(sender: Any) -> bool:
+    return getattr(sender, "name", sender) == broker.RUN
+
+
+# In a worker's child -------------------------------------------------------------------
+
+
+@signals.worker_process_init.connect(weak=False)
+def on_worker_process_init(**_signal: Any) -> None:
+    """A child begins: it takes the cancel signal."""
+    interrupts.install()
+
+
+@signals.task_prerun.connect(weak=False)
+def on_task_prerun(sender: Any, task: Any, args: Any, **_signal: Any) -> None:
+    """Queued -> Started, unless somebody was faster; the body asks for the answer."""
+    if _is_ours(sender):
+        claims.make(task.request, *args)
+
+
+@signals.task_success.connect(weak=False)
+def on_task_success(sender: Any, result: Any, **_signal: Any) -> None:
+    """Started -> Finished, if the body could not write it."""
+    row = claims.unfinished(sender.request) if _is_ours(sender) else None
+    if row is not None:
+        execution.write_end(row, execution.Outcome(value=result))
+        claims.mark_ended(sender.request)
+
+
+@signals.task_retry.connect(weak=False)
+def on_task_retry(sender: Any, request: Any, reason: Any = None, **_signal: Any) -> None:
+    """Started -> Pending, uncounted: Celery took the task back, as in a cold shutdown."""
+    if not _is_ours(sender):
+        return
+    task_id, attempt = request.args
+    _later(partial(lifecycle.give_back, task_id, attempt, detail="its worker was shut down"))
+
+
+@signals.task_postrun.connect(weak=False)
+def on_task_postrun(sender: Any, task: Any, **_signal: Any) -> None:
+    """Started -> Failed, if neither the body nor another signal wrote an end."""
+    row = claims.unfinished(task.request) if _is_ours(sender) else None
+    if row is not None:
+        error = RuntimeError("The task ended without a word; its worker's log says more.")
+        execution.write_end(row, execution.Outcome(error=error))
+        claims.mark_ended(task.request)
+
+
+@signals.task_internal_error.connect(weak=False)
+def on_task_internal_error(
+    sender: Any, exception: BaseException, request: Any, **_signal: Any
+) -> None:
+    """Started -> Failed: an error outside the body."""
+    if _is_ours(sender):
+        row = TaskLog.objects.filter(celery_task_id=_id_of(request)).first()
+        if row is not None and row.status == Status.STARTED:
+            execution.write_end(row, execution.Outcome(error=exception))
+
+
+# In a child, or in the main process for a child that could not --------------------------
+
+
+@signals.task_failure.connect(weak=False)
+def on_task_failure(
+    sender: Any, exception: BaseException, args: Any, **_signal: Any
+) -> None:
+    """Started -> Failed or Pending: an end that the body could not write.
+
+    Comes from the main process for a lost child and for a hard time limit (then twice,
+    before the child is dead).
+    """
+    if not _is_ours(sender):
+        return
+    if _boot is not None and interrupts.in_main_process():
+        keeper, (task_id, attempt) = _boot.keeper, args
+        if isinstance(exception, TimeLimitExceeded):
+            keeper.do(partial(keeper.timed_out, task_id, attempt))
+        else:
+            keeper.do(partial(keeper.process_lost, task_id, attempt, str(exception)))
+        return
+    row = claims.unfinished(sender.request)
+    if row is not None:
+        execution.write_end(row, execution.Outcome(error=exception))
+        claims.mark_ended(sender.request)
+
+
+# In the main process --------------------------------------------------------------------
+
+
+@signals.task_revoked.connect(weak=False)
+def on_task_revoked(
+    sender: Any, request: Any, terminated: bool, **_signal: Any  # noqa: FBT001 - Celery's signature
+) -> None:
+    """Queued -> Canceled: somebody revoked the message in Celery, past the ledger.
+
+    A terminated one says nothing sure: the child's end, or its loss, is told elsewhere.
+    """
+    if _is_ours(sender) and not terminated:
+        _later(partial(_cancel_revoked, _id_of(request)))
+
+
+def _cancel_revoked(celery_task_id: str) -> None:
+    row = TaskLog.objects.filter(celery_task_id=celery_task_id, status=Status.QUEUED).first()
+    if row is not None:
+        lifecycle.cancel(row, reason="revoked through Celery")
+
+
+@signals.task_unknown.connect(weak=False)
+def on_task_unknown(name: str, id: str, **_signal: Any) -> None:  # noqa: A002 - Celery's signature
+    """Queued -> Pending: this worker does not know our task, another may."""
+    if name == broker.RUN:
+        _later(partial(_take_back, id, "a worker does not have taskcontrol installed"))
+
+
+@signals.task_rejected.connect(weak=False)
+def on_task_rejected(message: Any, **_signal: Any) -> None:
+    """Queued -> Pending: the message was spoilt on its way."""
+    celery_task_id = (getattr(message, "headers", None) or {}).get("id")
+    if celery_task_id:
+        _later(partial(_take_back, celery_task_id, "its message was spoilt on the way"))
+
+
+def _take_back(celery_task_id: str, why: str) -> None:
+    row = TaskLog.objects.filter(celery_task_id=celery_task_id, status=Status.QUEUED).first()
+    if row is not None:
+        lifecycle.unsend([(row.pk, row.attempt)], detail=why)
+        bell.ring()
+
+
+@signals.worker_init.connect(weak=False)
+def on_worker_init(sender: Any, **_signal: Any) -> None:
+    """A worker's main process begins: its children inherit the bell."""
+    bell.open_in_worker()
+    interrupts.mark_main_process()
+    sender.app.steps["consumer"].add(PoolCare)
+    declare_queues(sender.app)
+
+
+@signals.worker_ready.connect(weak=False)
+def on_worker_ready(sender: Any, **_signal: Any) -> None:
+    """The worker takes tasks: its row, its dispatcher and its keeper begin."""
+    global _boot
+    _boot = Boot(sender)
+    _boot.start()
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def on_worker_shutting_down(**_signal: Any) -> None:
+    """The worker is told to go; this runs in a Unix signal handler, so it only notes it."""
+    if _boot is not None:
+        _boot.leaving.set()
+        _boot.keeper._wake.set()
+
+
+@signals.worker_shutdown.connect(weak=False)
+def on_worker_shutdown(**_signal: Any) -> None:
+    """The worker has gone: what it still held is given back."""
+    if _boot is not None:
+        _boot.stop()
+
+
+def _later(errand: Any) -> None:
+    """Do it in the keeper's thread: the event loop must not wait for a database."""
+    if _boot is not None and interrupts.in_main_process():
+        _boot.keeper.do(errand)
+    else:
+        errand()
+
+
+def _id_of(request: Any) -> str:
+    return str(request["id"] if isinstance(request, dict) else request.id)
+
+
+class PoolCare(bootsteps.StartStopStep):
+    """Has the pool looked after four times a second.
+
+    Celery learns of a dead child from a pipe that is ready before the child can be waited
+    for, then looks again only after five seconds (celery issue 9588).
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self.timer: Any = None
+
+    def start(self, parent: Any) -> None:
+        """Begin with each connection to the broker."""
+        if hasattr(parent.pool, "maintain_pool"):
+            self.timer = parent.timer.call_repeatedly(0.25, parent.pool.maintain_pool)
+
+    def stop(self, parent: Any) -> None:
+        """End with the connection."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

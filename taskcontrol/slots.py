@@ -1,0 +1,105 @@
+"""The free slots of the live workers, given out to queues that these workers consume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+#: Seconds of short work that may wait in the broker for each slot.
+LOOKAHEAD = 0.1
+#: A run that usually takes longer than this never waits in the broker.
+SHORT = 0.1
+#: Seconds that even the shortest run is counted with.
+LEAST = 0.002
+
+
+@dataclass
+class Pool:
+    """Workers that consume the same queues, seen as one."""
+
+    queues: frozenset[str]
+    size: int = 0
+    #: Slots that bodies hold, whatever their queue.
+    busy: int = 0
+    #: Seconds of short work that may be sent ahead of a free slot; 0 where messages would
+    #: be held by a process and lose their order.
+    lookahead: float = 0.0
+    #: Slots promised to sent tasks, by queue.
+    promised: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def free(self) -> int:
+        """Slots that nobody holds or was promised."""
+        return self.size - self.busy - sum(self.promised.values())
+
+
+class Slots:
+    """Knows whether one more task of a queue would find a slot.
+
+    A queue may be served by several pools and a pool serves several queues, so a promise is
+    moved to another pool when that makes room: no slot stays empty by a wrong guess.
+    """
+
+    def __init__(self, pools: Iterable[Pool]) -> None:
+        self.pools = list(pools)
+
+    def serves(self, queue: str) -> bool:
+        """Return whether any live worker consumes ``queue``."""
+        return any(queue in pool.queues for pool in self.pools)
+
+    def any_left(self) -> bool:
+        """Return whether any task at all could still be sent."""
+        return any(pool.free > 0 or pool.lookahead > 0 for pool in self.pools)
+
+    def room(self, queue: str) -> int:
+        """Return the most tasks of ``queue`` that could be sent now: an upper bound."""
+        reachable = self._reachable(queue)
+        ahead = sum(int(pool.lookahead / LEAST) for pool in self.pools if queue in pool.queues)
+        return sum(max(pool.free, 0) for pool in reachable) + ahead
+
+    def take(self, queue: str, usual_seconds: float | None) -> bool:
+        """Promise a slot to a task of ``queue``; False when it has to wait in the database."""
+        return self._promise(queue, set()) or self._send_ahead(queue, usual_seconds)
+
+    def _promise(self, queue: str, tried: set[int]) -> bool:
+        for number, pool in enumerate(self.pools):
+            if queue not in pool.queues or number in tried:
+                continue
+            tried.add(number)
+            if pool.free > 0 or self._make_room(pool, tried):
+                pool.promised[queue] = pool.promised.get(queue, 0) + 1
+                return True
+        return False
+
+    def _make_room(self, pool: Pool, tried: set[int]) -> bool:
+        """Move one promise of ``pool`` to another pool that serves the same queue."""
+        for other, count in list(pool.promised.items()):
+            if count and self._promise(other, tried):
+                pool.promised[other] -= 1
+                return pool.free > 0
+        return False
+
+    def _send_ahead(self, queue: str, usual_seconds: float | None) -> bool:
+        if usual_seconds is None or usual_seconds > SHORT:
+            return False
+        cost = max(usual_seconds, LEAST)
+        for pool in self.pools:
+            if queue in pool.queues and pool.lookahead >= cost:
+                pool.lookahead -= cost
+                return True
+        return False
+
+    def _reachable(self, queue: str) -> list[Pool]:
+        """Return the pools whose free slots a task of ``queue`` could use by moving promises."""
+        queues, pools = {queue}, []
+        left = list(self.pools)
+        found = True
+        while found:
+            found = False
+            for pool in list(left):
+                if pool.queues & queues:
+                    left.remove(pool)
+                    pools.append(pool)
+                    queues |= {name for name, count in pool.promised.items() if count}
+                    found = True
+        return pools

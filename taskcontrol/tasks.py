@@ -1,0 +1,64 @@
+"""The Celery tasks: thin shells with fixed names around the rooms below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, shared_task
+
+from . import announcing, beating, broker, claims, dispatch, execution, pruning, rescue, resending
+from .retries import retry_failed_tasks
+
+
+class RunTask(Task):
+    """The task that carries all others; its requests tell which child holds what."""
+
+    abstract = True
+    Request = "taskcontrol.held:HeldRequest"
+
+
+@shared_task(
+    name=broker.RUN, base=RunTask, bind=True, ignore_result=True, acks_late=False, max_retries=0
+)
+def run(self: Any, task_id: int, attempt: int) -> None:
+    """Run one attempt of one task; ``task_prerun`` has claimed it, unless it failed to."""
+    with claims.of(self.request, task_id, attempt) as row:
+        if row is not None:
+            execution.run_claimed(row)
+
+
+@shared_task(name=broker.DELIVER, ignore_result=True)
+def deliver() -> int:
+    """Tell receivers what happened where their code must not run."""
+    return announcing.deliver_stored()
+
+
+@shared_task(name="taskcontrol.dispatch", ignore_result=True)
+def dispatch_pending() -> int:
+    """Make a dispatch pass from beat, whose sign of life this is."""
+    beating.beat_was_here()
+    return dispatch.dispatch_pending()
+
+
+@shared_task(name="taskcontrol.retry_failed", ignore_result=True)
+def retry_failed() -> int:
+    """Retry what is due, from beat."""
+    return retry_failed_tasks()
+
+
+@shared_task(name="taskcontrol.resend", ignore_result=True)
+def resend() -> int:
+    """Send again what nobody claimed, from beat."""
+    return resending.resend_unclaimed()
+
+
+@shared_task(name="taskcontrol.rescue", ignore_result=True)
+def rescue_lost() -> int:
+    """Rescue the tasks of lost workers, from beat."""
+    return rescue.rescue_lost_tasks()
+
+
+@shared_task(name="taskcontrol.prune", ignore_result=True)
+def prune() -> int:
+    """Delete what is older than the retention, from beat."""
+    return pruning.prune_ended_tasks()

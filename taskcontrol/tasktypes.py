@@ -1,0 +1,106 @@
+"""Task types: what code declares, what a person changed, and what holds for a method."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from .conf import conf
+from .models import TaskType
+from .registry import DECLARABLE, Declaration, declarations
+
+#: Seconds after which a process sees a change of a type that another process made.
+CACHE_SECONDS = 5.0
+
+_lock = threading.Lock()
+_cached: dict[str, TaskType] = {}
+_read_at = float("-inf")
+
+
+def defaults_of(method: str) -> dict[str, Any]:
+    """Return the values of a method's type that are set: code's, overlaid by the database's.
+
+    Reads the whole small table at most every few seconds, so that enqueue stays one INSERT.
+    """
+    declared = declarations.get(method)
+    values = dict(declared.values) if declared else {}
+    stored = _types().get(method)
+    if stored is not None:
+        values |= {name: getattr(stored, name) for name in DECLARABLE}
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def _types() -> dict[str, TaskType]:
+    global _cached, _read_at
+    with _lock:
+        if time.monotonic() - _read_at > CACHE_SECONDS:
+            _cached = {one.method: one for one in TaskType.objects.all()}
+            _read_at = time.monotonic()
+        return _cached
+
+
+def forget(**_signal: Any) -> None:
+    """Read the types again at the next use: this process changed one."""
+    global _read_at
+    _read_at = float("-inf")
+
+
+def ensure(methods: Iterable[str]) -> None:
+    """Insert the types that are missing, with what code declares of them."""
+    wanted = set(methods)
+    known = TaskType.objects.filter(method__in=wanted).values_list("method", flat=True)
+    for method in sorted(wanted - set(known)):
+        try:
+            with transaction.atomic(using=conf.DATABASE):
+                _insert(declarations.get(method) or Declaration(method))
+        except IntegrityError:
+            continue  # another process met the method at the same moment
+
+
+def sync_declared(**_signal: Any) -> None:
+    """Write what code declares, keeping every value that a person changed since."""
+    stored = {one.method: one for one in TaskType.objects.filter(method__in=declarations)}
+    for declaration in declarations.values():
+        one = stored.get(declaration.method)
+        if one is None:
+            ensure([declaration.method])
+        else:
+            _update(one, declaration)
+
+
+def reset_to_declared(one: TaskType) -> None:
+    """Drop what a person changed: the type says again what code declares."""
+    declaration = declarations.get(one.method) or Declaration(one.method)
+    for name in DECLARABLE:
+        field = TaskType._meta.get_field(name)
+        setattr(one, name, declaration.values.get(name, field.get_default()))
+    one.declared = declaration.values
+    one.save()
+
+
+def _insert(declaration: Declaration) -> None:
+    TaskType(
+        method=declaration.method,
+        is_standard=declaration.method in declarations,
+        declared=declaration.values,
+        **declaration.values,
+    ).save(force_insert=True)
+
+
+def _update(one: TaskType, declaration: Declaration) -> None:
+    changed = {"declared": declaration.values} if one.declared != declaration.values else {}
+    if not one.is_standard:
+        changed["is_standard"] = True
+    for name in changed and declaration.values.keys() | one.declared.keys():
+        default = TaskType._meta.get_field(name).get_default()
+        untouched = getattr(one, name) == one.declared.get(name, default)
+        if untouched:
+            changed[name] = declaration.values.get(name, default)
+    for name, value in changed.items():
+        setattr(one, name, value)
+    if changed:
+        one.save(update_fields=list(changed))

@@ -1,0 +1,332 @@
+"""What lives in a worker's main process: its row, the dispatcher's thread, the keeper's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import psutil
+from django.db import connections
+from django.db.models import Q
+
+from . import bell, broker, held, lifecycle, measures, rescue, resending
+from .announcing import anyone_listens, has_stored
+from .conf import conf, known_queues
+from .context import without_user_code
+from .dialect import DatabaseNow
+from .dispatch import dispatch_pending
+from .exceptions import BrokerUnavailable, TimedOut
+from .execution import here
+from .models import TaskEvent, TaskLog, Worker
+from .status import Status
+from .timers import Every
+
+logger = logging.getLogger("taskcontrol")
+
+#: Seconds between two looks for canceled attempts.
+WATCH_EVERY = 1.0
+#: Seconds that a Started task may be held by no child before it counts as lost: the child
+#: claims before the main process has heard that it began.
+UNHELD_FOR = 3.0
+#: Seconds between two tries while the broker does not answer.
+BROKER_PAUSE = 2.0
+
+
+class Boot:
+    """One boot of a worker: made when it is ready, ended when it shuts down."""
+
+    def __init__(self, consumer: Any) -> None:
+        self.consumer = consumer
+        self.stopped = threading.Event()
+        self.leaving = threading.Event()
+        self.prefork = type(consumer.pool).__module__.endswith("prefork")
+        self.process = psutil.Process()
+        self.threads: list[threading.Thread] = []
+        self.row = self._register()
+        self.keeper = Keeper(self)
+
+    def start(self) -> None:
+        """Start the threads."""
+        here.worker_id = self.row.pk
+        for name, target in (
+            ("dispatcher", self._dispatch_for_ever),
+            ("keeper", self.keeper.keep_for_ever),
+            ("bell", partial(bell.listen, self.stopped)),
+        ):
+            thread = threading.Thread(target=target, name=f"taskcontrol-{name}", daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def stop(self) -> None:
+        """Give back what is held and say goodbye; the pool has ended by now."""
+        self.leaving.set()
+        self.stopped.set()
+        bell.ring()
+        for thread in self.threads[:2]:
+            thread.join(timeout=5)
+        self.keeper.say_goodbye()
+        connections.close_all()
+
+    def _register(self) -> Worker:
+        worker = Worker(**self._facts())
+        worker.save(force_insert=True)
+        return worker
+
+    def _facts(self) -> dict[str, Any]:
+        app = self.consumer.app
+        transport = self.consumer.connection.transport.driver_type
+        queues = sorted(app.amqp.queues.consume_from)
+        return {
+            "hostname": self.consumer.hostname,
+            "pid": os.getpid(),
+            "pool": type(self.consumer.pool).__module__.rpartition(".")[2],
+            "pool_size": self.consumer.pool.num_processes or self.consumer.pool.limit or 1,
+            "queues": queues,
+            "prefetch_off": bool(app.conf.worker_disable_prefetch) and transport == "redis",
+            "versions": _versions(),
+        }
+
+    def register_again(self) -> None:
+        """Begin a new life after this worker was declared lost: others have its tasks now."""
+        self.row = self._register()
+        here.worker_id = self.row.pk
+        # Children inherited the number of the lost worker, so the pool is made anew.
+        self.in_loop(self.consumer.pool.restart if self.prefork else _nothing)
+
+    def in_loop(self, call: Callable[..., Any], *args: Any) -> None:
+        """Run ``call`` in the worker's event loop, where children change hands."""
+        hub = getattr(self.consumer, "hub", None)
+        if hub is not None:
+            hub.call_soon(call, *args)
+        else:
+            call(*args)
+
+    def _dispatch_for_ever(self) -> None:
+        sweeps = [
+            Every(5, rescue.rescue_lost_tasks),
+            Every(5, resending.resend_unclaimed),
+            Every(5, measures.learn),
+        ]
+        with without_user_code():
+            while not self.stopped.is_set():
+                rang = bell.wait(conf.DISPATCH_INTERVAL)
+                if not self.stopped.is_set():
+                    self._dispatch_once()
+                    if not rang or any(sweep.is_overdue for sweep in sweeps):
+                        for sweep in sweeps:
+                            _safely(sweep.run)
+        connections.close_all()
+
+    def _dispatch_once(self) -> None:
+        try:
+            dispatch_pending()
+            if anyone_listens() and has_stored():
+                broker.send(broker.DELIVER, queue=self.row.queues[0], expires=60)
+        except BrokerUnavailable as error:
+            logger.warning("%s", error)
+            self.stopped.wait(BROKER_PAUSE)
+        except Exception:
+            logger.exception("A dispatch pass failed; the next one comes within a second.")
+            connections[conf.DATABASE].close()
+            self.stopped.wait(conf.DISPATCH_INTERVAL)
+
+
+class Keeper:
+    """Renews the worker's row, stops canceled bodies, and tells what happened to children."""
+
+    def __init__(self, boot: Boot) -> None:
+        self.boot = boot
+        self._wake = threading.Event()
+        self._errands: list[Callable[[], Any]] = []
+        self._unheld_since: dict[tuple[int, int], float] = {}
+        self._asked_at: dict[tuple[int, int], float] = {}
+        self._loop_seen_at = time.monotonic()
+
+    def do(self, errand: Callable[[], Any]) -> None:
+        """Let the thread do ``errand`` soon: the event loop must not wait for a database."""
+        self._errands.append(errand)
+        self._wake.set()
+
+    def keep_for_ever(self) -> None:
+        """Work until the worker has stopped, also through a long warm shutdown."""
+        beat = Every(conf.HEARTBEAT_INTERVAL, self._sign_of_life)
+        with without_user_code():
+            while not self.boot.stopped.is_set():
+                _safely(beat.run)
+                _safely(self._run_errands)
+                _safely(self._watch)
+                self._wake.wait(WATCH_EVERY)
+                self._wake.clear()
+        connections.close_all()
+
+    def say_goodbye(self) -> None:
+        """Hand in the row; what still stands as Started here runs elsewhere, uncounted."""
+        with without_user_code():
+            _safely(self._run_errands)
+            now = DatabaseNow()
+            rows = Worker.objects.filter(pk=self.boot.row.pk, lost_at=None)
+            rows.filter(leaving_at=None).update(leaving_at=now)
+            rows.update(left_at=now, last_seen_at=now)
+            for row in TaskLog.objects.filter(occupies=True, worker=self.boot.row.pk):
+                if row.status != Status.QUEUED:
+                    _safely(partial(rescue.rescue_from_worker, row))
+
+    def process_lost(self, task_id: int, attempt: int, why: str) -> None:
+        """A child died while it held an attempt."""
+        row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
+        if row is None:
+            return
+        held.drop(task_id, attempt)
+        if row.status == Status.STARTED:
+            rescue.lose(row, f"{self.boot.row.hostname}: {why}")
+        else:
+            lifecycle.release(task_id, attempt)
+        bell.ring()
+
+    def timed_out(self, task_id: int, attempt: int) -> None:
+        """The hard limit of an attempt has come; its process is about to be killed."""
+        row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
+        if row is None or row.status != Status.STARTED:
+            return
+        error = TimedOut(row.timeout)
+        lifecycle.fail(
+            task_id,
+            attempt,
+            error=f"TimedOut: {error} It did not stop when asked and was ended by force.",
+            reason="timed out",
+            retry_in=row.retry_delay or 0.0,
+            body_gone=False,
+        )
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            _safely(self._errands.pop(0))
+
+    def _sign_of_life(self) -> None:
+        rows = Worker.objects.filter(pk=self.boot.row.pk)
+        values = {"last_seen_at": DatabaseNow(), **self._vitals()}
+        if rows.filter(lost_at=None).update(**values):
+            return
+        logger.error(
+            "This worker was declared lost while it was silent; it stops what it runs and "
+            "goes on under a new row."
+        )
+        for task_id, attempt in held.everything():
+            self.boot.in_loop(held.kill, task_id, attempt, signal.SIGKILL)
+        self.boot.register_again()
+
+    def _vitals(self) -> dict[str, Any]:
+        answered = self._loop_seen_at
+        self.boot.in_loop(self._loop_is_alive)
+        return {
+            "consuming": time.monotonic() - answered < 4 * conf.HEARTBEAT_INTERVAL,
+            "leaving_at": DatabaseNow() if self.boot.leaving.is_set() else None,
+            "memory_kb": self.boot.process.memory_info().rss // 1024,
+            "cpu_percent": self.boot.process.cpu_percent(),
+            "children": _children(self.boot.process),
+        }
+
+    def _loop_is_alive(self) -> None:
+        self._loop_seen_at = time.monotonic()
+
+    def _watch(self) -> None:
+        """Look at what this worker's bodies hold: stop, free, or declare lost."""
+        held.sweep()
+        mine = TaskLog.objects.filter(
+            Q(worker=self.boot.row.pk), occupies=True
+        ).exclude(status=Status.QUEUED)
+        seen = set()
+        for row in mine.only("status", "attempt", "lost_count", "method", "options"):
+            seen.add((row.pk, row.attempt))
+            if row.status == Status.STARTED:
+                self._check_held(row)
+            else:
+                self._stop(row)
+        for memory in (self._unheld_since, self._asked_at):
+            for key in memory.keys() - seen:
+                del memory[key]
+
+    def _check_held(self, row: TaskLog) -> None:
+        """A Started row that no child holds was lost with its process."""
+        key = (row.pk, row.attempt)
+        if held.find(*key) is not None or not self.boot.prefork:
+            self._unheld_since.pop(key, None)
+            return
+        since = self._unheld_since.setdefault(key, time.monotonic())
+        if time.monotonic() - since > UNHELD_FOR:
+            self.process_lost(*key, "no child runs it")
+
+    def _stop(self, row: TaskLog) -> None:
+        """A body that is not wanted any more: free its place if it is gone, else stop it."""
+        key = (row.pk, row.attempt)
+        holder = held.find(*key)
+        if holder is None:
+            if self.boot.prefork:
+                lifecycle.release(*key)
+                bell.ring()
+            return
+        asked = self._asked_at.get(key)
+        if asked is None:
+            self._asked_at[key] = time.monotonic()
+            self.boot.in_loop(held.kill, *key, _cancel_signal())
+        elif time.monotonic() - asked > conf.CANCEL_GRACE:
+            self._asked_at[key] = time.monotonic()
+            self.boot.in_loop(held.kill, *key, signal.SIGKILL)
+            lifecycle.record(
+                [row], TaskEvent.Kind.FORCED, detail="its process did not stop when asked"
+            )
+
+
+def _cancel_signal() -> signal.Signals:
+    from .interrupts import CANCEL
+
+    return CANCEL
+
+
+def _nothing() -> None:
+    return
+
+
+def _safely(call: Callable[[], Any]) -> None:
+    """Run one piece of a thread's work; a failure is logged and ends nothing."""
+    try:
+        call()
+    except Exception:
+        logger.exception("%r failed in a worker's main process; it is tried again.", call)
+        connections[conf.DATABASE].close()
+
+
+def _children(process: psutil.Process) -> list[dict[str, int]]:
+    return [
+        {"pid": child.pid, "memory_kb": child.memory_info().rss // 1024}
+        for child in process.children()
+        if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import celery
+    import django
+
+    from . import __version__
+
+    return {
+        "python": platform.python_version(),
+        "django": django.get_version(),
+        "celery": celery.__version__,
+        "taskcontrol": __version__,
+    }
+
+
+def declare_queues(app: Any) -> None:
+    """Tell Celery of every known queue, so that ``-Q`` takes each and none is forgotten."""
+    for name in known_queues():
+        app.amqp.queues.add(name)
