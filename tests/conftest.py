@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.test.utils import setup_databases, teardown_databases
 
 from tests.lab import BROKER_SOCKET, LAB, RECORD
 from tests.recording import Record
@@ -67,8 +68,15 @@ def database_server() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(database_server: Any) -> None:
-    """Start the server before the test database is made."""
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any, database_server: Any
+) -> Iterator[None]:
+    """Make the test database, also for tests that use it through real workers alone."""
+    with django_db_blocker.unblock():
+        old = setup_databases(verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(old, verbosity=0)
 
 
 @pytest.fixture(scope="session")
