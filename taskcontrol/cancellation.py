@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import lifecycle
+from . import lifecycle, permissions
 from .bell import request_dispatch
 from .lookup import find_task
 from .models import TaskLog
@@ -18,8 +18,12 @@ def cancel(task: TaskLog | str | int, reason: str = "", *, user: Any = None) -> 
     prefork, ended by force after ``CANCEL_GRACE`` seconds; until it is gone it keeps its
     place, so that limits hold. On threads and solo pools the body stops where it asks
     (``current_task().check_canceled()``).
+
+    ``user`` is recorded, and needs the permission ``cancel_tasklog`` or to be the owner of a
+    task whose type allows it, else PermissionError; without a user the system acts.
     """
     row = find_task(task)
+    permissions.require(user, permissions.CANCEL, row, "cancel")
     left = lifecycle.cancel(row, actor=user, reason=reason)
     if left is None:
         return False

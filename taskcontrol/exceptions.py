@@ -171,9 +171,9 @@ class WorkerLost(TaskControlError):
 
     def __init__(self, where: str, times: int, limit: int) -> None:
         super().__init__(
-            f"The process that ran this task was lost ({where}); that happened "
-            f"{times} of at most {limit} times. Likely causes: out of memory, a "
-            "crash in C code, or a killed worker."
+            f"The process that ran this task was lost ({where}), {times} "
+            f"{'time' if times == 1 else 'times'} by now; a task runs again after at most "
+            f"{limit}. Likely causes: out of memory, a crash in C code, a killed worker."
         )
 
 

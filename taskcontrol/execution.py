@@ -225,7 +225,7 @@ def _drop_open_transactions() -> None:
     """A transaction that the body left open, or broke, must not swallow the end."""
     for connection in connections.all(initialized_only=True):
         left_open = connection.in_atomic_block or connection.needs_rollback
-        if left_open or not connection.get_autocommit_setting():
+        if left_open or not connection.get_autocommit():
             connection.close()
             connection.in_atomic_block = False
 

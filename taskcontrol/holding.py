@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import lifecycle
+from . import lifecycle, permissions
 from .bell import request_dispatch
 from .exceptions import InvalidTransition
 from .lookup import find_task
@@ -18,6 +18,7 @@ def pause(task: TaskLog | str | int, *, user: Any = None, reason: str = "") -> T
     Raises InvalidTransition (a ValueError) from any other status.
     """
     row = find_task(task)
+    permissions.require(user, permissions.PRIORITIZE, row, "pause")
     moved = lifecycle.pause(row.pk, actor=user, reason=reason)
     row.refresh_from_db()
     if not moved:
@@ -31,6 +32,7 @@ def resume(task: TaskLog | str | int, *, user: Any = None) -> TaskLog:
     Raises InvalidTransition (a ValueError) from any other status.
     """
     row = find_task(task)
+    permissions.require(user, permissions.PRIORITIZE, row, "resume")
     moved = lifecycle.resume(row.pk, actor=user)
     row.refresh_from_db()
     if not moved:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from . import lifecycle
+from . import lifecycle, permissions
 from .bell import request_dispatch
 from .conf import conf
 from .dialect import DatabaseNow
@@ -46,9 +46,11 @@ def retry(task: TaskLog | str | int, now: bool = False, *, user: Any = None) -> 
     """Run a Failed or Canceled task again by hand, and return its row.
 
     ``now=True`` puts it first in line; limits and pauses hold all the same. Counts as a
-    retry. Raises InvalidTransition (a ValueError) from any other status.
+    retry. Raises InvalidTransition (a ValueError) from any other status. ``user`` as in
+    ``cancel``, with the permission ``retry_tasklog``.
     """
     row = find_task(task)
+    permissions.require(user, permissions.RETRY, row, "retry")
     retryable = (Status.FAILED, Status.CANCELED)
     while True:
         status = TaskLog.objects.filter(pk=row.pk).values_list("status", flat=True).first()

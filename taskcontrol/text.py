@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import traceback
+from types import TracebackType
 from typing import Any
 
 from .conf import conf
@@ -90,12 +91,22 @@ def describe(error: BaseException) -> str:
     """
     limit = conf.ERROR_MAX_CHARS
     try:
-        told = traceback.TracebackException.from_exception(error, limit=-50, compact=True)
+        told = traceback.TracebackException(
+            type(error), error, _users_part(error.__traceback__), limit=-50, compact=True
+        )
         text = "".join(told.format())
     except BaseException as broken:  # noqa: BLE001 - a hostile __str__ must not win
         text = f"{type(error).__name__} (its traceback cannot be shown: {type(broken).__name__})"
     # Cut before redacting, lest a text of megabytes is searched.
     return clean(redact(shorten(text.strip(), 2 * limit)), limit)
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out our own frames, through which every body is called."""
+    rest = trace
+    while rest is not None and rest.tb_frame.f_globals.get("__package__") == __package__:
+        rest = rest.tb_next
+    return rest or trace
 
 
 def last_line(error_message: str) -> str:

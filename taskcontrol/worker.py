@@ -23,6 +23,7 @@ from .dialect import DatabaseNow
 from .dispatch import dispatch_pending
 from .exceptions import BrokerUnavailable, TimedOut
 from .execution import here
+from .forks import DatabaseWork
 from .models import TaskEvent, TaskLog, Worker
 from .status import Status
 from .timers import Every
@@ -49,6 +50,8 @@ class Boot:
         self.process = psutil.Process()
         self.threads: list[threading.Thread] = []
         self.row = self._register()
+        # The main thread needs the database no more, and no child shall inherit a connection.
+        connections.close_all()
         self.keeper = Keeper(self)
 
     def start(self) -> None:
@@ -113,21 +116,23 @@ class Boot:
             Every(5, resending.resend_unclaimed),
             Every(5, measures.learn),
         ]
+        work = DatabaseWork()
         with without_user_code():
             while not self.stopped.is_set():
                 rang = bell.wait(conf.DISPATCH_INTERVAL)
                 if not self.stopped.is_set():
-                    self._dispatch_once()
+                    self._dispatch_once(work)
                     if not rang or any(sweep.is_overdue for sweep in sweeps):
                         for sweep in sweeps:
-                            _safely(sweep.run)
+                            _safely(sweep.run, work)
         connections.close_all()
 
-    def _dispatch_once(self) -> None:
+    def _dispatch_once(self, work: DatabaseWork) -> None:
         try:
-            dispatch_pending()
-            if anyone_listens() and has_stored():
-                broker.send(broker.DELIVER, queue=self.row.queues[0], expires=60)
+            with work.piece():
+                dispatch_pending()
+                if anyone_listens() and has_stored():
+                    broker.send(broker.DELIVER, queue=self.row.queues[0], expires=60)
         except BrokerUnavailable as error:
             logger.warning("%s", error)
             self.stopped.wait(BROKER_PAUSE)
@@ -147,6 +152,7 @@ class Keeper:
         self._unheld_since: dict[tuple[int, int], float] = {}
         self._asked_at: dict[tuple[int, int], float] = {}
         self._loop_seen_at = time.monotonic()
+        self._work = DatabaseWork()
 
     def do(self, errand: Callable[[], Any]) -> None:
         """Let the thread do ``errand`` soon: the event loop must not wait for a database."""
@@ -156,11 +162,12 @@ class Keeper:
     def keep_for_ever(self) -> None:
         """Work until the worker has stopped, also through a long warm shutdown."""
         beat = Every(conf.HEARTBEAT_INTERVAL, self._sign_of_life)
+        work = self._work
         with without_user_code():
             while not self.boot.stopped.is_set():
-                _safely(beat.run)
-                _safely(self._run_errands)
-                _safely(self._watch)
+                _safely(beat.run, work)
+                self._run_errands()
+                _safely(self._watch, work)
                 self._wake.wait(WATCH_EVERY)
                 self._wake.clear()
         connections.close_all()
@@ -168,14 +175,14 @@ class Keeper:
     def say_goodbye(self) -> None:
         """Hand in the row; what still stands as Started here runs elsewhere, uncounted."""
         with without_user_code():
-            _safely(self._run_errands)
+            self._run_errands()
             now = DatabaseNow()
             rows = Worker.objects.filter(pk=self.boot.row.pk, lost_at=None)
             rows.filter(leaving_at=None).update(leaving_at=now)
             rows.update(left_at=now, last_seen_at=now)
             for row in TaskLog.objects.filter(occupies=True, worker=self.boot.row.pk):
                 if row.status != Status.QUEUED:
-                    _safely(partial(rescue.rescue_from_worker, row))
+                    _safely(partial(rescue.rescue_from_worker, row), self._work)
 
     def process_lost(self, task_id: int, attempt: int, why: str) -> None:
         """A child died while it held an attempt."""
@@ -206,7 +213,7 @@ class Keeper:
 
     def _run_errands(self) -> None:
         while self._errands:
-            _safely(self._errands.pop(0))
+            _safely(self._errands.pop(0), self._work)
 
     def _sign_of_life(self) -> None:
         rows = Worker.objects.filter(pk=self.boot.row.pk)
@@ -293,10 +300,11 @@ def _nothing() -> None:
     return
 
 
-def _safely(call: Callable[[], Any]) -> None:
+def _safely(call: Callable[[], Any], work: DatabaseWork) -> None:
     """Run one piece of a thread's work; a failure is logged and ends nothing."""
     try:
-        call()
+        with work.piece():
+            call()
     except Exception:
         logger.exception("%r failed in a worker's main process; it is tried again.", call)
         connections[conf.DATABASE].close()

@@ -1,0 +1,45 @@
+"""Who may do what to a task: asked in the rooms, so that every door has the same answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .exceptions import NotPermitted
+from .models import TaskLog, TaskType
+
+VIEW = "taskcontrol.view_tasklog"
+CANCEL = "taskcontrol.cancel_tasklog"
+RETRY = "taskcontrol.retry_tasklog"
+PRIORITIZE = "taskcontrol.prioritize_tasklog"
+SENSITIVE = "taskcontrol.view_sensitive_tasklog"
+
+#: The field of TaskType that lets the owner of a task do it without the permission.
+_OWNERS_RIGHT = {CANCEL: "owner_may_cancel", RETRY: "owner_may_retry"}
+
+
+def require(user: Any, permission: str, task: TaskLog, verb: str) -> None:
+    """Raise NotPermitted unless ``user`` may; nobody given means the system, which may."""
+    if user is not None and not may(user, permission, task):
+        raise NotPermitted(user, permission, f"{verb} task {task.pk}")
+
+
+def may(user: Any, permission: str, task: TaskLog) -> bool:
+    """Return whether ``user`` has the permission, or as the owner of ``task`` needs none."""
+    if user.has_perm(permission):
+        return True
+    if user.pk is None or task.created_by_id != user.pk:
+        return False
+    if permission == VIEW:
+        return True
+    right = _OWNERS_RIGHT.get(permission)
+    if right is None:
+        return False
+    allowed = TaskType.objects.filter(method=task.method).values_list(right, flat=True).first()
+    return bool(TaskType._meta.get_field(right).get_default() if allowed is None else allowed)
+
+
+def visible_to(user: Any) -> Any:
+    """Return the tasks that ``user`` may see: all with the permission, else the own ones."""
+    if user.has_perm(VIEW):
+        return TaskLog.objects.all()
+    return TaskLog.objects.filter(created_by=user.pk) if user.pk else TaskLog.objects.none()
