@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# None of it touches the database of the run, so one run is enough.
+pytestmark = pytest.mark.only_on("sqlite")
+
 ROOT = Path(__file__).resolve().parent.parent
 #: Runs manage.py in a Python that has nothing but the standard library.
 BARE = [sys.executable, "-I", "-S"]

@@ -17,6 +17,9 @@ import pytest
 from taskcontrol.supervision import Child, Supervisor
 from tests.waiting import eventually
 
+# None of it touches the database of the run, so one run is enough.
+pytestmark = pytest.mark.only_on("sqlite")
+
 #: Says that it is there, and waits for a signal.
 WAIT = "print('here', flush=True); import signal; signal.pause()"
 #: The same, deaf to SIGTERM.
