@@ -62,10 +62,15 @@ class _Follower:
     """The place up to which one file was shown."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._path = path
+        self._place = 0
         self._rest = b""
 
     def lines(self) -> Iterator[str]:
-        *whole, self._rest = (self._rest + self._file.read(PIECE)).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace").rstrip("\r")
+        """Return the lines that became whole since the last call."""
+        with self._path.open("rb") as file:
+            file.seek(self._place)
+            piece = file.read(PIECE)
+        self._place += len(piece)
+        *whole, self._rest = (self._rest + piece).split(b"\n")
+        return (line.decode(errors="replace").rstrip("\r") for line in whole)

@@ -16,6 +16,7 @@ from .exceptions import TaskControlError
 
 #: Names a server to use instead of those that are looked for.
 BINARY_VARIABLE = "TASKCONTROL_BROKER_BINARY"
+SOCKET = "broker.sock"
 
 
 class NoBroker(TaskControlError):
@@ -38,12 +39,21 @@ class NotABinary(TaskControlError):
 
 
 class EmbeddedBroker:
-    """A server that keeps its data in ``folder`` and loses at most a second of it."""
+    """A server that keeps its data in ``folder`` and loses at most a second of it.
+
+    Making one only says where it is, so that settings can ask for its address.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.socket = _socket_path(folder)
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens: what the last start chose, else the usual place."""
+        try:
+            return Path(self._choice.read_text())
+        except FileNotFoundError:
+            return self.folder / SOCKET
 
     @property
     def url(self) -> str:
@@ -55,8 +65,10 @@ class EmbeddedBroker:
         """The address as redis-py takes it."""
         return f"unix://{quote(str(self.socket))}"
 
-    def command(self) -> list[str]:
-        """Write the configuration and return the command that starts the server with it."""
+    def prepare(self) -> list[str]:
+        """Choose the socket, write the configuration, and return the command to start it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._choice.write_text(str(_socket_path(self.folder)))
         config = self.folder / "broker.conf"
         config.write_text(
             "".join(f"{name} {_quoted(value)}\n" for name, value in self._config())
@@ -70,6 +82,10 @@ class EmbeddedBroker:
                 return bool(client.ping())
         except redis.RedisError:
             return False
+
+    @property
+    def _choice(self) -> Path:
+        return self.folder / "socket"
 
     def _config(self) -> list[tuple[str, str]]:
         return [
@@ -124,7 +140,7 @@ def _socket_path(folder: Path) -> Path:
     A path may be too long for a socket (104 or 108 bytes), or lie on a shared disk that
     knows none.
     """
-    path = folder / "broker.sock"
+    path = folder / SOCKET
     if _can_hold_sockets(folder):
         return path
     mark = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]

@@ -130,6 +130,7 @@ class Household:
 
     def _broker(self, held: Claim) -> Child:
         broker = EmbeddedBroker(self._folder / "broker")
+        command = broker.prepare()
         self._environment["BROKER_URL"] = broker.url
         self._environment.setdefault(
             "REDIS_URL", os.environ.get("REDIS_URL") or broker.redis_url
@@ -137,7 +138,7 @@ class Household:
         return Child(
             role="broker",
             name="broker",
-            command=broker.command,
+            command=command,
             log=self._log("broker"),
             inherited=(held.fd,),
             ready=lambda _pid: broker.answers(),
@@ -175,7 +176,7 @@ class Household:
         return Child(
             role=verb,
             name=name,
-            command=lambda: command,
+            command=command,
             log=self._log(name),
             environment=self._environment,
             inherited=(held.fd,),

@@ -31,7 +31,7 @@ class Child:
 
     role: str
     name: str
-    command: Callable[[], Sequence[str]]
+    command: Sequence[str]
     log: Path
     ready: Callable[[int], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Child:
         self.started_at = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(),
+                self.command,
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -42,7 +42,7 @@ class Parent:
         child = Child(
             role=role or name,
             name=name,
-            command=lambda: [sys.executable, "-u", "-c", code],
+            command=[sys.executable, "-u", "-c", code],
             log=log,
             ready=lambda _pid: "here" in log.read_text(),
             **options,
