@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bell import request_dispatch as request_dispatch
     from .cancellation import cancel as cancel
     from .context import current_task as current_task
-    from .bell import request_dispatch as request_dispatch
     from .enqueueing import bulk_enqueue as bulk_enqueue, enqueue as enqueue
     from .exceptions import Discard as Discard, Retry as Retry
     from .explanation import explain as explain

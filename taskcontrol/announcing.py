@@ -27,11 +27,15 @@ def announce(
     if not anyone_listens():
         return
     news = [
-        Announcement(task_id=task.pk, rev=task.rev, old=old, new=new, message=message, error=error)
+        Announcement(
+            task_id=task.pk, rev=task.rev, old=old, new=new, message=message, error=error
+        )
         for task in tasks
     ]
     if context.user_code_may_run():
-        transaction.on_commit(partial(_tell_in_order, news), using=conf.DATABASE, robust=True)
+        transaction.on_commit(
+            partial(_tell_in_order, news), using=conf.DATABASE, robust=True
+        )
     else:
         Announcement.objects.bulk_create(news)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -17,10 +19,10 @@ class TaskControlConfig(AppConfig):
         """Connect Celery's signals and Django's."""
         from django.db.models.signals import post_delete, post_migrate, post_save
 
-        from . import signals, tasktypes
+        from . import tasktypes
         from .models import TaskType
 
-        assert signals  # importing it connects its receivers
+        import_module(".signals", __package__)  # its receivers connect themselves
         post_save.connect(tasktypes.forget, sender=TaskType)
         post_delete.connect(tasktypes.forget, sender=TaskType)
         post_migrate.connect(tasktypes.sync_declared, sender=self)

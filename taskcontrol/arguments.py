@@ -56,7 +56,9 @@ def _encode(value: Any, path: str, depth: int) -> Any:
         return value
     encoder = _ENCODERS.get(kind)
     if encoder is None:
-        raise ArgumentsNotSerializable(path, f"its type is {kind.__module__}.{kind.__qualname__}")
+        raise ArgumentsNotSerializable(
+            path, f"its type is {kind.__module__}.{kind.__qualname__}"
+        )
     return encoder(value, path, depth + 1)
 
 
@@ -88,10 +90,14 @@ def _encode_dict(value: dict[Any, Any], path: str, depth: int) -> Any:
 
 def _encode_many(tag: str, value: Any, path: str, depth: int) -> Any:
     items = sorted(value, key=repr) if tag in {"set", "frozenset"} else value
-    return {TAG: [tag, [_encode(item, f"{path}[{n}]", depth) for n, item in enumerate(items)]]}
+    return {
+        TAG: [tag, [_encode(item, f"{path}[{n}]", depth) for n, item in enumerate(items)]]
+    }
 
 
-def _encode_as(tag: str, write: Callable[[Any], Any], value: Any, path: str, depth: int) -> Any:
+def _encode_as(
+    tag: str, write: Callable[[Any], Any], value: Any, path: str, depth: int
+) -> Any:
     return {TAG: [tag, write(value)]}
 
 
@@ -114,7 +120,9 @@ def _decode_datetime(parts: list[Any]) -> dt.datetime:
 
 def _encode_time(value: dt.time, path: str, depth: int) -> Any:
     if value.tzinfo is not None:
-        raise ArgumentsNotSerializable(path, "a time of day with a time zone has no fixed offset")
+        raise ArgumentsNotSerializable(
+            path, "a time of day with a time zone has no fixed offset"
+        )
     return {TAG: ["time", value.isoformat()]}
 
 
@@ -136,7 +144,9 @@ _ENCODERS: dict[type, Callable[[Any, str, int], Any]] = {
     dt.date: partial(_encode_as, "date", dt.date.isoformat),
     dt.time: _encode_time,
     dt.timedelta: partial(
-        _encode_as, "timedelta", lambda value: [value.days, value.seconds, value.microseconds]
+        _encode_as,
+        "timedelta",
+        lambda value: [value.days, value.seconds, value.microseconds],
     ),
 }
 

@@ -59,7 +59,8 @@ class _Pipe:
             return  # full: a ring is waiting already; closed: the worker is going
 
     def wait(self, timeout: float) -> bool:
-        assert self.fileno is not None
+        if self.fileno is None:
+            raise RuntimeError("Only a worker's main process waits for the bell.")
         ready, _, _ = select.select([self.fileno], [], [], timeout)
         if ready:
             os.read(self.fileno, 65536)

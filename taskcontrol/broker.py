@@ -116,7 +116,7 @@ def _is_transport_error(error: Exception) -> bool:
 def forget_connections() -> None:
     """Drop pooled connections, which a broken one may have poisoned."""
     current_app.pool.force_close_all()
-    current_app.amqp._producer_pool = None
+    current_app.amqp._producer_pool = None  # noqa: SLF001 - Celery has no other way
 
 
 def queue_depths(queues: Iterable[str]) -> dict[str, int | None]:
@@ -126,7 +126,9 @@ def queue_depths(queues: Iterable[str]) -> dict[str, int | None]:
         channel = connection.default_channel
         for queue in queues:
             try:
-                depths[queue] = channel.queue_declare(queue=queue, passive=True).message_count
+                depths[queue] = channel.queue_declare(
+                    queue=queue, passive=True
+                ).message_count
             except Exception as error:  # noqa: BLE001 - an unknown queue is empty, not a fault
                 logger.debug("No depth of queue %s: %s", queue, error)
                 depths[queue] = None

@@ -18,7 +18,7 @@ from .context import current_task
 from .models import TaskLog
 
 
-class RetryAsked(Exception):  # noqa: N818 - it is a request, not an error
+class RetryAsked(Exception):
     """Raised instead of Celery's Retry: the next attempt goes through the ledger."""
 
     def __init__(
@@ -75,13 +75,12 @@ def _take_over_retries(task: Any) -> None:
 
 def _retry(task: Any, celerys: Callable[..., Any], *args: Any, **options: Any) -> Any:
     current = current_task()
-    ours = current is not None and task.request.id == current.row.celery_task_id
-    if not ours:
+    if current is None or task.request.id != current.row.celery_task_id:
         return celerys(*args, **options)
     return _ask(task, current.row, *args, **options)
 
 
-def _ask(
+def _ask(  # noqa: PLR0913, PLR0917 - the signature of Celery's Task.retry
     task: Any,
     row: TaskLog,
     args: Any = None,

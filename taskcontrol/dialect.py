@@ -92,7 +92,7 @@ def microseconds_now(using: str) -> int:
 def compile_sql(expression: Any, using: str) -> tuple[str, Any]:
     """Return an expression without columns as SQL with its parameters."""
     connection = connections[using]
-    compiler = models.sql.Query(None).get_compiler(connection=connection)  # type: ignore[arg-type]
+    compiler = models.sql.Query(None).get_compiler(connection=connection)
     return compiler.compile(expression)  # type: ignore[no-any-return]
 
 

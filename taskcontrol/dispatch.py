@@ -93,7 +93,11 @@ def _take_turn_and_promote() -> Turn:
             _let_in()
         turn = Turn()
         if not state.suspended and (state.waiting or state.coming):
-            turn = Turn(broker_error=state.broker_error) if state.broker_error else _promote(state)
+            turn = (
+                Turn(broker_error=state.broker_error)
+                if state.broker_error
+                else _promote(state)
+            )
         _sign(state, promoted=bool(turn.promoted))
         return turn
 
@@ -155,9 +159,7 @@ def _sign(state: Any, *, promoted: bool) -> None:
     if promoted:
         values["last_promoted_at"] = now
     else:
-        rows = rows.filter(
-            Q(last_pass_at=None) | Q(last_pass_at__lt=now - seconds(1))
-        )
+        rows = rows.filter(Q(last_pass_at=None) | Q(last_pass_at__lt=now - seconds(1)))
     rows.update(**values)
 
 
@@ -222,9 +224,7 @@ def _fronts(lanes: Sequence[Lane], slots: Slots) -> tuple[list[Front], set[int]]
     return sorted(fronts, key=lambda front: front[:5]), cut
 
 
-def _choose(
-    fronts: Sequence[Front], cut: set[int], slots: Slots
-) -> tuple[list[int], bool]:
+def _choose(fronts: Sequence[Front], cut: set[int], slots: Slots) -> tuple[list[int], bool]:
     """Give the slots to the rows in order; a full type or queue never holds up another.
 
     Stops when a lane that was read only in part is used up, since a row that was not read
@@ -257,17 +257,23 @@ def _lock(ids: Sequence[int]) -> list[int]:
 def _send(promoted: Sequence[TaskLog]) -> None:
     """Publish after the commit; what the broker does not take goes back to Pending."""
     messages = [
-        broker.Message(task.pk, task.attempt, task.queue, str(task.celery_task_id), task.timeout)
+        broker.Message(
+            task.pk, task.attempt, task.queue, str(task.celery_task_id), task.timeout
+        )
         for task in promoted
     ]
     try:
         broker.publish(messages)
     except BrokerUnavailable as error:
-        lifecycle.unsend([(one.task_id, one.attempt) for one in messages], detail=str(error))
+        lifecycle.unsend(
+            [(one.task_id, one.attempt) for one in messages], detail=str(error)
+        )
         _note_broker(str(error))
         raise
 
 
 def _note_broker(error: str) -> None:
     """Show on the dispatcher's row why nothing is sent; empty when all is well."""
-    DispatcherState.objects.filter(pk=DispatcherState.THE_ONE).update(broker_error=error[:300])
+    DispatcherState.objects.filter(pk=DispatcherState.THE_ONE).update(
+        broker_error=error[:300]
+    )

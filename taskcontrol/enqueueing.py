@@ -60,7 +60,7 @@ MOST_RETRIES = 32767
 PRIORITIES = range(-1000, 1001)
 
 
-def enqueue(
+def enqueue(  # noqa: PLR0913 - the options that the documents promise
     method: str | Callable[..., Any] | None = None,
     *,
     queue: str | None = None,
@@ -199,7 +199,9 @@ class _Draft:
     def _refuse_mistaken_names(self, target: Any, keywords: dict[str, Any]) -> None:
         ours = [name for name in keywords if name.startswith("tc_")]
         if ours:
-            raise InvalidCall(f"Argument {ours[0]!r}: names that begin with tc_ are reserved.")
+            raise InvalidCall(
+                f"Argument {ours[0]!r}: names that begin with tc_ are reserved."
+            )
         meant = {
             name
             for name, value in self.options.items()
@@ -233,7 +235,9 @@ class _Draft:
             "arguments": self.arguments,
             "queue": queue,
             "timeout": _positive("timeout", choose("timeout", queue_timeout(queue))),
-            "max_retries": _count("max_retries", choose("max_retries", self.celerys_retries)),
+            "max_retries": _count(
+                "max_retries", choose("max_retries", self.celerys_retries)
+            ),
             "retry_delay": _seconds("retry_delay", choose("retry_delay", None)),
             "at_front": bool(options.get("at_front")),
             "priority": priority,
@@ -299,8 +303,14 @@ def _positive(name: str, value: Any) -> int:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
-        raise InvalidCall(f"{name} must be a whole number from 0 to {MOST_RETRIES}, not {value!r}.")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not 0 <= value <= MOST_RETRIES
+    ):
+        raise InvalidCall(
+            f"{name} must be a whole number from 0 to {MOST_RETRIES}, not {value!r}."
+        )
     return value
 
 
@@ -309,8 +319,14 @@ def _seconds(name: str, value: Any) -> float | None:
         value = value.total_seconds()
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise InvalidCall(f"{name} must be seconds or a timedelta, not negative: {value!r}.")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value < 1e9
+    ):
+        raise InvalidCall(
+            f"{name} must be seconds or a timedelta, not negative: {value!r}."
+        )
     return float(value)
 
 

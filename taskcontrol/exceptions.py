@@ -84,10 +84,11 @@ class UnknownQueue(InvalidCall):
 class InvalidTransition(InvalidCall):
     """A task cannot make this move from the status it is in."""
 
-    def __init__(self, task_id: int, verb: str, status: str, allowed: Iterable[str]) -> None:
+    def __init__(
+        self, task_id: int, verb: str, status: str, allowed: Iterable[str]
+    ) -> None:
         super().__init__(
-            f"Task {task_id} is {status}; only {' or '.join(allowed)} tasks can be "
-            f"{verb}."
+            f"Task {task_id} is {status}; only {' or '.join(allowed)} tasks can be {verb}."
         )
         self.task_id, self.status = task_id, status
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 import time
 from collections.abc import Callable
@@ -65,7 +66,9 @@ class CurrentTask:
         The way to stop a body on threads and solo pools; harmless on prefork.
         """
         rows = TaskLog.objects.using(side_database())
-        if not rows.filter(pk=self.id, attempt=self.attempt, status=Status.STARTED).exists():
+        if not rows.filter(
+            pk=self.id, attempt=self.attempt, status=Status.STARTED
+        ).exists():
             raise TaskCanceled
 
     def report(self, message: Any) -> None:
@@ -117,9 +120,22 @@ def run_claimed(row: TaskLog) -> bool:
 
 
 class Here:
-    """Which worker this process belongs to; set in its main process, inherited by its pool."""
+    """Which worker this process belongs to; set in its main process, read in its pool.
 
-    worker_id: int | None = None
+    In memory that they share, since the pool forks before the worker has its row.
+    """
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 8)
+
+    @property
+    def worker_id(self) -> int | None:
+        """The key of the worker's row; None outside of workers."""
+        return int.from_bytes(self._shared[:], "big") or None
+
+    @worker_id.setter
+    def worker_id(self, key: int) -> None:
+        self._shared[:] = key.to_bytes(8, "big")
 
 
 here = Here()
@@ -159,9 +175,10 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     _drop_open_transactions()
     if interrupts.process_must_go():
         # The worker is being ended from outside: the task is not at fault.
-        _persistently(lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left"))
-        assert outcome.error is not None
-        raise outcome.error
+        _persistently(
+            lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left")
+        )
+        raise outcome.error or SystemExit
     end = _end_of(row, outcome)
     if _persistently(end):
         return True
@@ -183,30 +200,31 @@ def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
 def _failure(row: TaskLog, error: BaseException) -> dict[str, Any]:
     """Decide what an exception means: what is written, and when the next attempt is due."""
     retry_in: float | None = delay_before_retry(row)
+    only_when_asked = row.options.get("retry_when_asked") and not isinstance(error, Retry)
+    written: dict[str, Any] = {"error": describe(error)}
     match error:
         case TaskCanceled():
             # The row is Canceled or on its next attempt already, and this is not written,
             # unless a body raised it by itself.
-            return {"error": describe(error), "reason": "stopped"}
+            written["reason"], retry_in = "stopped", None
         case SoftTimeLimitExceeded():
-            timed_out = TimedOut(row.timeout)
-            text = f"{describe(error)}\n{type(timed_out).__name__}: {timed_out}"
-            return {"error": text, "reason": "timed out", "retry_in": retry_in}
+            written["error"] += f"\n{TimedOut.__name__}: {TimedOut(row.timeout)}"
+            written["reason"] = "timed out"
         case Discard():
-            return {"error": describe(error), "reason": f"discarded: {error}"}
+            written["reason"], retry_in = f"discarded: {error}", None
         case RetryAsked():
             changed = {} if error.arguments is None else {"arguments": error.arguments}
-            why = describe(error.cause or error)
-            return {"error": why, "retry_in": error.delay, **changed}
-        case Retry():
-            delay = retry_in if error.delay is None else error.delay
-            return {"error": describe(error), "retry_in": delay}
+            written = {"error": describe(error.cause or error), **changed}
+            retry_in = error.delay
+        case Retry(delay=float() | int() as delay):
+            retry_in = delay
         case MethodNotFound():
-            text = clean(f"{type(error).__name__}: {error}", conf.ERROR_MAX_CHARS)
-            return {"error": text, "reason": "unknown method", "retry_in": retry_in}
-    if row.options.get("retry_when_asked"):
-        retry_in = None
-    return {"error": describe(error), "retry_in": retry_in}
+            # Where it was looked for tells nothing; the sentence does.
+            written["error"] = clean(f"MethodNotFound: {error}", conf.ERROR_MAX_CHARS)
+            written["reason"] = "unknown method"
+        case _ if only_when_asked:
+            retry_in = None
+    return {**written, "retry_in": retry_in}
 
 
 def _as_result(value: Any) -> Any:
@@ -240,4 +258,3 @@ def _persistently(write: Callable[[], bool]) -> bool:
             connections[conf.DATABASE].close()
             time.sleep(pause)
     return write()
-

@@ -24,7 +24,7 @@ class DatabaseWork:
     _all: list[DatabaseWork] = []
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._all.append(self)
 
     @contextmanager
@@ -33,25 +33,27 @@ class DatabaseWork:
         if connections[conf.DATABASE].vendor != "sqlite":
             yield
             return
-        with self._lock:
+        with self.lock:
             try:
                 yield
             finally:
                 connections.close_all()
 
     @classmethod
-    def _before_fork(cls) -> None:
+    def before_fork(cls) -> None:
+        """Wait for the end of every piece."""
         for work in cls._all:
-            work._lock.acquire()
+            work.lock.acquire()
 
     @classmethod
-    def _after_fork(cls) -> None:
+    def after_fork(cls) -> None:
+        """Let the threads go on; in the child they do not exist, but their locks do."""
         for work in cls._all:
-            work._lock.release()
+            work.lock.release()
 
 
 os.register_at_fork(
-    before=DatabaseWork._before_fork,
-    after_in_parent=DatabaseWork._after_fork,
-    after_in_child=DatabaseWork._after_fork,
+    before=DatabaseWork.before_fork,
+    after_in_parent=DatabaseWork.after_fork,
+    after_in_child=DatabaseWork.after_fork,
 )

@@ -31,7 +31,7 @@ class Held:
 
     def is_answered(self) -> bool:
         """Return whether the pool has read the child's answer."""
-        reference = self.request._apply_result
+        reference = self.request._apply_result  # noqa: SLF001 - Celery has no other way
         job = reference() if reference is not None else None
         if job is None:
             return reference is not None

@@ -161,7 +161,9 @@ def _cancel_from(old: Status, task_id: int, actor: Any, reason: str) -> bool:
             columns=("attempt",),
             **values,
         )
-        record(moved, Kind.CANCELED, actor=actor, old=old, new=Status.CANCELED, detail=reason)
+        record(
+            moved, Kind.CANCELED, actor=actor, old=old, new=Status.CANCELED, detail=reason
+        )
     return bool(moved)
 
 
@@ -174,7 +176,9 @@ def expire(page: int) -> int:
         ).order_by("expires_at")
         with transaction.atomic(using=conf.DATABASE):
             moved = _move(
-                TaskLog.objects.filter(pk__in=list(due.values_list("pk", flat=True)[:page])),
+                TaskLog.objects.filter(
+                    pk__in=list(due.values_list("pk", flat=True)[:page])
+                ),
                 old,
                 Status.CANCELED,
                 ended_at=DatabaseNow(),
@@ -198,7 +202,9 @@ def resume(task_id: int, *, actor: Any = None) -> bool:
     return _hold(task_id, Status.PAUSED, Status.PENDING, Kind.RESUMED, actor, "")
 
 
-def _hold(task_id: int, old: Status, new: Status, kind: Kind, actor: Any, reason: str) -> bool:
+def _hold(
+    task_id: int, old: Status, new: Status, kind: Kind, actor: Any, reason: str
+) -> bool:
     lane = ready_lane() if new is Status.PENDING else None
     with transaction.atomic(using=conf.DATABASE):
         moved = _move(
@@ -240,7 +246,9 @@ def retry_due(ids: Sequence[int]) -> int:
         pk__in=ids, retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
     )
     with transaction.atomic(using=conf.DATABASE):
-        locked = list(_locked(due.filter(status=Status.FAILED)).values_list("pk", flat=True))
+        locked = list(
+            _locked(due.filter(status=Status.FAILED)).values_list("pk", flat=True)
+        )
         archive(locked)
         moved = _again(due.filter(pk__in=locked), Status.FAILED)
     return len(moved)
@@ -278,7 +286,12 @@ def rescue(task_id: int, attempt: int, *, detail: str, occupied: bool = False) -
     ``occupied`` says that the old body may still run; the next attempt then waits for it.
     """
     return _rerun(
-        task_id, attempt, Kind.RESCUED, detail, occupied, lost_count=F("lost_count") + 1
+        task_id,
+        attempt,
+        Kind.RESCUED,
+        detail,
+        occupied=occupied,
+        lost_count=F("lost_count") + 1,
     )
 
 
@@ -288,7 +301,7 @@ def give_back(task_id: int, attempt: int, *, detail: str) -> bool:
 
 
 def _rerun(
-    task_id: int, attempt: int, kind: Kind, detail: str, occupied: bool, **values: Any
+    task_id: int, attempt: int, kind: Kind, detail: str, *, occupied: bool, **values: Any
 ) -> bool:
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, status=Status.STARTED)
     with transaction.atomic(using=conf.DATABASE):
@@ -356,10 +369,18 @@ def archive(ids: Sequence[int], *, ended_reason: str = "") -> None:
     if not ids:
         return
     quote = connections[conf.DATABASE].ops.quote_name
-    same = (
-        "celery_task_id attempt worker_id pid queued_at started_at time_taken "
-        "peak_memory_usage error_message debug_log"
-    ).split()
+    same = [
+        "celery_task_id",
+        "attempt",
+        "worker_id",
+        "pid",
+        "queued_at",
+        "started_at",
+        "time_taken",
+        "peak_memory_usage",
+        "error_message",
+        "debug_log",
+    ]
     lost = bool(ended_reason)
     columns = [*same, "task_id", "status", "ended_at", "ended_reason"]
     status, ended_at = ("%s", "COALESCE(ended_at, %s)") if lost else ("status", "ended_at")
@@ -419,7 +440,8 @@ def _move(
     **values: Any,
 ) -> list[TaskLog]:
     """Write ``new`` to those of ``rows`` that are ``old``; return them, announced."""
-    assert new in MOVES[old], f"{old} -> {new} is no move"
+    if new not in MOVES[old]:
+        raise ValueError(f"{old} -> {new} is not a move of status.MOVES")
     with transaction.atomic(using=conf.DATABASE, savepoint=False):
         moved: list[TaskLog] = update_returning(
             rows.filter(status=old),

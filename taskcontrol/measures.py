@@ -25,7 +25,11 @@ def learn() -> int:
     ended = TaskLog.objects.filter(
         ended_at__gt=DatabaseNow() - seconds(WINDOW), time_taken__isnull=False
     )
-    found = ended.order_by().values("method").annotate(mean=Avg("time_taken"), most=Max("time_taken"))
+    found = (
+        ended.order_by()
+        .values("method")
+        .annotate(mean=Avg("time_taken"), most=Max("time_taken"))
+    )
     runs = {row["method"]: (row["mean"] + row["most"]).total_seconds() / 2 for row in found}
     kinds = list(TaskType.objects.filter(method__in=runs).only("method", "usual_seconds"))
     for kind in kinds:

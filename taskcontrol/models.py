@@ -158,6 +158,12 @@ class TaskType(models.Model):
         refuse_if_standard(TaskType.objects.filter(pk=self.pk))
         return super().delete(*args, **kwargs)
 
+    @classmethod
+    def default_of(cls, column: str) -> Any:
+        """Return what a column holds when nobody says."""
+        field = cls._meta.get_field(column)
+        return field.get_default() if isinstance(field, models.Field) else None
+
 
 class Worker(models.Model):
     """One boot of a Celery worker's main process, and its signs of life."""

@@ -34,8 +34,10 @@ def may(user: Any, permission: str, task: TaskLog) -> bool:
     right = _OWNERS_RIGHT.get(permission)
     if right is None:
         return False
-    allowed = TaskType.objects.filter(method=task.method).values_list(right, flat=True).first()
-    return bool(TaskType._meta.get_field(right).get_default() if allowed is None else allowed)
+    allowed = (
+        TaskType.objects.filter(method=task.method).values_list(right, flat=True).first()
+    )
+    return bool(TaskType.default_of(right) if allowed is None else allowed)
 
 
 def visible_to(user: Any) -> Any:

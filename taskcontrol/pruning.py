@@ -49,9 +49,9 @@ def _prune_page(status: str, days: float) -> int:
         _keep_counts(status, Counter(batch for _, batch in rows if batch))
         for model in (TaskAttempt, TaskEvent, TaskKey):
             rows_of_task = model.objects.filter(task_id__in=ids)
-            rows_of_task._raw_delete(rows_of_task.db)
+            rows_of_task._raw_delete(rows_of_task.db)  # noqa: SLF001 - no row is loaded
         gone = TaskLog.objects.filter(pk__in=ids)
-        gone._raw_delete(gone.db)
+        gone._raw_delete(gone.db)  # noqa: SLF001 - no row is loaded
     return len(ids)
 
 
@@ -64,6 +64,8 @@ def _keep_counts(status: str, by_batch: Counter[str]) -> None:
 
 
 def _prune_workers() -> None:
-    old = Worker.objects.filter(last_seen_at__lt=DatabaseNow() - timedelta(days=WORKER_DAYS))
+    old = Worker.objects.filter(
+        last_seen_at__lt=DatabaseNow() - timedelta(days=WORKER_DAYS)
+    )
     held = TaskLog.objects.filter(occupies=True).values("worker")
     old.exclude(pk__in=held.filter(worker__isnull=False)).delete()

@@ -98,8 +98,14 @@ def path_of(method: Any) -> str:
             "it is bound to an object that a worker does not have. Pass a function and "
             "what it needs as arguments.",
         )
-    name = getattr(method, "__qualname__", None)
-    module = getattr(method, "__module__", None)
+    name = getattr(method, "__qualname__", "")
+    module = getattr(method, "__module__", "")
+    _refuse_hidden(method, module, name)
+    return f"{module}.{name}"
+
+
+def _refuse_hidden(method: Any, module: str, name: str) -> None:
+    """Raise MethodNotCallable for a function that no other process could find."""
     if not name or not module:
         raise MethodNotCallable(
             method, "it has no name to be found by. Write a function in a module."
@@ -118,7 +124,6 @@ def path_of(method: Any) -> str:
         raise MethodNotCallable(
             method, "it lives in the script that runs. Put it into a module of an app."
         )
-    return f"{module}.{name}"
 
 
 def _path_of_celery_task(celery_task: Any) -> str:

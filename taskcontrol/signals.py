@@ -25,7 +25,7 @@ _boot: Boot | None = None
 
 
 def _is_ours(sender: Any) -> bool:
-    return getattr(sender, "name", sender) == broker.RUN
+    return bool(getattr(sender, "name", sender) == broker.RUN)
 
 
 # In a worker's child -------------------------------------------------------------------
@@ -59,7 +59,9 @@ def on_task_retry(sender: Any, request: Any, reason: Any = None, **_signal: Any)
     if not _is_ours(sender):
         return
     task_id, attempt = request.args
-    _later(partial(lifecycle.give_back, task_id, attempt, detail="its worker was shut down"))
+    _later(
+        partial(lifecycle.give_back, task_id, attempt, detail="its worker was shut down")
+    )
 
 
 @signals.task_postrun.connect(weak=False)
@@ -115,7 +117,10 @@ def on_task_failure(
 
 @signals.task_revoked.connect(weak=False)
 def on_task_revoked(
-    sender: Any, request: Any, terminated: bool, **_signal: Any  # noqa: FBT001 - Celery's signature
+    sender: Any,
+    request: Any,
+    terminated: bool,  # noqa: FBT001 - Celery's signature
+    **_signal: Any,
 ) -> None:
     """Queued -> Canceled: somebody revoked the message in Celery, past the ledger.
 
@@ -126,7 +131,9 @@ def on_task_revoked(
 
 
 def _cancel_revoked(celery_task_id: str) -> None:
-    row = TaskLog.objects.filter(celery_task_id=celery_task_id, status=Status.QUEUED).first()
+    row = TaskLog.objects.filter(
+        celery_task_id=celery_task_id, status=Status.QUEUED
+    ).first()
     if row is not None:
         lifecycle.cancel(row, reason="revoked through Celery")
 
@@ -147,7 +154,9 @@ def on_task_rejected(message: Any, **_signal: Any) -> None:
 
 
 def _take_back(celery_task_id: str, why: str) -> None:
-    row = TaskLog.objects.filter(celery_task_id=celery_task_id, status=Status.QUEUED).first()
+    row = TaskLog.objects.filter(
+        celery_task_id=celery_task_id, status=Status.QUEUED
+    ).first()
     if row is not None:
         lifecycle.unsend([(row.pk, row.attempt)], detail=why)
         bell.ring()
@@ -174,8 +183,7 @@ def on_worker_ready(sender: Any, **_signal: Any) -> None:
 def on_worker_shutting_down(**_signal: Any) -> None:
     """The worker is told to go; this runs in a Unix signal handler, so it only notes it."""
     if _boot is not None:
-        _boot.leaving.set()
-        _boot.keeper._wake.set()
+        _boot.leave()
 
 
 @signals.worker_shutdown.connect(weak=False)

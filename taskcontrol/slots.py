@@ -54,7 +54,9 @@ class Slots:
     def room(self, queue: str) -> int:
         """Return the most tasks of ``queue`` that could be sent now: an upper bound."""
         reachable = self._reachable(queue)
-        ahead = sum(int(pool.lookahead / LEAST) for pool in self.pools if queue in pool.queues)
+        ahead = sum(
+            int(pool.lookahead / LEAST) for pool in self.pools if queue in pool.queues
+        )
         return sum(max(pool.free, 0) for pool in reachable) + ahead
 
     def take(self, queue: str, usual_seconds: float | None) -> bool:

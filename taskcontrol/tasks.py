@@ -6,7 +6,17 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from . import announcing, beating, broker, claims, dispatch, execution, pruning, rescue, resending
+from . import (
+    announcing,
+    beating,
+    broker,
+    claims,
+    dispatch,
+    execution,
+    pruning,
+    rescue,
+    resending,
+)
 from .retries import retry_failed_tasks
 
 
@@ -18,7 +28,12 @@ class RunTask(Task):
 
 
 @shared_task(
-    name=broker.RUN, base=RunTask, bind=True, ignore_result=True, acks_late=False, max_retries=0
+    name=broker.RUN,
+    base=RunTask,
+    bind=True,
+    ignore_result=True,
+    acks_late=False,
+    max_retries=0,
 )
 def run(self: Any, task_id: int, attempt: int) -> None:
     """Run one attempt of one task; ``task_prerun`` has claimed it, unless it failed to."""

@@ -31,7 +31,9 @@ def defaults_of(method: str) -> dict[str, Any]:
     stored = _types().get(method)
     if stored is not None:
         values |= {name: getattr(stored, name) for name in DECLARABLE}
-    return {name: value for name, value in values.items() if value is not None and value != ""}
+    return {
+        name: value for name, value in values.items() if value is not None and value != ""
+    }
 
 
 def _types() -> dict[str, TaskType]:
@@ -76,8 +78,7 @@ def reset_to_declared(one: TaskType) -> None:
     """Drop what a person changed: the type says again what code declares."""
     declaration = declarations.get(one.method) or Declaration(one.method)
     for name in DECLARABLE:
-        field = TaskType._meta.get_field(name)
-        setattr(one, name, declaration.values.get(name, field.get_default()))
+        setattr(one, name, declaration.values.get(name, TaskType.default_of(name)))
     one.declared = declaration.values
     one.save()
 
@@ -92,11 +93,13 @@ def _insert(declaration: Declaration) -> None:
 
 
 def _update(one: TaskType, declaration: Declaration) -> None:
-    changed = {"declared": declaration.values} if one.declared != declaration.values else {}
+    changed: dict[str, Any] = {}
+    if one.declared != declaration.values:
+        changed["declared"] = declaration.values
     if not one.is_standard:
         changed["is_standard"] = True
-    for name in changed and declaration.values.keys() | one.declared.keys():
-        default = TaskType._meta.get_field(name).get_default()
+    for name in declaration.values.keys() | one.declared.keys() if changed else ():
+        default = TaskType.default_of(name)
         untouched = getattr(one, name) == one.declared.get(name, default)
         if untouched:
             changed[name] = declaration.values.get(name, default)

@@ -57,7 +57,10 @@ def _secret_patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
             # user:password@host in an address
             (re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@"), rf"\1:{_MASK}@"),
             # Authorization: Bearer x, Basic x
-            (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_MASK}"),
+            (
+                re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE),
+                rf"\1 {_MASK}",
+            ),
             # a JSON Web Token anywhere
             (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), _MASK),
             # a PEM block
@@ -122,7 +125,9 @@ def storable(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
-        return all(isinstance(k, str) and storable(k) and storable(v) for k, v in value.items())
+        return all(
+            isinstance(k, str) and storable(k) and storable(v) for k, v in value.items()
+        )
     if isinstance(value, list):
         return all(map(storable, value))
     return value is None or isinstance(value, bool | int)

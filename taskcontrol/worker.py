@@ -62,9 +62,16 @@ class Boot:
             ("keeper", self.keeper.keep_for_ever),
             ("bell", partial(bell.listen, self.stopped)),
         ):
-            thread = threading.Thread(target=target, name=f"taskcontrol-{name}", daemon=True)
+            thread = threading.Thread(
+                target=target, name=f"taskcontrol-{name}", daemon=True
+            )
             thread.start()
             self.threads.append(thread)
+
+    def leave(self) -> None:
+        """Take no new work; safe to call in a signal handler."""
+        self.leaving.set()
+        self.keeper.wake()
 
     def stop(self) -> None:
         """Give back what is held and say goodbye; the pool has ended by now."""
@@ -157,6 +164,10 @@ class Keeper:
     def do(self, errand: Callable[[], Any]) -> None:
         """Let the thread do ``errand`` soon: the event loop must not wait for a database."""
         self._errands.append(errand)
+        self.wake()
+
+    def wake(self) -> None:
+        """Do not wait for the next tick."""
         self._wake.set()
 
     def keep_for_ever(self) -> None:
@@ -245,9 +256,9 @@ class Keeper:
     def _watch(self) -> None:
         """Look at what this worker's bodies hold: stop, free, or declare lost."""
         held.sweep()
-        mine = TaskLog.objects.filter(
-            Q(worker=self.boot.row.pk), occupies=True
-        ).exclude(status=Status.QUEUED)
+        mine = TaskLog.objects.filter(Q(worker=self.boot.row.pk), occupies=True).exclude(
+            status=Status.QUEUED
+        )
         seen = set()
         for row in mine.only("status", "attempt", "lost_count", "method", "options"):
             seen.add((row.pk, row.attempt))
