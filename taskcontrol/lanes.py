@@ -20,13 +20,17 @@ def lane_of(queue: str, method: str, priority: int | None) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def ready_lane() -> Any:
+def ready_lane(*, at_once: bool = False) -> Any:
     """Return the expression for ``ready_lane`` of a row that becomes Pending.
 
     A row whose earlier body may still run, or whose time has not come, stands in no lane.
+    ``at_once`` is for an UPDATE that also drops the time: it would still see the old one.
     """
+    stands_back = Q(occupies=True)
+    if not at_once:
+        stands_back |= Q(run_at__gt=DatabaseNow())
     return Case(
-        When(Q(occupies=True) | Q(run_at__gt=DatabaseNow()), then=None),
+        When(stands_back, then=None),
         default=F("lane"),
         output_field=BigIntegerField(),
     )

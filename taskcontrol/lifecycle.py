@@ -254,6 +254,15 @@ def retry_due(ids: Sequence[int]) -> int:
     return len(moved)
 
 
+#: A retry by hand is wanted now: what once held the task back or ended it is forgotten.
+ASKED_FOR: dict[str, Any] = {
+    "ready_lane": ready_lane(at_once=True),
+    "lost_count": 0,
+    "run_at": None,
+    "expires_at": None,
+}
+
+
 def retry_by_hand(
     task_id: int, old: Status, *, actor: Any = None, first: bool = False
 ) -> bool:
@@ -263,7 +272,7 @@ def retry_by_hand(
         locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
         archive(locked)
         values = {"at_front": True, "position": 0} if first else {}
-        moved = _again(rows.filter(pk__in=locked), old, lost_count=0, run_at=None, **values)
+        moved = _again(rows.filter(pk__in=locked), old, **ASKED_FOR, **values)
         detail = "first in line" if first else ""
         record(moved, Kind.RETRIED, actor=actor, old=old, new=Status.PENDING, detail=detail)
     return bool(moved)
@@ -274,9 +283,12 @@ def _again(rows: Any, old: Status, **values: Any) -> list[TaskLog]:
         rows,
         old,
         Status.PENDING,
-        retry_count=F("retry_count") + 1,
-        ready_lane=ready_lane(),
-        **{**CLEARED, **values},
+        **{
+            "retry_count": F("retry_count") + 1,
+            "ready_lane": ready_lane(),
+            **CLEARED,
+            **values,
+        },
     )
 
 
