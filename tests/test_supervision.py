@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -53,14 +53,14 @@ class Parent:
     def wait(self, patience: float = 10) -> None:
         assert self.supervisor.wait_until_ready(patience) == []
 
-    def until(self, condition, why=None) -> None:
+    def until(self, condition: Callable[[], bool]) -> None:
         """Let the supervisor work until ``condition`` holds."""
 
         def tick() -> bool:
             self.supervisor.tick()
             return condition()
 
-        eventually(tick, timeout=15, every=0, why=why or (lambda: "\n".join(self.said)))
+        eventually(tick, timeout=15, every=0, why=lambda: "\n".join(self.said))
 
 
 @pytest.fixture
