@@ -35,13 +35,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run tests with a live worker last: before them tables may still be truncated."""
-    items.sort(key=lambda item: "workshop" in getattr(item, "fixturenames", ()))
+    """Run tests with a live worker last: before them tables may still be truncated.
+
+    Of these come those first that share one: the others end it.
+    """
+    items.sort(key=_needs_workers)
     for item in items:
         wanted = item.get_closest_marker("only_on")
         if wanted and connections["default"].vendor not in wanted.args:
             why = f"needs {' or '.join(wanted.args)}"
             item.add_marker(pytest.mark.skip(reason=why))
+
+
+def _needs_workers(item: pytest.Item) -> tuple[bool, bool]:
+    fixtures = getattr(item, "fixturenames", ())
+    return "workshop" in fixtures, "start_worker" in fixtures
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -136,7 +144,11 @@ def worker(workshop: Workshop) -> Worker:
 
 @pytest.fixture
 def start_worker(workshop: Workshop) -> Iterator[Callable[..., Worker]]:
-    """Start workers of one's own: ``start_worker(["long"], concurrency=1, pool="solo")``."""
+    """Start workers of one's own: ``start_worker(["long"], concurrency=1, pool="solo")``.
+
+    The one that other tests share ends before, lest it takes what is meant for them.
+    """
+    workshop.close()
     with ExitStack() as stack:
         yield lambda *args, **options: stack.enter_context(Worker(*args, **options))
 
