@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
+from taskcontrol import tasktypes
+from taskcontrol.events import task_status_changed
 from tests.lab import BROKER_SOCKET, LAB, RECORD
 from tests.recording import Record
 from tests.servers.beat import Beat
@@ -26,6 +28,16 @@ MARKERS = (
     "databases: the database makes the difference; also run on MariaDB",
     "only_on(*vendors): needs one of these databases, by Django's vendor name",
 )
+
+
+class News(NamedTuple):
+    """One change of status as a receiver hears of it."""
+
+    task_id: int
+    old: str
+    new: str
+    message: Any
+    error: str | None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -158,6 +170,25 @@ def start_beat(workshop: Workshop) -> Iterator[Callable[..., Beat]]:
     """Start beats."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(Beat(**options))
+
+
+@pytest.fixture(autouse=True)
+def fresh_types() -> None:
+    """Forget the task types that this process remembers from another test."""
+    tasktypes.forget()
+
+
+@pytest.fixture
+def news() -> Iterator[list[News]]:
+    """What ``task_status_changed`` told, in order."""
+    told: list[News] = []
+
+    def listen(task: Any, old: str, new: str, message: Any, error: Any, **_: Any) -> None:
+        told.append(News(task.pk, old, new, message, error))
+
+    task_status_changed.connect(listen)
+    yield told
+    task_status_changed.disconnect(listen)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -69,3 +69,32 @@ def race(*callables: Callable[[], Any], timeout: float = 60) -> list[Any]:
     with ThreadPoolExecutor(len(callables)) as pool:
         futures = [pool.submit(run, one) for one in callables]
         return [future.result(timeout) for future in futures]
+
+
+def race_over(
+    rows: Sequence[Any], *actions: Callable[[Any], Any], timeout: float = 60
+) -> list[list[Any]]:
+    """Let ``actions`` race for each of ``rows``, one row after the other.
+
+    Each action has a thread and a connection of its own, and all are released together at
+    every row. Returns for each row what each action returned or raised.
+    """
+    barrier = threading.Barrier(len(actions))
+
+    def run(action: Callable[[Any], Any]) -> list[Any]:
+        answers = []
+        try:
+            for row in rows:
+                barrier.wait(timeout)
+                try:
+                    answers.append(action(row))
+                except Exception as error:  # noqa: BLE001 - the test looks at it
+                    answers.append(error)
+            return answers
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        futures = [pool.submit(run, action) for action in actions]
+        per_action = [future.result(timeout) for future in futures]
+    return [list(answers) for answers in zip(*per_action, strict=True)]
