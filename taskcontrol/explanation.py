@@ -1,0 +1,172 @@
+"""Says why a task is not running, in sentences, what matters most first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from . import obstacles
+from .conf import conf
+from .dialect import DatabaseNow
+from .exceptions import TaskNotFound
+from .lookup import find_task
+from .models import TaskEvent, TaskLog
+from .obstacles import Reason
+from .people import name_of
+from .status import TERMINAL, Status
+from .text import last_line
+from .wording import counted, duration, moment
+
+__all__ = ["Reason", "explain"]
+
+
+def explain(task: TaskLog | str | int) -> list[Reason]:
+    """Return why ``task`` is not running, in order; of a running or ended one what it does.
+
+    Reads the row anew, so that a stale one tells no tales, and besides it only a few
+    indexed rows, however long the line is. Never empty. Raises TaskNotFound.
+    """
+    row, now = _read(find_task(task).pk)
+    tell = _TELLERS[Status(row.status)]
+    return [*tell(row, now), *_stopping(row)]
+
+
+def _read(task_id: int) -> tuple[TaskLog, datetime]:
+    rows = TaskLog.objects.annotate(now=DatabaseNow()).select_related("worker")
+    row: Any = rows.defer("arguments", "debug_log", "result").filter(pk=task_id).first()
+    if row is None:
+        raise TaskNotFound(task_id)
+    return row, row.now
+
+
+def _pending(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    own = []
+    if row.run_at is not None and row.run_at > now:
+        own.append(
+            Reason(
+                "not_before", f"It is not to run before {moment(row.run_at)}.", row.run_at
+            )
+        )
+    if row.occupies:
+        own.append(
+            Reason(
+                "earlier_body",
+                f"It waits until the body of its earlier attempt is gone{_where(row)}.",
+                holders=(row.pk,),
+            )
+        )
+    yield from own
+    found = obstacles.of_pending(row, now)
+    yield from found
+    if not own and not found:
+        yield Reason(
+            "next_pass", "Nothing holds it: the next pass of the dispatcher takes it."
+        )
+
+
+def _paused(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    pauses = TaskEvent.objects.filter(task=row.pk, kind=TaskEvent.Kind.PAUSED)
+    last = pauses.order_by("-id").first()
+    if last is None:
+        since = "It was enqueued as paused"
+    else:
+        why = f" ({last.detail})" if last.detail else ""
+        since = f"It is paused since {moment(last.at)} by {name_of(last.actor_id)}{why}"
+    yield Reason("paused", f"{since} and waits until it is resumed.")
+
+
+def _queued(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    sent = f"It was sent to the broker at {_at(row.queued_at)}"
+    if row.sent_count:
+        sent += f" and again {counted(row.sent_count, 'time')}, last at {_at(row.sent_at)},"
+    yield Reason("sent", f"{sent} and no worker has claimed it yet.")
+    yield from obstacles.of_queued(row, now)
+
+
+def _started(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    began = row.started_at or now
+    so_long = duration((now - began).total_seconds())
+    yield Reason("running", f"It runs since {moment(began)} ({so_long}){_where(row)}.")
+    worker = row.worker
+    if worker is None:
+        return
+    if worker.lost_at or worker.left_at:
+        yield Reason("worker_gone", "Its worker is gone; the next sweep rescues the task.")
+        return
+    silent = (now - worker.last_seen_at).total_seconds()
+    if silent > 2 * conf.HEARTBEAT_INTERVAL:
+        yield Reason(
+            "worker_silent",
+            f"Its worker has given no sign of life for {duration(silent)}; after "
+            f"{duration(conf.WORKER_LOST_AFTER)} it counts as lost and the task is rescued.",
+        )
+
+
+def _finished(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    taken = f" after {duration(row.time_taken.total_seconds())}" if row.time_taken else ""
+    yield Reason("finished", f"It finished at {_at(row.ended_at)}{taken}.")
+
+
+def _canceled(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    why = f": {row.ended_reason}" if row.ended_reason else ""
+    who = name_of(row.canceled_by_id)
+    yield Reason("canceled", f"It was canceled at {_at(row.ended_at)} by {who}{why}.")
+
+
+def _failed(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    why = last_line(row.error_message) or row.ended_reason or "no error was stored"
+    failed = f"It failed at {_at(row.ended_at)}: {why.rstrip('.')}."
+    if row.retry_at is None:
+        yield Reason("failed", failed)
+        yield Reason("no_retry", _why_no_retry(row))
+        return
+    which = f"retry {row.retry_count + 1} of {row.max_retries}"
+    when = "is due" if row.retry_at > now else "has been due since"
+    yield Reason(
+        "retry",
+        f"{failed} {which.capitalize()} {when} {moment(row.retry_at)}.",
+        row.retry_at,
+    )
+
+
+def _why_no_retry(row: TaskLog) -> str:
+    if not row.max_retries:
+        return "It has no automatic retries."
+    if row.retry_count >= row.max_retries:
+        return f"{counted(row.retry_count, 'retry', 'retries')} of {row.max_retries} were made."
+    return "It is not retried by itself: the failure was declared final."
+
+
+def _stopping(row: TaskLog) -> Iterator[Reason]:
+    """Say that the body of a task that has ended may still be going."""
+    if row.occupies and row.status in TERMINAL:
+        since = row.cancel_requested_at or row.ended_at
+        yield Reason(
+            "stopping",
+            f"Its body was told to stop at {_at(since)} and is not gone yet{_where(row)}; "
+            "until then it keeps its place.",
+            holders=(row.pk,),
+        )
+
+
+def _where(row: TaskLog) -> str:
+    if row.worker_id is None:
+        return ""
+    worker = row.worker.hostname if row.worker is not None else f"worker {row.worker_id}"
+    return f", on {worker}{f' in process {row.pid}' if row.pid else ''}"
+
+
+def _at(value: datetime | None) -> str:
+    return moment(value) if value is not None else "an unknown time"
+
+
+_TELLERS = {
+    Status.PENDING: _pending,
+    Status.PAUSED: _paused,
+    Status.QUEUED: _queued,
+    Status.STARTED: _started,
+    Status.FINISHED: _finished,
+    Status.FAILED: _failed,
+    Status.CANCELED: _canceled,
+}

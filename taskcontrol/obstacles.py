@@ -1,0 +1,236 @@
+"""What stands between a waiting task and a slot, seen as a dispatch pass sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F, Q
+
+from .exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
+from .models import DispatcherState, QueueState, TaskLog, TaskType, Worker
+from .occupancy import Occupancy, live_workers, read_occupancy
+from .people import name_of
+from .registry import resolve
+from .standing import AtLeast, ahead_of
+from .status import ACTIVE, Status
+from .suspension import dispatcher_state
+from .wording import duration, listed, moment
+
+#: Holders of places that a reason names.
+MOST_HOLDERS = 20
+#: Seconds without a pass after which the dispatcher counts as gone; a pass is due each second.
+PASS_OVERDUE = 10.0
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One sentence about why a task is not running."""
+
+    #: A word for programs; stays the same when the sentence changes.
+    code: str
+    text: str
+    #: When this reason ends by itself, if that is known.
+    until: datetime | None = None
+    #: The ids of the tasks that are in the way, the longest running first.
+    holders: tuple[int, ...] = ()
+
+
+@dataclass
+class Scene:
+    """What a pass would read about one task."""
+
+    task: TaskLog
+    now: datetime
+    state: DispatcherState
+    kind: TaskType
+    workers: list[Worker]
+    occupancy: Occupancy
+
+    @classmethod
+    def of(cls, task: TaskLog, now: datetime) -> Scene:
+        """Read it."""
+        kind = TaskType.objects.filter(method=task.method).first()
+        serving = [worker for worker in live_workers() if task.queue in worker.queues]
+        return cls(
+            task=task,
+            now=now,
+            state=dispatcher_state(),
+            kind=kind or TaskType(method=task.method),
+            workers=serving,
+            occupancy=read_occupancy(),
+        )
+
+
+def of_pending(task: TaskLog, now: datetime) -> list[Reason]:
+    """Return why the dispatcher does not promote ``task``, which it might otherwise."""
+    scene = Scene.of(task, now)
+    reasons = [
+        *_suspended(scene),
+        *_paused_type(scene),
+        *_paused_queue(scene),
+        *_broker(scene),
+        *_no_worker(scene),
+        *_no_dispatcher(scene),
+        *_method(scene),
+        *_limit(scene),
+        *_slots(scene),
+    ]
+    return [*reasons, *_line(scene)]
+
+
+def of_queued(task: TaskLog, now: datetime) -> list[Reason]:
+    """Return why no worker claims ``task``, which was sent."""
+    scene = Scene.of(task, now)
+    return [*_broker(scene), *_no_worker(scene), *_method(scene), *_full_workers(scene)]
+
+
+def _suspended(scene: Scene) -> Iterator[Reason]:
+    state = scene.state
+    if state.suspended:
+        who = name_of(state.suspended_by_id)
+        since = f" since {moment(state.suspended_at)}" if state.suspended_at else ""
+        yield Reason(
+            "suspended",
+            f"The dispatcher is suspended{since} by {who}{_why(state.suspended_reason)}. "
+            "Nothing is promoted until it is resumed.",
+        )
+
+
+def _paused_type(scene: Scene) -> Iterator[Reason]:
+    yield from _paused(
+        "type_paused", f"Its type {scene.kind.method}", scene.kind, scene.now
+    )
+
+
+def _paused_queue(scene: Scene) -> Iterator[Reason]:
+    queue = QueueState.objects.filter(name=scene.task.queue).first()
+    if queue is not None:
+        yield from _paused("queue_paused", f"The queue {queue.name}", queue, scene.now)
+
+
+def _paused(code: str, what: str, scope: Any, now: datetime) -> Iterator[Reason]:
+    until = scope.paused_until
+    if scope.paused_at is None or (until is not None and until <= now):
+        return
+    end = f"until {moment(until)}" if until else "until it is resumed"
+    yield Reason(
+        code,
+        f"{what} is paused since {moment(scope.paused_at)} by {name_of(scope.paused_by_id)} "
+        f"{end}{_why(scope.paused_reason)}.",
+        until=until,
+    )
+
+
+def _why(reason: str) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _broker(scene: Scene) -> Iterator[Reason]:
+    if scene.state.broker_error:
+        yield Reason("broker", f"Nothing can be sent: {scene.state.broker_error}")
+
+
+def _no_worker(scene: Scene) -> Iterator[Reason]:
+    if not scene.workers:
+        queue = scene.task.queue
+        yield Reason(
+            "no_worker",
+            f"No live worker takes tasks from the queue {queue!r}. Start one: "
+            f"manage.py taskcontrol worker --queue {queue}",
+        )
+
+
+def _no_dispatcher(scene: Scene) -> Iterator[Reason]:
+    last = scene.state.last_pass_at
+    if scene.workers and last and scene.now - last > timedelta(seconds=PASS_OVERDUE):
+        yield Reason(
+            "no_dispatcher",
+            f"The last pass of the dispatcher was {_ago(scene.now - last)} ago; one is due "
+            "each second. Look at the logs of the workers.",
+        )
+
+
+def _method(scene: Scene) -> Iterator[Reason]:
+    try:
+        resolve(scene.task.method)
+    except (MethodNotFound, MethodNotCallable, MethodNotAllowed) as error:
+        yield Reason("method", f"As seen from this process it would fail: {error}")
+
+
+def _limit(scene: Scene) -> Iterator[Reason]:
+    limit = scene.kind.concurrency_limit
+    held = scene.occupancy.by_type[scene.task.method]
+    if limit and held >= limit:
+        holders = _holders(Q(method=scene.task.method))
+        yield Reason(
+            "limit",
+            f"{held} of {limit} places of its type are taken, by {_named(holders)}.",
+            holders=_ids(holders),
+        )
+
+
+def _slots(scene: Scene) -> Iterator[Reason]:
+    usual = scene.kind.usual_seconds
+    if scene.workers and not scene.occupancy.slots.take(scene.task.queue, usual):
+        yield from _all_busy(scene)
+
+
+def _full_workers(scene: Scene) -> Iterator[Reason]:
+    size = sum(worker.pool_size for worker in scene.workers)
+    mine = [worker.pk for worker in scene.workers]
+    running = TaskLog.objects.filter(occupies=True, worker__in=mine)
+    if mine and running.exclude(status=Status.QUEUED).count() >= size:
+        yield from _all_busy(scene)
+
+
+def _all_busy(scene: Scene) -> Iterator[Reason]:
+    size = sum(worker.pool_size for worker in scene.workers)
+    queues = {queue for worker in scene.workers for queue in worker.queues}
+    sent = Q(status=Status.QUEUED, queue__in=queues)
+    holders = _holders(sent | Q(worker__in=scene.workers), but=scene.task)
+    slots = "The only slot" if size == 1 else f"All {size:,} slots"
+    yield Reason(
+        "slots",
+        f"{slots} of the workers for the queue {scene.task.queue!r} "
+        f"{'is' if size == 1 else 'are'} taken, by {_named(holders)}.",
+        holders=_ids(holders),
+    )
+
+
+def _holders(which: Q, *, but: TaskLog | None = None) -> list[TaskLog]:
+    rows = TaskLog.objects.filter(which, occupies=True).exclude(pk=but.pk if but else None)
+    oldest_first = rows.order_by(F("started_at").asc(nulls_last=True), "pk")
+    return list(oldest_first.only("status", "started_at")[:MOST_HOLDERS])
+
+
+def _ids(holders: list[TaskLog]) -> tuple[int, ...]:
+    return tuple(row.pk for row in holders)
+
+
+def _named(holders: list[TaskLog]) -> str:
+    names = [
+        str(row.pk) if row.status in ACTIVE else f"{row.pk} (stopping)" for row in holders
+    ]
+    return f"{'task' if len(names) == 1 else 'tasks'} {listed(names)}"
+
+
+def _line(scene: Scene) -> Iterator[Reason]:
+    task = scene.task
+    if task.ready_lane is None:
+        return
+    ahead = ahead_of(task, scene.kind.priority, scene.occupancy.by_type)
+    yield from _ahead("ahead_in_type", ahead.same_type, "of its own type")
+    yield from _ahead("ahead_in_queue", ahead.same_queue, "of other types in its queue")
+
+
+def _ahead(code: str, first: AtLeast, which: str) -> Iterator[Reason]:
+    if first.number:
+        noun, verb = ("task", "goes") if str(first) == "1" else ("tasks", "go")
+        yield Reason(code, f"{first} {noun} {which} {verb} first.")
+
+
+def _ago(passed: timedelta) -> str:
+    return duration(passed.total_seconds())
