@@ -132,21 +132,28 @@ def update_returning(
     """
     connection = connections[rows.db]
     if connection.vendor == "mysql":
-        return _update_then_select(rows, values, columns)
+        return update_then_select(rows, values, columns)
     try:
-        sql, params = _update_sql(rows, values)
+        sql, params = update_sql(rows, values)
     except EmptyResultSet:
         return []
-    meta: Any = rows.model._meta
-    quoted = ", ".join(
-        connection.ops.quote_name(meta.get_field(name).column)
-        for name in dict.fromkeys([meta.pk.attname, *columns])
-    )
     home = rows.model._default_manager.using(rows.db)
-    return list(home.raw(f"{sql} RETURNING {quoted}", params))
+    returning = returning_clause(rows.model, columns, connection)
+    return list(home.raw(f"{sql} {returning}", params))
 
 
-def _update_sql(rows: models.QuerySet[M], values: dict[str, Any]) -> tuple[str, Any]:
+def returning_clause(
+    model: type[models.Model], columns: Sequence[str], connection: Any
+) -> str:
+    """Return the clause that lets an UPDATE return the key and ``columns``."""
+    meta: Any = model._meta
+    names = dict.fromkeys([meta.pk.attname, *columns])
+    quote = connection.ops.quote_name
+    return "RETURNING " + ", ".join(quote(meta.get_field(name).column) for name in names)
+
+
+def update_sql(rows: models.QuerySet[M], values: dict[str, Any]) -> tuple[str, Any]:
+    """Return the UPDATE as SQL with its parameters; EmptyResultSet when it can match nothing."""
     query: Any = rows.query.chain(UpdateQuery)
     query.add_update_values(values)
     return query.get_compiler(rows.db).as_sql()  # type: ignore[no-any-return]
@@ -156,15 +163,16 @@ def _update_sql(rows: models.QuerySet[M], values: dict[str, Any]) -> tuple[str, 
 _AT_ONCE = "SET STATEMENT sql_mode = CONCAT(@@sql_mode, ',SIMULTANEOUS_ASSIGNMENT') FOR "
 
 
-def _update_then_select(
+def update_then_select(
     rows: models.QuerySet[M], values: dict[str, Any], columns: Sequence[str]
 ) -> list[M]:
+    """Lock, update and read, for a database that cannot return from an UPDATE."""
     with transaction.atomic(using=rows.db):
         ids = list(rows.select_for_update().values_list("pk", flat=True))
         if not ids:
             return []
         same = rows.model._default_manager.using(rows.db).filter(pk__in=ids)
-        sql, params = _update_sql(same, values)
+        sql, params = update_sql(same, values)
         with connections[rows.db].cursor() as cursor:
             cursor.execute(_AT_ONCE + sql, params)
         return list(same.only(*columns))
@@ -179,7 +187,7 @@ def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[An
     now = compile_sql(DatabaseNow(), using)[0]
     sql = f"""
         WITH RECURSIVE lanes (lane) AS (
-            SELECT MIN(ready_lane) FROM {tasks}
+            SELECT MIN(ready_lane) FROM {tasks} WHERE ready_lane IS NOT NULL
             UNION ALL
             SELECT (SELECT MIN(t.ready_lane) FROM {tasks} t WHERE t.ready_lane > lanes.lane)
             FROM lanes WHERE lanes.lane IS NOT NULL

@@ -18,6 +18,7 @@ from .exceptions import BrokerUnavailable
 from .lanes import ready_lane
 from .models import DispatcherState, QueueState, TaskLog, TaskType, seconds
 from .occupancy import Occupancy, read_occupancy
+from .prepared import PreparedQuery
 from .retries import retry_failed_tasks
 from .slots import Slots
 from .status import Status
@@ -98,11 +99,11 @@ def _take_turn_and_promote() -> Turn:
                 if state.broker_error
                 else _promote(state)
             )
-        _sign(state, promoted=bool(turn.promoted))
+        _sign(promoted=bool(turn.promoted))
         return turn
 
 
-def _promote(state: Any) -> Turn:
+def _promote(state: State) -> Turn:
     occupancy = read_occupancy()
     if not occupancy.slots.any_left():
         return Turn()
@@ -115,47 +116,65 @@ def _promote(state: Any) -> Turn:
     return Turn(promoted, more=more and bool(promoted))
 
 
-def _take_turn() -> Any:
+class State(NamedTuple):
+    """The dispatcher's row, and what there is to do."""
+
+    site: str
+    suspended: bool
+    broker_error: str
+    #: Whether tasks stand in a lane, come to their ``run_at``, or pass their ``expires_at``.
+    waiting: bool
+    coming: bool
+    expiring: bool
+
+
+def _take_turn() -> State:
     """Lock the dispatcher's row: one pass at a time, in whatever process.
 
     The lock is the transaction's own, so that a crash frees it; what is due is asked in
     the same statement, so that an idle pass costs only this one.
     """
-    now = DatabaseNow()
-    open_rows = TaskLog.objects.all()
-    state = (
+    rows = _TURN.rows(conf.DATABASE)
+    if not rows:
+        dispatcher_state()
+        return _take_turn()
+    return State(*rows[0])
+
+
+def _build_turn() -> Any:
+    expiring = TaskLog.objects.filter(
+        ended_at=None, expires_at__isnull=False, expires_at__lte=DatabaseNow()
+    ).exclude(status=Status.STARTED)
+    return (
         DispatcherState.objects.select_for_update()
-        .annotate(
-            waiting=Exists(open_rows.filter(ready_lane__isnull=False)),
-            coming=Exists(
-                open_rows.filter(
-                    status=Status.PENDING,
-                    ready_lane=None,
-                    run_at__isnull=False,
-                    run_at__lte=now,
-                    occupies=False,
-                )
-            ),
-            expiring=Exists(
-                open_rows.filter(
-                    ended_at=None, expires_at__isnull=False, expires_at__lte=now
-                ).exclude(status=Status.STARTED)
-            ),
-        )
         .filter(pk=DispatcherState.THE_ONE)
-        .first()
+        .annotate(
+            waiting=Exists(TaskLog.objects.filter(ready_lane__isnull=False)),
+            coming=Exists(_coming()),
+            expiring=Exists(expiring),
+        )
+        .values_list("site", "suspended", "broker_error", "waiting", "coming", "expiring")
     )
-    if state is not None:
-        return state
-    dispatcher_state()
-    return _take_turn()
 
 
-def _sign(state: Any, *, promoted: bool) -> None:
+_TURN = PreparedQuery(_build_turn)
+
+
+def _coming() -> Any:
+    return TaskLog.objects.filter(
+        status=Status.PENDING,
+        ready_lane=None,
+        run_at__isnull=False,
+        run_at__lte=DatabaseNow(),
+        occupies=False,
+    )
+
+
+def _sign(*, promoted: bool) -> None:
     """Leave the sign of life of this pass, at most once a second when nothing moved."""
     now = DatabaseNow()
     values = {"last_pass_at": now}
-    rows = DispatcherState.objects.filter(pk=state.pk)
+    rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
     if promoted:
         values["last_promoted_at"] = now
     else:
@@ -165,13 +184,7 @@ def _sign(state: Any, *, promoted: bool) -> None:
 
 def _let_in() -> None:
     """Put the tasks whose ``run_at`` has come into their lanes."""
-    due = TaskLog.objects.filter(
-        status=Status.PENDING,
-        ready_lane=None,
-        run_at__isnull=False,
-        run_at__lte=DatabaseNow(),
-        occupies=False,
-    ).order_by("run_at")
+    due = _coming().order_by("run_at")
     ids = list(skip_locked(due).values_list("pk", flat=True)[: conf.DISPATCH_PAGE * 10])
     TaskLog.objects.filter(pk__in=ids, status=Status.PENDING).update(
         ready_lane=ready_lane(), rev=F("rev") + 1
@@ -241,7 +254,8 @@ def _choose(fronts: Sequence[Front], cut: set[int], slots: Slots) -> tuple[list[
             places[lane.method] = free - 1
             chosen.append(front.task_id)
         ran_out = not left[lane.number] and lane.number in cut
-        if ran_out and places[lane.method] > 0 and slots.room(lane.queue):
+        free_place = places[lane.method] > 0
+        if ran_out and free_place and slots.has_room(lane.queue, lane.usual_seconds):
             return chosen, True
         if len(chosen) == conf.DISPATCH_PAGE:
             return chosen, True

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.db import connections, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
-from .announcing import announce
+from .announcing import announce, anyone_listens
 from .conf import conf
 from .dialect import DatabaseNow, update_returning
 from .lanes import ready_lane
 from .models import TaskAttempt, TaskEvent, TaskLog
+from .prepared import PreparedMove
 from .status import MOVES, Status
 from .text import last_line
 
@@ -34,44 +36,65 @@ CLAIMED = tuple(
 
 def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
     """Pending -> Queued: give each task its next attempt and its message's id."""
-    number = Cast(F("attempt") + 1, models.CharField())
-    return _move(
-        TaskLog.objects.filter(pk__in=ids, occupies=False),
-        Status.PENDING,
-        Status.QUEUED,
-        columns=("attempt", "queue", "timeout", "celery_task_id", "method"),
-        attempt=F("attempt") + 1,
-        celery_task_id=Concat(
-            Value(f"{site}-"), Cast("pk", models.CharField()), Value("-"), number
-        ),
-        queued_at=DatabaseNow(),
-        sent_at=DatabaseNow(),
-        sent_count=0,
-        ready_lane=None,
-        occupies=True,
-        worker=None,
-        pid=None,
-    )
+    # Padded to a power of two, so that few statements serve every number of tasks.
+    size = 1 << (len(ids) - 1).bit_length()
+    padded = [*ids, *ids[-1:] * (size - len(ids))]
+    given = {f"id{n}": task_id for n, task_id in enumerate(padded)}
+    return _announced(_promote(size), {**given, "site": f"{site}-"})
+
+
+@cache
+def _promote(size: int) -> Arrow:
+    def build(p: Any) -> Any:
+        rows = TaskLog.objects.filter(
+            pk__in=[p(f"id{n}", "id") for n in range(size)], occupies=False
+        )
+        number = Cast(F("attempt") + 1, models.CharField())
+        prefix = Cast(p("site", "celery_task_id"), models.CharField())
+        return rows, {
+            "attempt": F("attempt") + 1,
+            "celery_task_id": Concat(
+                prefix, Cast("pk", models.CharField()), Value("-"), number
+            ),
+            "queued_at": DatabaseNow(),
+            "sent_at": DatabaseNow(),
+            "sent_count": 0,
+            "ready_lane": None,
+            "occupies": True,
+            "worker": None,
+            "pid": None,
+        }
+
+    columns = ("attempt", "queue", "timeout", "celery_task_id", "method")
+    return Arrow(Status.PENDING, Status.QUEUED, build, columns)
 
 
 def claim(task_id: int, attempt: int, *, worker_id: int | None, pid: int) -> TaskLog | None:
     """Queued -> Started for this attempt; None when it is not (or no more) to be run."""
-    unexpired = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
-    won = _move(
-        TaskLog.objects.filter(unexpired, pk=task_id, attempt=attempt),
-        Status.QUEUED,
-        Status.STARTED,
-        columns=CLAIMED,
-        started_at=DatabaseNow(),
-        worker=worker_id,
-        pid=pid,
-    )
+    given = {"id": task_id, "attempt": attempt, "worker": worker_id, "pid": pid}
+    won = _announced(_claim(), given)
     return won[0] if won else None
+
+
+@cache
+def _claim() -> Arrow:
+    def build(p: Any) -> Any:
+        unexpired = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
+        rows = TaskLog.objects.filter(
+            unexpired, pk=p("id", "id"), attempt=p("attempt", "attempt")
+        )
+        return rows, {
+            "started_at": DatabaseNow(),
+            "worker": p("worker", "worker"),
+            "pid": p("pid", "pid"),
+        }
+
+    return Arrow(Status.QUEUED, Status.STARTED, build, CLAIMED)
 
 
 def finish(task_id: int, attempt: int, **outcome: Any) -> bool:
     """Started -> Finished; False when the attempt was canceled or given up on."""
-    return _end(task_id, attempt, Status.FINISHED, body_gone=True, retry_at=None, **outcome)
+    return _end(task_id, attempt, Status.FINISHED, body_gone=True, **outcome)
 
 
 def fail(
@@ -88,38 +111,58 @@ def fail(
 
     ``body_gone=False`` keeps the place occupied: the process may still run the body.
     """
-    due: Any = None
-    if retry_in is not None:
-        later = DatabaseNow() + Value(timedelta(seconds=retry_in))
-        due = Case(
-            When(retry_count__lt=F("max_retries"), then=later),
-            default=None,
-            output_field=models.DateTimeField(),
-        )
     return _end(
         task_id,
         attempt,
         Status.FAILED,
         body_gone=body_gone,
-        retry_at=due,
+        retry_in=retry_in,
         error_message=error,
         ended_reason=reason[:300],
         **outcome,
     )
 
 
-def _end(task_id: int, attempt: int, to: Status, *, body_gone: bool, **values: Any) -> bool:
-    rows = TaskLog.objects.filter(pk=task_id, attempt=attempt)
-    ended = _move(
-        rows,
-        Status.STARTED,
-        to,
-        ended_at=DatabaseNow(),
-        occupies=not body_gone,
-        error=last_line(values.get("error_message", "")),
-        **values,
-    )
-    return bool(ended)
+def _end(
+    task_id: int,
+    attempt: int,
+    to: Status,
+    *,
+    body_gone: bool,
+    retry_in: float | None = None,
+    **values: Any,
+) -> bool:
+    retried = retry_in is not None
+    arrow = _ending(to, retried, tuple(sorted(values)))
+    given = {"id": task_id, "attempt": attempt, "occupies": not body_gone, **values}
+    if retried:
+        given["later"] = timedelta(seconds=min(retry_in or 0, LONGEST_DELAY))
+    error = last_line(values.get("error_message", ""))
+    return bool(_announced(arrow, given, error=error))
+
+
+#: Seconds after which a retry is as good as none.
+LONGEST_DELAY = 10 * 365 * 86400.0
+
+
+@cache
+def _ending(to: Status, retried: bool, columns: tuple[str, ...]) -> Arrow:  # noqa: FBT001 - cached
+    def build(p: Any) -> Any:
+        rows = TaskLog.objects.filter(pk=p("id", "id"), attempt=p("attempt", "attempt"))
+        later = DatabaseNow() + p("later", "time_taken")
+        due = Case(
+            When(retry_count__lt=F("max_retries"), then=later),
+            default=None,
+            output_field=models.DateTimeField(),
+        )
+        return rows, {
+            "ended_at": DatabaseNow(),
+            "occupies": p("occupies", "occupies"),
+            "retry_at": due if retried else None,
+            **{name: p(name, name) for name in columns},
+        }
+
+    return Arrow(Status.STARTED, to, build, ())
 
 
 def cancel(task: TaskLog, *, actor: Any = None, reason: str = "") -> Status | None:
@@ -441,6 +484,30 @@ def record(
     )
 
 
+class Arrow(PreparedMove):
+    """A move that is made so often that its UPDATE is compiled once."""
+
+    def __init__(
+        self, old: Status, new: Status, build: Any, columns: Sequence[str]
+    ) -> None:
+        def whole(p: Any) -> Any:
+            rows, values = build(p)
+            return rows.filter(status=old), _written(old, new, values)
+
+        super().__init__(TaskLog, ("rev", *columns), whole)
+        self.old, self.new = old, new
+
+
+def _announced(arrow: Arrow, given: dict[str, Any], *, error: str = "") -> list[TaskLog]:
+    """Make the move; announce it in its own transaction if anybody listens."""
+    if not anyone_listens():
+        return arrow.run(conf.DATABASE, given)
+    with transaction.atomic(using=conf.DATABASE, savepoint=False):
+        moved = arrow.run(conf.DATABASE, given)
+        announce(moved, arrow.old, arrow.new, error=error)
+    return moved
+
+
 def _move(
     rows: Any,
     old: Status,
@@ -448,20 +515,21 @@ def _move(
     *,
     columns: Sequence[str] = (),
     message: Any = None,
-    error: str = "",
     **values: Any,
 ) -> list[TaskLog]:
     """Write ``new`` to those of ``rows`` that are ``old``; return them, announced."""
-    if new not in MOVES[old]:
-        raise ValueError(f"{old} -> {new} is not a move of status.MOVES")
     with transaction.atomic(using=conf.DATABASE, savepoint=False):
         moved: list[TaskLog] = update_returning(
-            rows.filter(status=old),
-            {"status": new, "rev": F("rev") + 1, **values},
-            ("rev", *columns),
+            rows.filter(status=old), _written(old, new, values), ("rev", *columns)
         )
-        announce(moved, old, new, message=message, error=error)
+        announce(moved, old, new, message=message)
     return moved
+
+
+def _written(old: Status, new: Status, values: dict[str, Any]) -> dict[str, Any]:
+    if new not in MOVES[old]:
+        raise ValueError(f"{old} -> {new} is not a move of status.MOVES")
+    return {"status": new, "rev": F("rev") + 1, **values}
 
 
 def _locked(rows: Any) -> Any:

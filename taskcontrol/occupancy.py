@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.db.models import Count, OuterRef, Subquery
+from django.db.models import Count, OuterRef, Subquery, TextField
+from django.db.models.functions import Cast
 
 from .conf import conf
 from .dialect import DatabaseNow
 from .models import TaskLog, TaskType, Worker, seconds
+from .prepared import PreparedQuery
 from .slots import LOOKAHEAD, Pool, Slots
 from .status import Status
 
@@ -40,43 +43,69 @@ def read_occupancy() -> Occupancy:
     by_type: Counter[str] = Counter()
     sent = []
     for group in _held_places():
-        by_type[group["method"]] += group["n"]
-        if group["status"] == Status.QUEUED:
+        by_type[group.method] += group.count
+        if group.status == Status.QUEUED:
             sent.append(group)
-        elif group["worker"] in home:
-            home[group["worker"]].busy += group["n"]
+        elif group.worker in home:
+            home[group.worker].busy += group.count
     for group in sent:
-        for _ in range(group["n"]):
+        for _ in range(group.count):
             # What finds no slot waits in the broker already: it uses up the lookahead.
-            slots.take(group["queue"], group["usual"])
+            slots.take(group.queue, group.usual)
     return Occupancy(slots, by_type)
 
 
 def _read_pools() -> tuple[list[Pool], dict[int, Pool]]:
     pools: dict[frozenset[str], Pool] = {}
     home: dict[int, Pool] = {}
-    for worker in live_workers().only("queues", "pool_size", "prefetch_off"):
-        queues = frozenset(worker.queues)
-        pool = home[worker.pk] = pools.setdefault(queues, Pool(queues))
-        pool.size += worker.pool_size
-        if worker.prefetch_off:
-            pool.lookahead += worker.pool_size * LOOKAHEAD
+    for pk, names, size, prefetch_off in _WORKERS.rows(
+        conf.DATABASE, conf.WORKER_LOST_AFTER
+    ):
+        queues = frozenset(json.loads(names))
+        pool = home[pk] = pools.setdefault(queues, Pool(queues))
+        pool.size += size
+        if prefetch_off:
+            pool.lookahead += size * LOOKAHEAD
     return list(pools.values()), home
 
 
-def _held_places() -> Any:
+class Held(NamedTuple):
+    """Tasks of one type and queue that hold places in one worker, or are on their way."""
+
+    status: str
+    worker: int | None
+    queue: str
+    method: str
+    usual: float | None
+    count: int
+
+
+def _held_places() -> list[Held]:
+    return [Held(*row) for row in _HELD.rows(conf.DATABASE)]
+
+
+def _build_held() -> Any:
     usual = TaskType.objects.filter(method=OuterRef("method")).values("usual_seconds")[:1]
-    rows = TaskLog.objects.filter(occupies=True).order_by()
-    groups = rows.annotate(usual=Subquery(usual)).values(
-        "status", "worker", "queue", "method", "usual"
+    rows = TaskLog.objects.filter(occupies=True).order_by().annotate(usual=Subquery(usual))
+    by = rows.values_list("status", "worker", "queue", "method", "usual")
+    return by.annotate(n=Count("pk"))
+
+
+_HELD = PreparedQuery(_build_held)
+_WORKERS = PreparedQuery(
+    lambda: (
+        live_workers()
+        .order_by()
+        .annotate(names=Cast("queues", TextField()))
+        .values_list("pk", "names", "pool_size", "prefetch_off")
     )
-    return groups.annotate(n=Count("pk"))
+)
 
 
 def idle_queues() -> set[str]:
     """Return the queues for which a live worker has a slot that no body holds."""
     pools, home = _read_pools()
     for group in _held_places():
-        if group["status"] != Status.QUEUED and group["worker"] in home:
-            home[group["worker"]].busy += group["n"]
+        if group.status != Status.QUEUED and group.worker in home:
+            home[group.worker].busy += group.count
     return {queue for pool in pools if pool.busy < pool.size for queue in pool.queues}

@@ -59,6 +59,12 @@ class Slots:
         )
         return sum(max(pool.free, 0) for pool in reachable) + ahead
 
+    def has_room(self, queue: str, usual_seconds: float | None) -> bool:
+        """Return whether ``take`` would succeed."""
+        if any(pool.free > 0 for pool in self._reachable(queue)):
+            return True
+        return self._ahead(queue, usual_seconds) is not None
+
     def take(self, queue: str, usual_seconds: float | None) -> bool:
         """Promise a slot to a task of ``queue``; False when it has to wait in the database."""
         return self._promise(queue, set()) or self._send_ahead(queue, usual_seconds)
@@ -82,14 +88,21 @@ class Slots:
         return False
 
     def _send_ahead(self, queue: str, usual_seconds: float | None) -> bool:
-        if usual_seconds is None or usual_seconds > SHORT:
+        pool = self._ahead(queue, usual_seconds)
+        if pool is None or usual_seconds is None:
             return False
+        pool.lookahead -= max(usual_seconds, LEAST)
+        return True
+
+    def _ahead(self, queue: str, usual_seconds: float | None) -> Pool | None:
+        """Return a pool in whose lookahead a run that takes so long would fit."""
+        if usual_seconds is None or usual_seconds > SHORT:
+            return None
         cost = max(usual_seconds, LEAST)
-        for pool in self.pools:
-            if queue in pool.queues and pool.lookahead >= cost:
-                pool.lookahead -= cost
-                return True
-        return False
+        fits = (
+            pool for pool in self.pools if queue in pool.queues and pool.lookahead >= cost
+        )
+        return next(fits, None)
 
     def _reachable(self, queue: str) -> list[Pool]:
         """Return the pools whose free slots a task of ``queue`` could use by moving promises."""

@@ -25,6 +25,7 @@ from .exceptions import BrokerUnavailable, TimedOut
 from .execution import here
 from .forks import DatabaseWork
 from .models import TaskEvent, TaskLog, Worker
+from .slots import LOOKAHEAD
 from .status import Status
 from .timers import Every
 
@@ -35,6 +36,11 @@ WATCH_EVERY = 1.0
 #: Seconds that a Started task may be held by no child before it counts as lost: the child
 #: claims before the main process has heard that it began.
 UNHELD_FOR = 3.0
+#: Seconds between two passes of a stream of rings.
+PACE = LOOKAHEAD / 5
+#: Seconds after the hard time limit after which the keeper does what the event loop, which
+#: stands still while the broker is away, did not.
+LIMIT_SLACK = 2.0
 #: Seconds between two tries while the broker does not answer.
 BROKER_PAUSE = 2.0
 
@@ -129,6 +135,9 @@ class Boot:
                 rang = bell.wait(conf.DISPATCH_INTERVAL)
                 if not self.stopped.is_set():
                     self._dispatch_once(work)
+                    # Rings that come now are answered together: in a stream of short tasks
+                    # the lookahead feeds the slots meanwhile.
+                    self.stopped.wait(PACE)
                     if not rang or any(sweep.is_overdue for sweep in sweeps):
                         for sweep in sweeps:
                             _safely(sweep.run, work)
@@ -236,7 +245,7 @@ class Keeper:
             "goes on under a new row."
         )
         for task_id, attempt in held.everything():
-            self.boot.in_loop(held.kill, task_id, attempt, signal.SIGKILL)
+            held.kill(task_id, attempt, signal.SIGKILL)
         self.boot.register_again()
 
     def _vitals(self) -> dict[str, Any]:
@@ -255,17 +264,19 @@ class Keeper:
 
     def _watch(self) -> None:
         """Look at what this worker's bodies hold: stop, free, or declare lost."""
-        held.sweep()
+        if not self.boot.prefork:
+            return  # bodies stop where they ask, and free their places themselves
         mine = TaskLog.objects.filter(Q(worker=self.boot.row.pk), occupies=True).exclude(
             status=Status.QUEUED
         )
         seen = set()
-        for row in mine.only("status", "attempt", "lost_count", "method", "options"):
+        for row in mine.only("status", "attempt", "timeout"):
             seen.add((row.pk, row.attempt))
             if row.status == Status.STARTED:
                 self._check_held(row)
             else:
                 self._stop(row)
+        held.sweep(keep=seen)
         for memory in (self._unheld_since, self._asked_at):
             for key in memory.keys() - seen:
                 del memory[key]
@@ -273,32 +284,44 @@ class Keeper:
     def _check_held(self, row: TaskLog) -> None:
         """A Started row that no child holds was lost with its process."""
         key = (row.pk, row.attempt)
-        if held.find(*key) is not None or not self.boot.prefork:
+        holder = held.find(*key)
+        if holder is not None and not holder.body_is_gone():
             self._unheld_since.pop(key, None)
-            return
-        since = self._unheld_since.setdefault(key, time.monotonic())
-        if time.monotonic() - since > UNHELD_FOR:
+            if holder.runs_for() > row.timeout + conf.CANCEL_GRACE + LIMIT_SLACK:
+                self.timed_out(*key)
+        elif self._unheld_for(key, known=holder is not None) > UNHELD_FOR:
             self.process_lost(*key, "no child runs it")
 
     def _stop(self, row: TaskLog) -> None:
         """A body that is not wanted any more: free its place if it is gone, else stop it."""
         key = (row.pk, row.attempt)
         holder = held.find(*key)
-        if holder is None:
-            if self.boot.prefork:
-                lifecycle.release(*key)
-                bell.ring()
-            return
+        if holder is not None and not holder.body_is_gone():
+            self._make_go(row)
+        elif self._unheld_for(key, known=holder is not None) >= 0:
+            lifecycle.release(*key)
+            bell.ring()
+
+    def _make_go(self, row: TaskLog) -> None:
+        key = (row.pk, row.attempt)
         asked = self._asked_at.get(key)
         if asked is None:
             self._asked_at[key] = time.monotonic()
-            self.boot.in_loop(held.kill, *key, _cancel_signal())
+            held.kill(*key, _cancel_signal())
         elif time.monotonic() - asked > conf.CANCEL_GRACE:
-            self._asked_at[key] = time.monotonic()
-            self.boot.in_loop(held.kill, *key, signal.SIGKILL)
-            lifecycle.record(
-                [row], TaskEvent.Kind.FORCED, detail="its process did not stop when asked"
-            )
+            if held.kill(*key, signal.SIGKILL):
+                lifecycle.record(
+                    [row], TaskEvent.Kind.FORCED, detail="its process did not stop when asked"
+                )
+
+    def _unheld_for(self, key: tuple[int, int], *, known: bool) -> float:
+        """Return for how many seconds no child runs an attempt; -1 when that is unsure.
+
+        Which child took an unknown one is told by the event loop, once it turns.
+        """
+        since = self._unheld_since.setdefault(key, time.monotonic())
+        sure = known or self._loop_seen_at > since
+        return time.monotonic() - since if sure else -1
 
 
 def _cancel_signal() -> signal.Signals:

@@ -1,0 +1,96 @@
+"""Queries and moves that are compiled by the ORM once and then run as plain SQL.
+
+Compiling costs several times what the database needs for the hot statements: a claim, an
+end, a dispatch pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connections, models
+
+from .dialect import returning_clause, update_sql, update_then_select
+
+
+class Param(models.Expression):
+    """A place for a value of ``field``, filled in each time the statement runs."""
+
+    def __init__(self, name: str, field: models.Field[Any, Any]) -> None:
+        super().__init__(output_field=field)
+        self.name, self.column = name, field
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        """Leave the place open."""
+        return "%s", [self]
+
+    def fill(self, given: dict[str, Any], connection: Any) -> Any:
+        """Return the value for this run as the database takes it."""
+        return self.column.get_db_prep_save(given[self.name], connection)
+
+
+class PreparedQuery:
+    """A ``values_list`` query that is the same every time; rows come as the driver gives them."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+        self._compiled: dict[Any, tuple[str, Any]] = {}
+
+    def rows(self, using: str, *depends_on: Any) -> list[tuple[Any, ...]]:
+        """Run it; what it was built from besides the columns is named in ``depends_on``."""
+        connection = connections[using]
+        key = (connection.vendor, *depends_on)
+        if key not in self._compiled:
+            query = self._build().using(using).query
+            self._compiled[key] = query.get_compiler(using).as_sql()
+        with connection.cursor() as cursor:
+            cursor.execute(*self._compiled[key])
+            return list(cursor.fetchall())
+
+
+class PreparedMove:
+    """A conditional UPDATE of tasks that returns what it changed.
+
+    ``build(p)`` returns the rows and the values; ``p("name", "column")`` stands for a value
+    that is given at each run and is stored like that column.
+    """
+
+    def __init__(
+        self,
+        model: type[models.Model],
+        columns: Sequence[str],
+        build: Callable[[Callable[[str, str], Any]], tuple[Any, dict[str, Any]]],
+    ) -> None:
+        self.model, self.columns, self._build = model, columns, build
+        self._compiled: dict[Any, tuple[str, Sequence[Any]]] = {}
+
+    def run(self, using: str, given: dict[str, Any]) -> list[Any]:
+        """Run it with the values ``given``; return the changed rows, ``columns`` loaded."""
+        connection = connections[using]
+        if connection.vendor == "mysql":
+            rows, values = self._build(lambda name, _column: given[name])
+            return update_then_select(rows, values, self.columns)
+        try:
+            sql, params = self._sql(using, connection)
+        except EmptyResultSet:
+            return []
+        filled = [
+            one.fill(given, connection) if isinstance(one, Param) else one for one in params
+        ]
+        return list(self.model._default_manager.using(using).raw(sql, filled))
+
+    def _sql(self, using: str, connection: Any) -> tuple[str, Sequence[Any]]:
+        if connection.vendor not in self._compiled:
+            rows, values = self._build(self._param)
+            sql, params = update_sql(rows.using(using), values)
+            returning = returning_clause(self.model, self.columns, connection)
+            self._compiled[connection.vendor] = (f"{sql} {returning}", params)
+        return self._compiled[connection.vendor]
+
+    def _param(self, name: str, column: str) -> Param:
+        field = self.model._meta.get_field(column)
+        if not isinstance(field, models.Field):
+            raise TypeError(f"{column} is no column")
+        return Param(name, field)
