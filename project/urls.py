@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", include("project.library.urls")),
     path("admin/", admin.site.urls),
     path("taskcontrol/", include("taskcontrol.urls")),
 ]

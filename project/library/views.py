@@ -1,0 +1,104 @@
+"""The front page of the site: what this is, the button, and the last batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
+from django.db.models import Count, Sum
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.html import format_html
+from django.views.decorators.http import require_POST, require_safe
+
+from taskcontrol.models import TaskBatch, TaskLog
+from taskcontrol.permissions import visible_to
+from taskcontrol.registry import path_of
+from taskcontrol.status import TERMINAL, Status
+
+from .models import SourceFile
+from .tasks import index_library, start_indexing
+
+#: How many batches the front page shows.
+SHOWN = 5
+COORDINATOR = path_of(index_library)
+#: The parts of a bar from left to right: what is done comes first.
+PARTS = (
+    Status.FINISHED,
+    Status.FAILED,
+    Status.CANCELED,
+    Status.STARTED,
+    Status.QUEUED,
+    Status.PENDING,
+    Status.PAUSED,
+)
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """Welcome, and show the last batches that this person may see."""
+    batches = summaries(list(visible_batches(request.user)[:SHOWN]))
+    searching = list(visible_to(request.user).filter(method=COORDINATOR, ended_at=None))
+    context = {
+        "totals": SourceFile.objects.aggregate(
+            files=Count("id"),
+            lines=Sum("lines", default=0),
+            functions=Sum("functions", default=0),
+            classes=Sum("classes", default=0),
+        ),
+        "searching": searching,
+        "batches": batches,
+        "running": searching or not all(batch["ended"] for batch in batches),
+    }
+    return render(request, "library/home.html", context)
+
+
+@require_POST
+@login_required
+@permission_required("library.index_sourcefile", raise_exception=True)
+def index_now(request: HttpRequest, back: str) -> HttpResponse:
+    """Start the indexing, say where to follow it, and return to the page ``back``."""
+    coordinator, batch_id = start_indexing()
+    messages.success(
+        request,
+        format_html(
+            'The indexing is on its way: <a href="{}">task {}</a> looks for the files and '
+            'enqueues <a href="{}?batch_id={}">one batch</a> with a task for each.',
+            reverse("admin:taskcontrol_tasklog_change", args=[coordinator.pk]),
+            coordinator.pk,
+            reverse("admin:taskcontrol_tasklog_changelist"),
+            batch_id,
+        ),
+    )
+    return redirect(back)
+
+
+def visible_batches(user: Any) -> Any:
+    """Return the batches that ``user`` may see, newest first: their own, or all."""
+    batches = TaskBatch.objects.order_by("-created_at")
+    if user.has_perm("taskcontrol.view_taskbatch"):
+        return batches
+    return batches.filter(created_by=user.pk) if user.is_authenticated else batches.none()
+
+
+def summaries(batches: list[TaskBatch]) -> list[dict[str, Any]]:
+    """Return what the front page shows of each batch; one query counts the rows of all."""
+    numbers = {batch.pk: Counter(batch.pruned) for batch in batches}
+    members = TaskLog.objects.filter(batch_id__in=numbers).order_by()
+    for row in members.values("batch_id", "status").annotate(count=Count("pk")):
+        numbers[row["batch_id"]][row["status"]] += row["count"]
+    return [summary(batch, numbers[batch.pk]) for batch in batches]
+
+
+def summary(batch: TaskBatch, numbers: Counter[str]) -> dict[str, Any]:
+    """Return the bar of one batch and how much of it is done."""
+    done = sum(numbers[status] for status in TERMINAL)
+    return {
+        "batch": batch,
+        "parts": [(status, numbers[status]) for status in PARTS if numbers[status]],
+        "done": done,
+        "ended": done >= batch.total,
+    }
