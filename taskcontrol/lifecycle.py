@@ -22,7 +22,7 @@ from .lanes import ready_lane
 from .models import TaskAttempt, TaskEvent, TaskLog
 from .prepared import PreparedMove
 from .status import MOVES, Status
-from .text import last_line
+from .text import clipped, last_line
 
 Kind = TaskEvent.Kind
 
@@ -36,6 +36,8 @@ CLAIMED = tuple(
 
 def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
     """Pending -> Queued: give each task its next attempt and its message's id."""
+    if not ids:
+        return []
     # Padded to a power of two, so that few statements serve every number of tasks.
     size = 1 << (len(ids) - 1).bit_length()
     padded = [*ids, *ids[-1:] * (size - len(ids))]
@@ -118,7 +120,7 @@ def fail(
         body_gone=body_gone,
         retry_in=retry_in,
         error_message=error,
-        ended_reason=reason[:300],
+        ended_reason=clipped(reason, 300),
         **outcome,
     )
 
@@ -184,12 +186,11 @@ def cancel(task: TaskLog, *, actor: Any = None, reason: str = "") -> Status | No
 
 def _cancel_from(old: Status, task_id: int, actor: Any, reason: str) -> bool:
     rows = TaskLog.objects.filter(pk=task_id)
-    values: dict[str, Any] = {"occupies": False}
+    values = _freed(old)
     if old is Status.STARTED:
-        values = {"cancel_requested_at": DatabaseNow()}  # the body still runs: it occupies
+        values = {"cancel_requested_at": DatabaseNow()}
     if old is Status.FAILED:
         rows = rows.exclude(retry_at=None)
-        values = {}  # a body that was timed out may still be going
     with transaction.atomic(using=conf.DATABASE):
         moved = _move(
             rows,
@@ -199,8 +200,8 @@ def _cancel_from(old: Status, task_id: int, actor: Any, reason: str) -> bool:
             retry_at=None,
             ready_lane=None,
             canceled_by=getattr(actor, "pk", None),
-            ended_reason=reason[:300],
-            message=reason or None,
+            ended_reason=clipped(reason, 300),
+            message=clipped(reason, 1000) or None,
             columns=("attempt",),
             **values,
         )
@@ -208,6 +209,14 @@ def _cancel_from(old: Status, task_id: int, actor: Any, reason: str) -> bool:
             moved, Kind.CANCELED, actor=actor, old=old, new=Status.CANCELED, detail=reason
         )
     return bool(moved)
+
+
+def _freed(old: Status) -> dict[str, Any]:
+    """Only a task that was sent gives its place up when it is stopped.
+
+    Behind every other one the body of this or of an earlier attempt may still run.
+    """
+    return {"occupies": False} if old is Status.QUEUED else {}
 
 
 def expire(page: int) -> int:
@@ -226,9 +235,9 @@ def expire(page: int) -> int:
                 Status.CANCELED,
                 ended_at=DatabaseNow(),
                 ready_lane=None,
-                occupies=False,
                 ended_reason="expired before it started",
                 columns=("attempt",),
+                **_freed(old),
             )
             record(moved, Kind.EXPIRED, old=old, new=Status.CANCELED)
         count += len(moved)
@@ -255,7 +264,7 @@ def _hold(
             old,
             new,
             ready_lane=lane,
-            message=reason or None,
+            message=clipped(reason, 1000) or None,
             columns=("attempt",),
         )
         record(moved, kind, actor=actor, old=old, new=new, detail=reason)
@@ -448,7 +457,7 @@ def archive(ids: Sequence[int], *, ended_reason: str = "") -> None:
     )
     given: list[Any] = []
     if lost:
-        given = [Status.FAILED, _adapted_now(), ended_reason[:300]]
+        given = [Status.FAILED, _adapted_now(), clipped(ended_reason, 300)]
     with connections[conf.DATABASE].cursor() as cursor:
         cursor.execute(sql, [*given, *ids])
 
@@ -478,7 +487,7 @@ def record(
             old=old,
             new=new,
             attempt=task.attempt,
-            detail=detail[:500],
+            detail=clipped(detail, 500),
         )
         for task in tasks
     )

@@ -70,7 +70,9 @@ class PreparedMove:
         """Run it with the values ``given``; return the changed rows, ``columns`` loaded."""
         connection = connections[using]
         if connection.vendor == "mysql":
-            rows, values = self._build(lambda name, _column: given[name])
+            rows, values = self._build(
+                lambda name, column: models.Value(given.get(name), self._field(column))
+            )
             return update_then_select(rows, values, self.columns)
         try:
             sql, params = self._sql(using, connection)
@@ -90,7 +92,10 @@ class PreparedMove:
         return self._compiled[connection.vendor]
 
     def _param(self, name: str, column: str) -> Param:
+        return Param(name, self._field(column))
+
+    def _field(self, column: str) -> models.Field[Any, Any]:
         field = self.model._meta.get_field(column)
         if not isinstance(field, models.Field):
             raise TypeError(f"{column} is no column")
-        return Param(name, field)
+        return field

@@ -23,6 +23,11 @@ def clean(text: Any, limit: int) -> str:
     return _UNSTORABLE.sub("\ufffd", shorten(value, limit))
 
 
+def clipped(text: str, limit: int) -> str:
+    """Return the first ``limit`` characters of ``text`` as every database takes them."""
+    return _UNSTORABLE.sub("\ufffd", text[:limit])
+
+
 def shorten(text: str, limit: int) -> str:
     """Return ``text`` with its middle cut out when it is longer than ``limit``."""
     if len(text) <= limit:
