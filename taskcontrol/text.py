@@ -54,20 +54,22 @@ def redact(text: str) -> str:
 
 
 def _secret_patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    # Repetitions are bounded and give nothing back: a worker that searched a long line for
+    # minutes would do so with its time limit blocked.
     names = tuple(conf.SECRET_NAMES)
     if names not in _compiled:
         _compiled.clear()
         words = "|".join(map(re.escape, names))
         _compiled[names] = (
             # user:password@host in an address
-            (re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@"), rf"\1:{_MASK}@"),
+            (re.compile(r"(://[^\s:/@]{0,99}+):[^\s@/]{1,999}+@"), rf"\1:{_MASK}@"),
             # Authorization: Bearer x, Basic x
             (
-                re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE),
+                re.compile(r"\b(Bearer|Basic)\s{1,9}+[\w.~+/=-]{8,}+", re.IGNORECASE),
                 rf"\1 {_MASK}",
             ),
             # a JSON Web Token anywhere
-            (re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"), _MASK),
+            (re.compile(r"\beyJ[\w-]{5,999}+\.[\w-]{5,9999}+\.[\w-]*+"), _MASK),
             # a PEM block
             (
                 re.compile(
@@ -78,8 +80,9 @@ def _secret_patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
             # name="value", name=value; a name in quotes or with a dash may have a colon
             (
                 re.compile(
-                    rf"""((?:["'][\w -]*(?:{words})[\w -]*["']\s*[:=]"""
-                    rf"""|\b\w+-[\w-]*(?:{words})[\w-]*\s*:|\b\w*(?:{words})\w*\s*=)\s*)"""
+                    rf"""((?:(?:{words})[\w -]{{0,99}}+["']\s{{0,9}}+[:=]"""
+                    rf"""|-[\w-]{{0,99}}(?:{words})[\w-]{{0,99}}+\s{{0,9}}+:"""
+                    rf"""|(?:{words})\w{{0,99}}+\s{{0,9}}+=)\s*+)"""
                     r"""(?:(["'])(?:(?!\2).)+\2|[^\s,;.)\]}"'(\[{]{3,}(?![\w.(\[]))""",
                     re.IGNORECASE,
                 ),

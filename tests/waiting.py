@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from django.db import connections
@@ -98,3 +100,19 @@ def race_over(
         futures = [pool.submit(run, action) for action in actions]
         per_action = [future.result(timeout) for future in futures]
     return [list(answers) for answers in zip(*per_action, strict=True)]
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fail when the block is not done in time, without waiting for its end."""
+
+    def too_late(_number: int, _frame: Any) -> None:
+        raise AssertionError(f"not done within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
