@@ -12,12 +12,16 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from .exceptions import ArgumentsNotSerializable
 
 #: A dict with this single key is a tagged value: {"tc": [tag, value]}.
 TAG = "tc"
-MAX_DEPTH = 100
+#: Levels of nesting, counted as they are stored; MariaDB's JSON takes 32.
+MAX_DEPTH = 28
+#: Python writes no longer numbers as text: 4,300 digits.
+MAX_BITS = 14_000
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -62,6 +66,12 @@ def _encode(value: Any, path: str, depth: int) -> Any:
     return encoder(value, path, depth + 1)
 
 
+def _encode_int(value: int, path: str, depth: int) -> int:
+    if value.bit_length() > MAX_BITS:
+        raise ArgumentsNotSerializable(path, "the number has more than 4,200 digits")
+    return value
+
+
 def _encode_str(value: str, path: str, depth: int) -> Any:
     if _UNSTORABLE.search(value):
         raw = value.encode("utf-8", "surrogatepass")
@@ -84,12 +94,15 @@ def _encode_dict(value: dict[Any, Any], path: str, depth: int) -> Any:
     for key in value:
         if type(key) is not str or _UNSTORABLE.search(key):
             raise ArgumentsNotSerializable(path, f"its key {key!r} is not plain text")
+    tagged = value.keys() == {TAG}
+    depth += 2 if tagged else 0
     plain = {key: _encode(item, f"{path}[{key!r}]", depth) for key, item in value.items()}
-    return {TAG: ["dict", plain]} if value.keys() == {TAG} else plain
+    return {TAG: ["dict", plain]} if tagged else plain
 
 
 def _encode_many(tag: str, value: Any, path: str, depth: int) -> Any:
     items = sorted(value, key=repr) if tag in {"set", "frozenset"} else value
+    depth += 2  # the tag and its pair
     return {
         TAG: [tag, [_encode(item, f"{path}[{n}]", depth) for n, item in enumerate(items)]]
     }
@@ -103,19 +116,15 @@ def _encode_as(
 
 def _encode_datetime(value: dt.datetime, path: str, depth: int) -> Any:
     zone = getattr(value.tzinfo, "key", None)
-    written = value.isoformat()
-    if value.fold:
-        return {TAG: ["datetime", [written, zone, 1]]}
-    return {TAG: ["datetime", [written, zone] if zone else [written]]}
+    # With a zone the wall's time is what was meant, also in an hour that never comes.
+    written = (value.replace(tzinfo=None) if zone else value).isoformat()
+    return {TAG: ["datetime", [written, zone, value.fold]]}
 
 
 def _decode_datetime(parts: list[Any]) -> dt.datetime:
-    from zoneinfo import ZoneInfo
-
-    value = dt.datetime.fromisoformat(parts[0])
-    if len(parts) > 1 and parts[1]:
-        value = value.astimezone(ZoneInfo(parts[1]))
-    return value.replace(fold=1) if len(parts) > 2 else value
+    written, zone, fold = parts
+    value = dt.datetime.fromisoformat(written).replace(fold=fold)
+    return value.replace(tzinfo=ZoneInfo(zone)) if zone else value
 
 
 def _encode_time(value: dt.time, path: str, depth: int) -> Any:
@@ -123,12 +132,17 @@ def _encode_time(value: dt.time, path: str, depth: int) -> Any:
         raise ArgumentsNotSerializable(
             path, "a time of day with a time zone has no fixed offset"
         )
-    return {TAG: ["time", value.isoformat()]}
+    return {TAG: ["time", [value.isoformat(), value.fold]]}
 
 
-_PLAIN = {type(None), bool, int}
+def _decode_time(parts: list[Any]) -> dt.time:
+    return dt.time.fromisoformat(parts[0]).replace(fold=parts[1])
+
+
+_PLAIN = {type(None), bool}
 
 _ENCODERS: dict[type, Callable[[Any, str, int], Any]] = {
+    int: _encode_int,
     str: _encode_str,
     float: _encode_float,
     list: _encode_list,
@@ -163,6 +177,6 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "complex": complex,
     "datetime": _decode_datetime,
     "date": dt.date.fromisoformat,
-    "time": dt.time.fromisoformat,
+    "time": _decode_time,
     "timedelta": lambda value: dt.timedelta(*value),
 }
