@@ -1,0 +1,1 @@
+"""Measures taskcontrol against plain Celery: ``python -m bench``."""
