@@ -134,21 +134,22 @@ class Boot:
             while not self.stopped.is_set():
                 rang = bell.wait(conf.DISPATCH_INTERVAL)
                 if not self.stopped.is_set():
-                    self._dispatch_once(work)
-                    # Rings that come now are answered together: in a stream of short tasks
-                    # the lookahead feeds the slots meanwhile.
-                    self.stopped.wait(PACE)
+                    if self._dispatch_once(work) > 1:
+                        # A stream of short tasks: the lookahead feeds the slots while the
+                        # next rings are gathered.
+                        self.stopped.wait(PACE)
                     if not rang or any(sweep.is_overdue for sweep in sweeps):
                         for sweep in sweeps:
                             _safely(sweep.run, work)
         connections.close_all()
 
-    def _dispatch_once(self, work: DatabaseWork) -> None:
+    def _dispatch_once(self, work: DatabaseWork) -> int:
         try:
             with work.piece():
-                dispatch_pending()
+                promoted = dispatch_pending()
                 if anyone_listens() and has_stored():
                     broker.send(broker.DELIVER, queue=self.row.queues[0], expires=60)
+                return promoted
         except BrokerUnavailable as error:
             logger.warning("%s", error)
             self.stopped.wait(BROKER_PAUSE)
@@ -156,6 +157,7 @@ class Boot:
             logger.exception("A dispatch pass failed; the next one comes within a second.")
             connections[conf.DATABASE].close()
             self.stopped.wait(conf.DISPATCH_INTERVAL)
+        return 0
 
 
 class Keeper:
@@ -311,7 +313,9 @@ class Keeper:
         elif time.monotonic() - asked > conf.CANCEL_GRACE:
             if held.kill(*key, signal.SIGKILL):
                 lifecycle.record(
-                    [row], TaskEvent.Kind.FORCED, detail="its process did not stop when asked"
+                    [row],
+                    TaskEvent.Kind.FORCED,
+                    detail="its process did not stop when asked",
                 )
 
     def _unheld_for(self, key: tuple[int, int], *, known: bool) -> float:
