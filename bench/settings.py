@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("DEBUG", "0")
 os.environ.setdefault("SECRET_KEY", "only-for-measuring")
 
-from project.settings import *  # noqa: E402, F403
-from project.settings import TASKCONTROL  # noqa: E402
+from project.settings import *  # noqa: F403
+from project.settings import TASKCONTROL
 
 TASKCONTROL = {**TASKCONTROL, "ALLOWED_MODULES": ["bench.bodies"]}

@@ -75,7 +75,7 @@ class Stage:
     def feed(self, contender: str, number: int, gap: float = 0.0) -> dict[str, Any]:
         """Enqueue ``number`` tasks and return what it took."""
         command = [sys.executable, "-m", "bench.feeding", contender, str(number), str(gap)]
-        return json.loads(self.run(*command))  # type: ignore[no-any-return]
+        return dict(json.loads(self.run(*command)))
 
     def start_worker(self, contender: str) -> None:
         """Start the worker of a contender."""
@@ -115,7 +115,7 @@ class Stage:
 
     def records(self) -> list[tuple[float, float]]:
         """Return (asked, began) of each body."""
-        return list(RECORD.iter_unpack(self.record.read_bytes()))  # type: ignore[arg-type]
+        return list(RECORD.iter_unpack(self.record.read_bytes()))
 
     def cpu(self) -> dict[str, float]:
         """Return the CPU seconds so far of worker, Redis and PostgreSQL."""

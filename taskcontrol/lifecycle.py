@@ -40,7 +40,7 @@ def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
         return []
     # Padded to a power of two, so that few statements serve every number of tasks.
     size = 1 << (len(ids) - 1).bit_length()
-    padded = [*ids, *ids[-1:] * (size - len(ids))]
+    padded = [*ids, *[ids[-1]] * (size - len(ids))]
     given = {f"id{n}": task_id for n, task_id in enumerate(padded)}
     return _announced(_promote(size), {**given, "site": f"{site}-"})
 

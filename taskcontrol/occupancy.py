@@ -43,13 +43,13 @@ def read_occupancy() -> Occupancy:
     by_type: Counter[str] = Counter()
     sent = []
     for group in _held_places():
-        by_type[group.method] += group.count
+        by_type[group.method] += group.number
         if group.status == Status.QUEUED:
             sent.append(group)
         elif group.worker in home:
-            home[group.worker].busy += group.count
+            home[group.worker].busy += group.number
     for group in sent:
-        for _ in range(group.count):
+        for _ in range(group.number):
             # What finds no slot waits in the broker already: it uses up the lookahead.
             slots.take(group.queue, group.usual)
     return Occupancy(slots, by_type)
@@ -77,7 +77,7 @@ class Held(NamedTuple):
     queue: str
     method: str
     usual: float | None
-    count: int
+    number: int
 
 
 def _held_places() -> list[Held]:
@@ -107,5 +107,5 @@ def idle_queues() -> set[str]:
     pools, home = _read_pools()
     for group in _held_places():
         if group.status != Status.QUEUED and group.worker in home:
-            home[group.worker].busy += group.count
+            home[group.worker].busy += group.number
     return {queue for pool in pools if pool.busy < pool.size for queue in pool.queues}
