@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
+from billiard.exceptions import TimeLimitExceeded
 from celery.worker.request import Request
 
 
 @dataclass
 class Held:
-    """One attempt that this worker gave to a process or thread of its pool."""
+    """One attempt that this worker gave to a process of its pool."""
 
     pid: int
-    request: Any
-    #: The process, told from a later one with the same pid; None for a thread.
-    process: psutil.Process | None
-    #: Celery forgets a request at the hard limit, before the process is dead.
-    timed_out: bool = False
+    #: The process, told from a later one with the same pid.
+    process: psutil.Process
+    #: What the pool keeps of it; ready when the child has answered.
+    job: Any
+    since: float = field(default_factory=time.monotonic)
+
+    def runs_for(self) -> float:
+        """Return the seconds since the child took it."""
+        return time.monotonic() - self.since
 
     def body_is_gone(self) -> bool:
         """Return whether the process is dead or has answered for this attempt."""
-        if self.process is not None and not _is_alive(self.process):
-            return True
-        return not self.timed_out and self.is_answered()
+        return not _is_alive(self.process) or self.is_answered()
 
     def is_answered(self) -> bool:
-        """Return whether the pool has read the child's answer."""
-        reference = self.request._apply_result  # noqa: SLF001 - Celery has no other way
-        job = reference() if reference is not None else None
-        if job is None:
-            return reference is not None
-        return bool(job.ready()) if hasattr(job, "ready") else False
+        """Return whether the pool has read the child's answer.
+
+        At the hard time limit the pool answers for the child, before it is dead.
+        """
+        return self.job.ready() and (
+            self.job._success or self.job._value.type is not TimeLimitExceeded
+        )
 
 
 _held: dict[tuple[int, int], Held] = {}
@@ -43,10 +49,9 @@ _held: dict[tuple[int, int], Held] = {}
 
 def accepted(task_id: int, attempt: int, held: Held) -> None:
     """Note that a child began with an attempt: what it held before is over."""
-    if held.process is not None:
-        for key, other in list(_held.items()):
-            if other.pid == held.pid:
-                _held.pop(key, None)
+    for key, other in list(_held.items()):
+        if other.pid == held.pid:
+            _held.pop(key, None)
     _held[task_id, attempt] = held
 
 
@@ -60,10 +65,10 @@ def drop(task_id: int, attempt: int) -> None:
     _held.pop((task_id, attempt), None)
 
 
-def sweep() -> None:
-    """Forget what has ended."""
+def sweep(*, keep: Collection[tuple[int, int]]) -> None:
+    """Forget what has ended, but for those that somebody still asks about."""
     for key, held in list(_held.items()):
-        if held.body_is_gone():
+        if key not in keep and held.body_is_gone():
             _held.pop(key, None)
 
 
@@ -75,13 +80,16 @@ def everything() -> list[tuple[int, int]]:
 def kill(task_id: int, attempt: int, number: signal.Signals) -> bool:
     """Send a signal to the process that runs an attempt, and to no other.
 
-    Call it in the worker's event loop: a child is given a new task only after the loop has
-    read its answer to the last one, so within the loop "not answered" means "still at it".
+    From any thread, since the event loop stands still while the broker is away. A child is
+    given a new task only after its answer to the last one was read, which takes the mutex:
+    while it is held here, "not answered" means "still at it".
     """
     held = _held.get((task_id, attempt))
-    if held is None or held.process is None or held.body_is_gone():
+    if held is None:
         return False
-    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+    with held.job._mutex, suppress(psutil.NoSuchProcess, ProcessLookupError):
+        if held.body_is_gone():
+            return False
         if number == signal.SIGKILL:
             for child in held.process.children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
@@ -94,22 +102,12 @@ class HeldRequest(Request):
     """A Celery request that notes which child took it."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """The child ``pid`` begins."""
-        process = None
-        if pid != os.getpid():
+        """The child ``pid`` begins; nobody can be stopped by a signal on other pools."""
+        job = None if pid == os.getpid() else self._apply_result()
+        if job is not None:
             with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(pid)
-        task_id, attempt = self.args
-        accepted(task_id, attempt, Held(pid, self, process))
+                accepted(*self.args, Held(pid, psutil.Process(pid), job))
         super().on_accepted(pid, time_accepted)
-
-    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
-        """The time limit has come."""
-        if not soft:
-            held = find(*self.args)
-            if held is not None:
-                held.timed_out = True
-        super().on_timeout(soft, timeout)
 
 
 def _is_alive(process: psutil.Process) -> bool:
