@@ -115,8 +115,8 @@ def _is_transport_error(error: Exception) -> bool:
 
 def forget_connections() -> None:
     """Drop pooled connections, which a broken one may have poisoned."""
-    current_app.pool.force_close_all()
-    current_app.amqp._producer_pool = None  # noqa: SLF001 - Celery has no other way
+    # kombu keeps the pool by the broker's address: a closed one would never open again.
+    current_app.pool.force_close_all(close_pool=False)
 
 
 def queue_depths(queues: Iterable[str]) -> dict[str, int | None]:
