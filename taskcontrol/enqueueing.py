@@ -10,25 +10,36 @@ from typing import Any
 
 from celery import Task as CeleryTask
 from django.db import transaction
-from django.utils import timezone
 
 from . import batches, context
 from .arguments import encode, size_of
 from .bell import request_dispatch
-from .conf import conf, known_queues, queue_timeout
-from .dialect import DatabaseNow, microseconds_now
+from .conf import conf, queue_timeout
+from .dialect import microseconds_now
 from .exceptions import (
     ArgumentsTooLarge,
     InvalidCall,
     MethodNotCallable,
     MethodNotFound,
-    UnknownQueue,
 )
 from .lanes import lane_of
 from .models import TaskLog
+from .options import (
+    MOST_RETRIES,
+    duration,
+    known_queue,
+    label,
+    moment,
+    optional,
+    place,
+    priority as valid_priority,
+    retries,
+    whole_seconds,
+)
 from .registry import check_arguments, parameters_of, path_of, resolve
 from .status import Status
 from .tasktypes import defaults_of
+from .text import clipped
 
 #: Tells "the caller said nothing" from "the caller said: nobody".
 UNSAID: Any = object()
@@ -56,8 +67,6 @@ OPTIONS = frozenset(
 )
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
 CHUNK = 1000
-MOST_RETRIES = 32767
-PRIORITIES = range(-1000, 1001)
 
 
 def enqueue(  # noqa: PLR0913 - the options that the documents promise
@@ -188,6 +197,8 @@ class _Draft:
         except MethodNotFound as error:
             raise MethodNotCallable(self.method, str(error)) from error
         own = self.options.get("arguments") or {}
+        if not isinstance(own, Mapping):
+            raise InvalidCall(f"arguments must be a dict of names and values, not {own!r}.")
         self._refuse_mistaken_names(target, keywords)
         given = {**keywords, **own}
         check_arguments(self.method, target, given)
@@ -205,7 +216,8 @@ class _Draft:
         meant = {
             name
             for name, value in self.options.items()
-            if name != "arguments" and value not in (None, False, UNSAID)
+            if name != "arguments"
+            and not any(value is unsaid for unsaid in (None, False, UNSAID))
         }
         # In a batch these are given by us, not by the caller.
         meant -= {"batch_id", "batch_order"}
@@ -225,31 +237,35 @@ class _Draft:
             value = options.get(name)
             return defaults.get(name, otherwise) if value is None else value
 
-        queue = _known_queue(choose("queue", "default"))
-        priority = options.get("priority")
-        lane = lane_of(queue, self.method, _valid_priority(priority))
-        paused, run_at = bool(options.get("paused")), options.get("run_at")
+        def check(kind: Callable[[str, Any], Any], name: str, otherwise: Any = None) -> Any:
+            return optional(kind, name, choose(name, otherwise))
+
+        def own(kind: Callable[[str, Any], Any], name: str) -> Any:
+            return optional(kind, name, options.get(name))
+
+        queue = check(known_queue, "queue", "default")
+        priority = own(valid_priority, "priority")
+        lane = lane_of(queue, self.method, priority)
+        paused, run_at = bool(options.get("paused")), own(moment, "run_at")
         return {
             "method": self.method,
-            "job_name": str(options.get("job_name") or self.method)[:300],
+            "job_name": clipped(str(options.get("job_name") or self.method), 300),
             "arguments": self.arguments,
             "queue": queue,
-            "timeout": _positive("timeout", choose("timeout", queue_timeout(queue))),
-            "max_retries": _count(
-                "max_retries", choose("max_retries", self.celerys_retries)
-            ),
-            "retry_delay": _seconds("retry_delay", choose("retry_delay", None)),
+            "timeout": check(whole_seconds, "timeout", queue_timeout(queue)),
+            "max_retries": check(retries, "max_retries", self.celerys_retries),
+            "retry_delay": check(duration, "retry_delay"),
             "at_front": bool(options.get("at_front")),
             "priority": priority,
             "lane": lane,
             "ready_lane": None if paused or run_at is not None else lane,
             "status": Status.PAUSED if paused else Status.PENDING,
-            "run_at": _moment("run_at", run_at),
-            "expires_at": _moment("expires", options.get("expires")),
-            "batch_id": _label("batch_id", options.get("batch_id"), 140),
-            "batch_order": options.get("batch_order"),
-            "job_id": _label("job_id", options.get("job_id"), 255),
-            "event": _label("event", options.get("event"), 140) or "",
+            "run_at": run_at,
+            "expires_at": own(moment, "expires"),
+            "batch_id": own(label(140), "batch_id"),
+            "batch_order": own(place, "batch_order"),
+            "job_id": own(label(255), "job_id") or None,
+            "event": own(label(140), "event") or "",
             "created_by_id": getattr(self.creator, "pk", None),
             "options": self._policies(choose),
         }
@@ -286,81 +302,3 @@ def _creator(given: Any) -> Any:
     if getattr(user, "pk", None) is None:
         raise InvalidCall(f"created_by must be a saved user or None, not {user!r}.")
     return user
-
-
-def _known_queue(queue: Any) -> str:
-    if queue not in known_queues():
-        raise UnknownQueue(queue, known_queues())
-    return str(queue)
-
-
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, dt.timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
-        raise InvalidCall(f"{name} must be at least 1 second, not {value!r}.")
-    return round(value)
-
-
-def _count(name: str, value: Any) -> int:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not 0 <= value <= MOST_RETRIES
-    ):
-        raise InvalidCall(
-            f"{name} must be a whole number from 0 to {MOST_RETRIES}, not {value!r}."
-        )
-    return value
-
-
-def _seconds(name: str, value: Any) -> float | None:
-    if isinstance(value, dt.timedelta):
-        value = value.total_seconds()
-    if value is None:
-        return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value < 1e9
-    ):
-        raise InvalidCall(
-            f"{name} must be seconds or a timedelta, not negative: {value!r}."
-        )
-    return float(value)
-
-
-def _valid_priority(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value not in PRIORITIES:
-        raise InvalidCall(
-            f"priority must be a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]} "
-            f"(higher goes first), not {value!r}."
-        )
-    return value
-
-
-def _moment(name: str, value: Any) -> Any:
-    """Return a time to store; a duration counts from the database's now."""
-    if value is None:
-        return None
-    if isinstance(value, dt.timedelta):
-        return DatabaseNow() + value
-    if not isinstance(value, dt.datetime):
-        raise InvalidCall(f"{name} must be a datetime or a timedelta, not {value!r}.")
-    if timezone.is_naive(value):
-        raise InvalidCall(
-            f"{name}={value!r} has no time zone; use django.utils.timezone.now() + ... or "
-            "timezone.make_aware()."
-        )
-    return value
-
-
-def _label(name: str, value: Any, longest: int) -> str | None:
-    if value is None or value == "":
-        return None
-    text = str(value)
-    if len(text) > longest:
-        raise InvalidCall(f"{name} is {len(text)} characters long; at most {longest} fit.")
-    return text

@@ -15,6 +15,7 @@ from django.apps import apps
 
 from .conf import conf
 from .exceptions import InvalidCall, MethodNotAllowed, MethodNotCallable, MethodNotFound
+from .options import DECLARABLE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,25 +30,6 @@ class Declaration:
 
 #: Every declared type by method.
 declarations: dict[str, Declaration] = {}
-
-#: The options that ``@task`` and ``declare_type`` take: columns of TaskType.
-DECLARABLE = frozenset(
-    {
-        "atomic",
-        "backoff",
-        "concurrency_limit",
-        "description",
-        "max_retries",
-        "on_lost",
-        "owner_may_cancel",
-        "owner_may_retry",
-        "priority",
-        "queue",
-        "retry_delay",
-        "store_celery_result",
-        "timeout",
-    }
-)
 
 
 def task(method: F | None = None, **options: Any) -> Any:
@@ -71,13 +53,20 @@ def declare_type(method: str, **options: Any) -> None:
     The declaration also allows the path to run. Written to the database after ``migrate``
     and by the first dispatch that meets the method.
     """
-    unknown = options.keys() - DECLARABLE
+    unknown = options.keys() - DECLARABLE.keys()
     if unknown:
         raise InvalidCall(
             f"{method!r} is declared with unknown options {', '.join(sorted(unknown))}; "
             f"there are: {', '.join(sorted(DECLARABLE))}."
         )
-    declarations[method] = Declaration(method, options)
+    declarations[method] = Declaration(
+        method,
+        {
+            name: DECLARABLE[name](f"{method}: {name}", value)
+            for name, value in options.items()
+            if value is not None
+        },
+    )
 
 
 def path_of(method: Any) -> str:
@@ -92,16 +81,23 @@ def path_of(method: Any) -> str:
         return _path_of_celery_task(method)
     if not callable(method):
         raise MethodNotCallable(method, "it is neither callable nor a dotted path.")
-    if inspect.ismethod(method) and not inspect.isclass(method.__self__):
+    module, name = _home_of(method)
+    _refuse_hidden(method, module, name)
+    return f"{module}.{name}"
+
+
+def _home_of(method: Any) -> tuple[str, str]:
+    if not inspect.ismethod(method):
+        return getattr(method, "__module__", ""), getattr(method, "__qualname__", "")
+    owner = method.__self__
+    if not inspect.isclass(owner):
         raise MethodNotCallable(
             method,
             "it is bound to an object that a worker does not have. Pass a function and "
             "what it needs as arguments.",
         )
-    name = getattr(method, "__qualname__", "")
-    module = getattr(method, "__module__", "")
-    _refuse_hidden(method, module, name)
-    return f"{module}.{name}"
+    # The class that it is called on, which need not be the one that defines it.
+    return owner.__module__, f"{owner.__qualname__}.{method.__name__}"
 
 
 def _refuse_hidden(method: Any, module: str, name: str) -> None:
@@ -157,9 +153,24 @@ def _resolve(method: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
         return registered  # type: ignore[no-any-return]
     if not callable(target):
         raise MethodNotCallable(method, f"it is a {type(target).__name__}, not callable.")
+    if _only_makes_something(getattr(target, "run", target)):
+        raise MethodNotCallable(
+            method,
+            "calling it only makes a coroutine or a generator, whose body would never "
+            "begin. Enqueue a plain function that runs it, with asgiref.sync.async_to_sync "
+            "for instance.",
+        )
     if method not in declarations and not _lies_in_allowed_code(method, target, allowed):
         raise MethodNotAllowed(method)
     return target  # type: ignore[no-any-return]
+
+
+def _only_makes_something(function: Any) -> bool:
+    return (
+        inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+    )
 
 
 def _walk(path: str) -> Any:
@@ -226,7 +237,7 @@ def check_arguments(method: str, target: Callable[..., Any], given: dict[str, An
     except TypeError as error:
         raise InvalidCall(
             f"{method}{signature} cannot be called with the arguments "
-            f"{', '.join(sorted(given)) or '(none)'}: {error}."
+            f"{', '.join(sorted(map(str, given))) or '(none)'}: {error}."
         ) from None
 
 

@@ -11,7 +11,8 @@ from django.db import IntegrityError, transaction
 
 from .conf import conf
 from .models import TaskType
-from .registry import DECLARABLE, Declaration, declarations
+from .options import DECLARABLE
+from .registry import Declaration, declarations
 
 #: Seconds after which a process sees a change of a type that another process made.
 CACHE_SECONDS = 5.0

@@ -29,7 +29,9 @@ VIENNA = ZoneInfo("Europe/Vienna")
 def stored(value):
     """Return ``value`` after a way through the database."""
     task = make_task(arguments=encode({"value": value}))
-    return decode(TaskLog.objects.values_list("arguments", flat=True).get(pk=task.pk))["value"]
+    return decode(TaskLog.objects.values_list("arguments", flat=True).get(pk=task.pk))[
+        "value"
+    ]
 
 
 def same(left, right):
@@ -102,7 +104,7 @@ VALUES = [
     dt.timedelta(days=-1, microseconds=1),
     dt.timedelta.max,
     dt.datetime(2026, 1, 2, 3, 4, 5, 6),  # noqa: DTZ001 - naive on purpose
-    dt.datetime.min,
+    dt.datetime.min,  # noqa: DTZ901 - naive on purpose
     dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
     dt.datetime(2026, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=-3, minutes=-30))),
     dt.datetime(2026, 7, 1, 12, tzinfo=VIENNA),

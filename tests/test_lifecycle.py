@@ -164,14 +164,19 @@ def test_an_arrow_moves_one_row_or_none(
     [pair for pair in itertools.product(Status, Status) if pair[1] not in MOVES[pair[0]]],
 )
 def test_a_move_that_is_not_in_the_table_is_refused_before_any_sql(old, new):
-    with CaptureQueriesContext(connection) as queries, pytest.raises(ValueError, match="move"):
+    with (
+        CaptureQueriesContext(connection) as queries,
+        pytest.raises(ValueError, match="move"),
+    ):
         lifecycle._move(TaskLog.objects.all(), old, new)
 
     assert statements(queries) == []
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.STARTED])
-@pytest.mark.parametrize("name", ["claim", "finish", "fail", "rescue", "give_back", "unsend"])
+@pytest.mark.parametrize(
+    "name", ["claim", "finish", "fail", "rescue", "give_back", "unsend"]
+)
 def test_another_attempt_moves_nothing_p3(name, status, news):
     task = make_task(status, attempt=3)
     before = whole(task)
@@ -286,8 +291,10 @@ def test_a_retry_is_due_so_many_seconds_after_the_failure_by_the_databases_clock
     lifecycle.fail(task.pk, 1, error="E", retry_in=90.5)
 
     row = TaskLog.objects.get(pk=task.pk)
-    assert timedelta(0) <= row.retry_at - row.ended_at - timedelta(seconds=90.5) < timedelta(
-        seconds=1
+    assert (
+        timedelta(0)
+        <= row.retry_at - row.ended_at - timedelta(seconds=90.5)
+        < timedelta(seconds=1)
     )
 
 
@@ -302,7 +309,9 @@ def test_the_news_of_a_failure_carries_what_happened(
     assert news == [(task.pk, Status.STARTED, Status.FAILED, None, "ValueError: bad")]
 
 
-@pytest.mark.parametrize("name", ["retry_due", "retry_by_hand, failed", "rescue", "give_back"])
+@pytest.mark.parametrize(
+    "name", ["retry_due", "retry_by_hand, failed", "rescue", "give_back"]
+)
 def test_a_row_that_runs_again_has_forgotten_its_last_run(name):
     status = Status.STARTED if name in {"rescue", "give_back"} else Status.FAILED
     task = make_task(

@@ -1,0 +1,152 @@
+"""What the options of a task and of its type may be; a wrong value is refused at the call."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import timezone
+
+from .conf import known_queues
+from .dialect import DatabaseNow
+from .exceptions import InvalidCall, UnknownQueue
+
+#: Ten years; more fits no database's integer for long.
+MOST_SECONDS = 10 * 365 * 86400
+MOST_RETRIES = 32767
+MOST = 2**31 - 1
+PRIORITIES = range(-1000, 1001)
+ON_LOST = ("rerun", "fail")
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def known_queue(_name: str, value: Any) -> str:
+    """Return the name of a queue that is declared."""
+    if not isinstance(value, str) or value not in known_queues():
+        raise UnknownQueue(value, known_queues())
+    return value
+
+
+def whole_seconds(name: str, value: Any) -> int:
+    """Return a time limit in whole seconds."""
+    seconds = _as_number(value)
+    if seconds is None or not 1 <= seconds <= MOST_SECONDS:
+        raise InvalidCall(
+            f"{name} must be from 1 second to ten years (a number or a timedelta), not "
+            f"{value!r}."
+        )
+    return round(seconds)
+
+
+def duration(name: str, value: Any) -> float:
+    """Return seconds, fractions included."""
+    seconds = _as_number(value)
+    if seconds is None or not 0 <= seconds <= MOST_SECONDS:
+        raise InvalidCall(
+            f"{name} must be seconds or a timedelta, not negative and at most ten years: "
+            f"{value!r}."
+        )
+    return float(seconds)
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value
+
+
+def whole_number(least: int, most: int, note: str = "") -> Callable[[str, Any], int]:
+    """Return the check for whole numbers in a range."""
+
+    def check(name: str, value: Any) -> int:
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and least <= value <= most
+        ):
+            return value
+        raise InvalidCall(
+            f"{name} must be a whole number from {least} to {most}{note}, not {value!r}."
+        )
+
+    return check
+
+
+retries = whole_number(0, MOST_RETRIES)
+priority = whole_number(PRIORITIES[0], PRIORITIES[-1], " (higher goes first)")
+place = whole_number(-MOST, MOST)
+limit = whole_number(0, MOST)
+
+
+def moment(name: str, value: Any) -> Any:
+    """Return a time to store; a duration counts from the database's now."""
+    if isinstance(value, dt.timedelta):
+        if abs(value.total_seconds()) > MOST_SECONDS:
+            raise InvalidCall(f"{name} must lie within ten years, not {value!r}.")
+        return DatabaseNow() + value
+    if not isinstance(value, dt.datetime):
+        raise InvalidCall(f"{name} must be a datetime or a timedelta, not {value!r}.")
+    if timezone.is_naive(value):
+        raise InvalidCall(
+            f"{name}={value!r} has no time zone; use django.utils.timezone.now() + ... or "
+            "timezone.make_aware()."
+        )
+    return value
+
+
+def label(longest: int) -> Callable[[str, Any], str]:
+    """Return the check for names of at most ``longest`` characters."""
+
+    def check(name: str, value: Any) -> str:
+        text = str(value)
+        if len(text) > longest:
+            raise InvalidCall(
+                f"{name} is {len(text)} characters long; at most {longest} fit."
+            )
+        if _UNSTORABLE.search(text):
+            raise InvalidCall(f"{name}={text!r} holds characters that no database takes.")
+        return text
+
+    return check
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise InvalidCall(f"{name} must be True or False, not {value!r}.")
+    return value
+
+
+def on_lost(name: str, value: Any) -> str:
+    """Return what becomes of a task whose process was lost."""
+    if value not in ON_LOST:
+        raise InvalidCall(f"{name} must be one of {', '.join(ON_LOST)}, not {value!r}.")
+    return str(value)
+
+
+def optional(check: Callable[[str, Any], Any], name: str, value: Any) -> Any:
+    """Return None for None, else what ``check`` returns."""
+    return None if value is None else check(name, value)
+
+
+#: The options that ``@task`` and ``declare_type`` take, columns of TaskType, and their checks.
+DECLARABLE: dict[str, Callable[[str, Any], Any]] = {
+    "atomic": flag,
+    "backoff": lambda _name, value: value,
+    "concurrency_limit": limit,
+    "description": label(300),
+    "max_retries": retries,
+    "on_lost": on_lost,
+    "owner_may_cancel": flag,
+    "owner_may_retry": flag,
+    "priority": priority,
+    "queue": known_queue,
+    "retry_delay": duration,
+    "store_celery_result": flag,
+    "timeout": whole_seconds,
+}
