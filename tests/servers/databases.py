@@ -24,7 +24,7 @@ SQLITE_OPTIONS = {
 }
 
 
-def database_settings(kind: str, directory: Path) -> dict[str, Any]:
+def database_settings(kind: str, directory: Path) -> Any:
     """Return the entry of ``DATABASES`` for ``kind``, or for DATABASE_URL when it is set.
 
     The address of a server is filled in by ``start_server``: who imports the settings

@@ -14,7 +14,7 @@ def site_environment() -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": database_url(connections["default"].settings_dict),
         "BROKER_URL": settings.CELERY_BROKER_URL,
-        "REDIS_URL": settings.TASKCONTROL["REDIS_URL"] or "",
+        "REDIS_URL": str(settings.TASKCONTROL["REDIS_URL"] or ""),
         "PYTHONPATH": str(settings.BASE_DIR),
         "PYTHONUNBUFFERED": "1",
     }

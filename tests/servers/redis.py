@@ -76,7 +76,7 @@ class Redis:
     def messages(self, queue: str) -> int:
         """Return how many messages wait in ``queue``."""
         with self.client() as client:
-            return int(client.llen(queue))  # type: ignore[arg-type]
+            return int(client.llen(queue))
 
     def stop(self) -> None:
         """Shut down in order; nothing is kept."""
