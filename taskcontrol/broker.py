@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import current_app
+from kombu import pools
 from kombu.exceptions import OperationalError
 
 from .conf import conf
@@ -115,8 +116,12 @@ def _is_transport_error(error: Exception) -> bool:
 
 def forget_connections() -> None:
     """Drop pooled connections, which a broken one may have poisoned."""
-    # kombu keeps the pool by the broker's address: a closed one would never open again.
-    current_app.pool.force_close_all(close_pool=False)
+    # Dropped and not closed: kombu keeps pools by address, and a closed one never opens
+    # again; and another thread may be in the middle of sending.
+    pools.producers.clear()
+    pools.connections.clear()
+    current_app.amqp._producer_pool = None  # noqa: SLF001 - Celery has no other way
+    current_app._pool = None  # noqa: SLF001
 
 
 def queue_depths(queues: Iterable[str]) -> dict[str, int | None]:
