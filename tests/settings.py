@@ -5,6 +5,7 @@ from __future__ import annotations
 # The laboratory says where the site keeps its data, so it comes first.
 from tests.lab import BROKER_SOCKET, LAB, RECORD  # isort: skip
 
+import json
 import os
 
 from project.settings import *  # noqa: F403
@@ -32,3 +33,6 @@ if not os.environ.get("BROKER_URL"):
         "socket_timeout": 3,
         "socket_connect_timeout": 1,
     }
+
+#: A worker of a test gets shorter times than a site: {"CANCEL_GRACE": 1}.
+TASKCONTROL = {**TASKCONTROL, **json.loads(os.environ.get("TASKCONTROL_TEST_CONF") or "{}")}

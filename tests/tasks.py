@@ -6,7 +6,9 @@ import ctypes
 import logging
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -112,6 +114,48 @@ def swallow_everything(seconds: float) -> None:
 def ignore_sigterm(seconds: float) -> None:
     """Refuse the polite signal and sleep on."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    swallow_everything(seconds)
+
+
+def ignore_cancel(seconds: float) -> None:
+    """Refuse the signal by which a cancel is told, and sleep on."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    swallow_everything(seconds)
+
+
+def catch_exception(seconds: float) -> None:
+    """Catch every Exception, as careless code does, and go on."""
+    record(STARTED)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except Exception:  # noqa: BLE001 - the point
+            record("swallowed")
+
+
+def wait_for_lock() -> None:
+    """Wait for a lock that is never released."""
+    lock = threading.Lock()
+    lock.acquire()
+    record(STARTED)
+    lock.acquire()
+
+
+def block_in_c(*, hold_interpreter: bool = False) -> None:
+    """Wait for ever in C, where no signal wakes it; nothing else runs if it holds the GIL."""
+    library = (ctypes.PyDLL if hold_interpreter else ctypes.CDLL)(None)
+    mutex = ctypes.create_string_buffer(128)
+    library.pthread_mutex_init(mutex, None)
+    library.pthread_mutex_lock(mutex)
+    record(STARTED)
+    library.pthread_mutex_lock(mutex)
+
+
+def start_a_process_and_swallow(seconds: float) -> None:
+    """Start a process of its own, and stop for nobody."""
+    child = subprocess.Popen(["sleep", str(seconds)])
+    record("started a process", child=child.pid)
     swallow_everything(seconds)
 
 
@@ -292,8 +336,6 @@ def fail_with_megabytes(megabytes: int = 3) -> None:
 
 def fail_unpicklably() -> None:
     """Raise an error that cannot be pickled."""
-    import threading
-
     raise Unpicklable("cannot be pickled", threading.Lock())
 
 

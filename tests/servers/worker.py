@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import psutil
 from celery import current_app
+from redis import RedisError
 
+from taskcontrol.broker import forget_connections
 from taskcontrol.models import Worker as WorkerRow
 from tests.lab import LAB
 from tests.servers.environment import site_environment
@@ -20,9 +24,17 @@ from tests.waiting import eventually
 
 _number = count(1)
 
+#: A worker's times in tests, in seconds: short, and long enough for a machine under load.
+QUICK = {
+    "HEARTBEAT_INTERVAL": 1.0,
+    "WORKER_LOST_AFTER": 6.0,
+    "RESEND_AFTER": 3.0,
+    "CANCEL_GRACE": 1.5,
+}
+
 
 class Worker:
-    """One worker; ready when its row exists and it answers."""
+    """One worker; ready when its row exists and it answers. ``conf``: keys of TASKCONTROL."""
 
     def __init__(
         self,
@@ -32,6 +44,7 @@ class Worker:
         pool: str = "prefork",
         env: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
+        conf: Mapping[str, Any] | None = None,
     ) -> None:
         name = f"test-{os.getpid()}-{next(_number)}"
         self.hostname = f"{name}@lab"
@@ -40,7 +53,8 @@ class Worker:
             *("-n", self.hostname, "-Q", ",".join(queues), "-c", str(concurrency)),
             *("-P", pool, "-l", "INFO", "--without-gossip", "--without-mingle", *flags),
         ]
-        environment = {**site_environment(), **(env or {})}
+        given = {"TASKCONTROL_TEST_CONF": json.dumps({**QUICK, **(conf or {})})}
+        environment = {**site_environment(), **given, **(env or {})}
         self.process = Process(command, log=LAB / f"{name}.log", env=environment)
 
     def start(self) -> Worker:
@@ -60,8 +74,11 @@ class Worker:
 
     def answers(self) -> bool:
         """Return whether its event loop takes commands."""
-        with suppress(OSError):  # the broker may be away
-            return bool(current_app.control.ping([self.hostname], timeout=1, limit=1))
+        for _ in range(2):
+            with suppress(OSError, RedisError):  # the broker may be away
+                return bool(current_app.control.ping([self.hostname], timeout=1, limit=1))
+            # Connections that outlived a restart of the broker fail once.
+            forget_connections()
         return False
 
     def row(self) -> WorkerRow | None:
