@@ -39,9 +39,10 @@ class Held:
 
         At the hard time limit the pool answers for the child, before it is dead.
         """
-        return self.job.ready() and (
-            self.job._success or self.job._value.type is not TimeLimitExceeded
-        )
+        if not self.job.ready():
+            return False
+        answer = self.job._value  # noqa: SLF001 - asked for, it would be raised
+        return self.job.successful() or answer.type is not TimeLimitExceeded
 
 
 _held: dict[tuple[int, int], Held] = {}
@@ -87,7 +88,8 @@ def kill(task_id: int, attempt: int, number: signal.Signals) -> bool:
     held = _held.get((task_id, attempt))
     if held is None:
         return False
-    with held.job._mutex, suppress(psutil.NoSuchProcess, ProcessLookupError):
+    mutex = held.job._mutex  # noqa: SLF001 - the only one that keeps the answer out
+    with mutex, suppress(psutil.NoSuchProcess, ProcessLookupError):
         if held.body_is_gone():
             return False
         if number == signal.SIGKILL:

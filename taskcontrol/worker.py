@@ -310,13 +310,11 @@ class Keeper:
         if asked is None:
             self._asked_at[key] = time.monotonic()
             held.kill(*key, _cancel_signal())
-        elif time.monotonic() - asked > conf.CANCEL_GRACE:
-            if held.kill(*key, signal.SIGKILL):
-                lifecycle.record(
-                    [row],
-                    TaskEvent.Kind.FORCED,
-                    detail="its process did not stop when asked",
-                )
+        elif time.monotonic() - asked > conf.CANCEL_GRACE and held.kill(
+            *key, signal.SIGKILL
+        ):
+            detail = "its process did not stop when asked"
+            lifecycle.record([row], TaskEvent.Kind.FORCED, detail=detail)
 
     def _unheld_for(self, key: tuple[int, int], *, known: bool) -> float:
         """Return for how many seconds no child runs an attempt; -1 when that is unsure.
