@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from celery import Task as CeleryTask
@@ -153,14 +153,22 @@ def _drafts(
     tasks: Iterable[Mapping[str, Any]], batch_id: str, shared: Mapping[str, Any]
 ) -> Iterator[_Draft]:
     for number, own in enumerate(tasks):
-        given = {"batch_order": number, **shared, **own, "batch_id": batch_id}
-        method = given.pop("method", None)
-        options = {name: given.pop(name) for name in OPTIONS & given.keys()}
         try:
-            yield _Draft(method, options, given)
+            yield _member(own, shared, {"batch_id": batch_id, "batch_order": number})
         except Exception as error:
             error.add_note(f"This was task {number} of bulk_enqueue; nothing was stored.")
             raise
+
+
+def _member(
+    own: Mapping[str, Any], shared: Mapping[str, Any], place: Mapping[str, Any]
+) -> _Draft:
+    if not isinstance(own, Mapping):
+        raise InvalidCall(f"A task is a dict of what enqueue() takes, not {own!r}.")
+    given = {**place, **shared, **own, "batch_id": place["batch_id"]}
+    method = given.pop("method", None)
+    options = {name: given.pop(name) for name in OPTIONS & given.keys()}
+    return _Draft(method, options, given, said={*shared, *own})
 
 
 def _chunks(drafts: Iterator[_Draft]) -> Iterator[list[_Draft]]:
@@ -172,13 +180,20 @@ class _Draft:
     """One call of ``enqueue``, checked and ready to become a row."""
 
     def __init__(
-        self, method: Any, options: dict[str, Any], keywords: dict[str, Any]
+        self,
+        method: Any,
+        options: dict[str, Any],
+        keywords: dict[str, Any],
+        *,
+        said: Collection[str] = OPTIONS,
     ) -> None:
+        """``said``: the options that come from the caller and not from us."""
         if method is None:
             raise InvalidCall("enqueue() needs a method: a function or its dotted path.")
         self.options = options
         self.creator = _creator(options.get("created_by", UNSAID))
-        self.method = path_of(method)
+        self.method = label(255)("method", path_of(method))
+        self.said = said
         self._check_target(keywords)
         self.values = self._resolve_values()
 
@@ -217,10 +232,9 @@ class _Draft:
             name
             for name, value in self.options.items()
             if name != "arguments"
+            and name in self.said
             and not any(value is unsaid for unsaid in (None, False, UNSAID))
         }
-        # In a batch these are given by us, not by the caller.
-        meant -= {"batch_id", "batch_order"}
         mistaken = sorted(meant & parameters_of(target))
         if mistaken:
             name = mistaken[0]
