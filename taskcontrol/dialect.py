@@ -58,7 +58,8 @@ class DatabaseMicroseconds(models.Func):
         return self.as_sql(
             compiler,
             connection,
-            template="CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)",
+            # Not UNIX_TIMESTAMP(NOW()): local time is ambiguous when clocks go back.
+            template="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
             **extra,
         )
 

@@ -230,7 +230,7 @@ def _fronts(lanes: Sequence[Lane], slots: Slots) -> tuple[list[Front], set[int]]
     for task_id, number, at_front, position, order in rows:
         lane = by_number[number]
         fronts.append(
-            Front(not at_front, -lane.priority, position, order or 0, task_id, lane)
+            Front(not at_front, -lane.priority, position, order, task_id, lane)
         )
     read = Counter(front.lane.number for front in fronts)
     cut = {number for number, count in wanted.items() if read[number] == count}

@@ -277,7 +277,7 @@ class _Draft:
             "run_at": run_at,
             "expires_at": own(moment, "expires"),
             "batch_id": own(label(140), "batch_id"),
-            "batch_order": own(place, "batch_order"),
+            "batch_order": own(place, "batch_order") or 0,
             "job_id": own(label(255), "job_id") or None,
             "event": own(label(140), "event") or "",
             "created_by_id": getattr(self.creator, "pk", None),

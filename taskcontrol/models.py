@@ -250,7 +250,7 @@ class TaskLog(models.Model):
     document_name = models.CharField(_("document name"), max_length=255, blank=True)
     document_action = models.CharField(_("document action"), max_length=100, blank=True)
     batch_id = models.CharField(_("batch"), max_length=140, null=True, blank=True)  # noqa: DJ001
-    batch_order = models.IntegerField(_("order in the batch"), null=True, blank=True)
+    batch_order = models.IntegerField(_("order in the batch"), default=0)
     max_retries = models.PositiveSmallIntegerField(_("max retries"), default=0)
     retry_delay = models.FloatField(_("retry delay"), null=True, blank=True)
     retry_count = models.PositiveIntegerField(_("retries"), default=0)

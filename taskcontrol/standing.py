@@ -84,7 +84,7 @@ def _chosen(own: int | None, usual: int) -> int:
 
 
 def _place(
-    urgency: int, at_front: Any, position: int, batch_order: int | None, pk: int
+    urgency: int, at_front: Any, position: int, batch_order: int, pk: int
 ) -> tuple[Any, ...]:
     """Return what the dispatcher sorts by."""
-    return (not at_front, -urgency, position, batch_order or 0, pk)
+    return (not at_front, -urgency, position, batch_order, pk)

@@ -131,7 +131,7 @@ class Migration(migrations.Migration):
                 ('document_name', models.CharField(blank=True, max_length=255, verbose_name='document name')),
                 ('document_action', models.CharField(blank=True, max_length=100, verbose_name='document action')),
                 ('batch_id', models.CharField(blank=True, max_length=140, null=True, verbose_name='batch')),
-                ('batch_order', models.IntegerField(blank=True, null=True, verbose_name='order in the batch')),
+                ('batch_order', models.IntegerField(default=0, verbose_name='order in the batch')),
                 ('max_retries', models.PositiveSmallIntegerField(default=0, verbose_name='max retries')),
                 ('retry_delay', models.FloatField(blank=True, null=True, verbose_name='retry delay')),
                 ('retry_count', models.PositiveIntegerField(default=0, verbose_name='retries')),
