@@ -8,6 +8,8 @@ from pathlib import Path
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from taskcontrol.embedded import EmbeddedBroker
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 #: Where the embedded database and broker keep their data.
 DATA_DIR = Path(os.environ.get("TASKCONTROL_DATA_DIR") or BASE_DIR / ".taskcontrol")
@@ -94,8 +96,8 @@ STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 LOGIN_URL = "admin:login"
 
-#: ``up`` sets BROKER_URL to its embedded broker; without it this is Redis on this machine.
-CELERY_BROKER_URL = os.environ.get("BROKER_URL") or "redis://127.0.0.1:6379/0"
+#: Without BROKER_URL the broker that ``up`` starts, so that a second terminal finds it too.
+CELERY_BROKER_URL = os.environ.get("BROKER_URL") or EmbeddedBroker(DATA_DIR / "broker").url
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_TASK_DEFAULT_QUEUE = "default"
 # What taskcontrol needs of Celery; `manage.py check` names each one that is missing.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -157,3 +159,21 @@ def test_a_folder_without_sockets_is_noticed(tmp_path):
     with socket.socket(socket.AF_UNIX) as probe:
         probe.bind(str(tmp_path / "probe.sock"))
     assert embedded._can_hold_sockets(tmp_path) is True
+
+
+def test_a_second_terminal_finds_the_broker_of_up(start, tmp_path):
+    server, _ = start(tmp_path / "broker")
+
+    look = "from project.settings import CELERY_BROKER_URL; print(CELERY_BROKER_URL)"
+    found = subprocess.run(
+        [sys.executable, "-c", look],
+        env={
+            **{name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ},
+            "TASKCONTROL_DATA_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert found.stdout.strip() == server.url
