@@ -210,7 +210,7 @@ class _Draft:
         try:
             self.target = target = resolve(self.method)
         except MethodNotFound as error:
-            raise MethodNotCallable(self.method, str(error)) from error
+            raise MethodNotCallable(self.method, f"{error.why}.") from error
         own = self.options.get("arguments") or {}
         if not isinstance(own, Mapping):
             raise InvalidCall(f"arguments must be a dict of names and values, not {own!r}.")

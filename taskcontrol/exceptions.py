@@ -42,7 +42,7 @@ class MethodNotFound(TaskControlError, ImportError):
             f"Unknown method {method!r}: {why}. If it is new code, deploy it to this "
             "worker and retry the task."
         )
-        self.method = method
+        self.method, self.why = method, why
 
 
 class ArgumentsNotSerializable(InvalidCall):

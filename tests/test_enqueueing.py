@@ -417,6 +417,11 @@ def test_a_method_that_no_worker_could_run_is_refused(method):
         enqueue(method)
 
 
+def test_a_mistyped_path_is_refused_without_advice_for_workers():
+    with pytest.raises(MethodNotCallable, match=r"'tests.tasks' has no 'nothin'[.]$"):
+        enqueue("tests.tasks.nothin")
+
+
 def test_a_method_that_nothing_allows_is_a_permission_error():
     with pytest.raises(MethodNotAllowed) as refused:
         enqueue("os.system", command="true")
