@@ -14,7 +14,13 @@ from typing import Any
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from django.contrib.auth import get_user_model
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import (
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    close_old_connections,
+    connections,
+)
 
 from . import bell, interrupts, lifecycle, memory
 from .arguments import decode
@@ -173,12 +179,12 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     freed, since the body is gone now.
     """
     _drop_open_transactions()
-    if interrupts.process_must_go():
+    if interrupts.process_must_go() and outcome.error is not None:
         # The worker is being ended from outside: the task is not at fault.
         _persistently(
             lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left")
         )
-        raise outcome.error or SystemExit
+        raise outcome.error
     end = _end_of(row, outcome)
     if _persistently(end):
         return True
@@ -243,9 +249,10 @@ def _drop_open_transactions() -> None:
     """A transaction that the body left open, or broke, must not swallow the end."""
     for connection in connections.all(initialized_only=True):
         left_open = connection.in_atomic_block or connection.needs_rollback
-        if left_open or not connection.get_autocommit():
-            connection.close()
+        if left_open or not connection.autocommit:
+            # Within an atomic block Django only notes that it is to be closed.
             connection.in_atomic_block = False
+            connection.close()
 
 
 def _persistently(write: Callable[[], bool]) -> bool:
@@ -253,7 +260,8 @@ def _persistently(write: Callable[[], bool]) -> bool:
     for pause in END_PAUSES:
         try:
             return write()
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, ProgrammingError) as error:
+            # A ProgrammingError is SQLite's word for a connection that the body closed.
             logger.warning("The database did not take an end, trying again: %s", error)
             connections[conf.DATABASE].close()
             time.sleep(pause)
