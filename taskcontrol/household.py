@@ -24,6 +24,7 @@ from .conf import known_queues
 from .datafolder import Claim, claim, data_folder
 from .embedded import EmbeddedBroker
 from .firstlogin import first_login
+from .interruption import Interruption
 from .listening import listen, url_of
 from .models import Worker
 from .supervision import Child, Supervisor
@@ -65,12 +66,15 @@ class Household:
     def run(self) -> None:
         """Start everything and keep it running until Ctrl-C or SIGTERM."""
         wishes = self._wishes
+        interruption = Interruption()
+        interruption.listen()
         with claim(self._folder) as held, closing(listen(wishes.host, wishes.port)) as door:
             held.record(url=url_of(door))
             supervisor = Supervisor(
                 say=self._screen.say,
                 on_tick=self._screen.show,
                 on_start=lambda pids: held.record(children=pids),
+                interruption=interruption,
             )
             try:
                 self._bring_up(supervisor, held, door)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from .interruption import Interruption
 from .leash import leash
 
 #: Seconds between two looks at the children.
@@ -88,11 +89,13 @@ class Supervisor:
         say: Callable[[str], None],
         on_tick: Callable[[], None],
         on_start: Callable[[list[int]], None],
+        interruption: Interruption,
     ) -> None:
         self.children: list[Child] = []
         self._say = say
         self._on_tick = on_tick
         self._on_start = on_start
+        self._interruption = interruption
 
     def start(self, child: Child) -> None:
         """Start ``child`` and take charge of it."""
@@ -110,12 +113,13 @@ class Supervisor:
         return late
 
     def watch(self) -> None:
-        """Keep the children running until an exception ends this."""
+        """Keep the children running until a signal ends this with KeyboardInterrupt."""
         while True:
             self.tick()
 
     def tick(self) -> None:
         """Show what was written, revive who is due, rest for a moment."""
+        self._interruption.check()
         self._on_tick()
         for child in self.children:
             self._look_after(child)
@@ -177,6 +181,7 @@ class Supervisor:
     def _wait_for_end(self, children: list[Child], patience: float) -> None:
         until = time.monotonic() + patience
         while any(child.alive for child in children) and time.monotonic() < until:
+            self._interruption.check(2)
             self._on_tick()
             time.sleep(TICK / 4)
 

@@ -14,6 +14,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
+from taskcontrol.interruption import Interruption
 from taskcontrol.supervision import Child, Supervisor
 from tests.waiting import eventually
 
@@ -33,8 +34,12 @@ class Parent:
         self.folder = folder
         self.said: list[str] = []
         self.pids: list[int] = []
+        self.interruption = Interruption()
         self.supervisor = Supervisor(
-            say=self.said.append, on_tick=lambda: None, on_start=self.pids.extend
+            say=self.said.append,
+            on_tick=lambda: None,
+            on_start=self.pids.extend,
+            interruption=self.interruption,
         )
 
     def start(self, name: str, code: str = WAIT, role: str = "", **options) -> Child:
@@ -184,16 +189,49 @@ def test_a_late_child_is_named(parent):
     assert parent.supervisor.wait_until_ready(0.3) == [late]
 
 
-def test_a_second_interrupt_ends_everything_at_once(parent, monkeypatch):
+@pytest.fixture
+def signals():
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_first_signal_ends_the_watch_between_two_looks(parent, signals):
+    child = parent.start("one")
+    parent.wait()
+    parent.interruption.listen(signal.SIGUSR1)
+
+    os.kill(os.getpid(), signal.SIGUSR1)
+    with pytest.raises(KeyboardInterrupt):
+        parent.supervisor.watch()
+
+    assert child.alive
+
+
+def test_a_second_signal_ends_everything_at_once(parent, signals):
     child = parent.start("one", code=STUBBORN)
     parent.wait()
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    parent.interruption.listen(signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    insist = [
+        sys.executable,
+        "-c",
+        f"import os; os.kill({os.getpid()}, {signal.SIGUSR1.value})",
+    ]
 
-    parent.supervisor.stop()
+    with subprocess.Popen(insist):
+        parent.supervisor.stop()
 
     assert child.process.returncode == -signal.SIGKILL
     assert parent.said == ["stopping at once"]
+
+
+def test_a_signal_that_the_shell_ignores_stays_ignored(parent, signals):
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+    parent.interruption.listen(signal.SIGUSR1)
+
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets children follow")

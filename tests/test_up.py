@@ -8,12 +8,14 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -75,6 +77,21 @@ class Up(Process):
 
     def eventually(self, condition: Callable[[], object], timeout: float = 20) -> object:
         return eventually(condition, timeout, every=0.1, why=lambda: self.said)
+
+    def shell(self, code: str) -> str:
+        """Run ``code`` in a second terminal."""
+        manage = [sys.executable, str(ROOT / "manage.py"), "shell", "-v", "0", "-c", code]
+        done = subprocess.run(
+            manage, env=self.env, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    def task(self, field: str) -> str:
+        """Return a column of the only task."""
+        with closing(sqlite3.connect(self.data / "db.sqlite3", timeout=20)) as database:
+            query = f"SELECT {field} FROM taskcontrol_tasklog"
+            [[value]] = database.execute(query).fetchall()
+            return str(value)
 
     def child(self, role: str) -> psutil.Process | None:
         """Return the topmost process with this role."""
@@ -230,7 +247,7 @@ def test_it_ends_in_order_at_each_signal(new_site, signum):
     below = up.descendants()
     assert len(below) == 3
 
-    assert up.stop(signum, timeout=5) == 0
+    assert up.stop(signum, timeout=15) == 0, up.said
 
     assert gone(below)
     assert up.said.endswith("stopped\n")
@@ -248,6 +265,22 @@ def test_a_second_up_goes_on_where_the_first_stopped(new_site):
     up.start()
     assert up.password == password
     assert up.stop() == 0
+
+
+def test_a_long_task_does_not_hold_up_the_end_and_runs_again_at_the_next_start(
+    new_site, tmp_path
+):
+    (tmp_path / "slow.py").write_text("import time\ndef nap(): time.sleep(600)\n")
+    up = new_site(TASKCONTROL_ALLOWED_MODULES="slow", PYTHONPATH=str(tmp_path))
+    up.start()
+    up.shell("import taskcontrol; taskcontrol.enqueue('slow.nap')")
+    up.eventually(lambda: up.task("status") == "Started")
+
+    assert up.stop(timeout=20) == 0
+    assert (up.task("status"), up.task("lost_count")) == ("Pending", "0")
+
+    up.start()
+    up.eventually(lambda: (up.task("status"), up.task("attempt")) == ("Started", "2"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets children follow")
@@ -277,10 +310,10 @@ def test_a_changed_password_is_never_overwritten(new_site):
     up = new_site("--without", "worker", "--without", "beat")
     up.start()
     up.stop()
-    manage = [sys.executable, str(ROOT / "manage.py"), "shell", "-c"]
-    change = "from django.contrib.auth.models import User as U; u = U.objects.get(); "
-    change += "u.set_password('mine'); u.save()"
-    subprocess.run([*manage, change], env=up.env, check=True, capture_output=True)
+    up.shell(
+        "from django.contrib.auth.models import User; user = User.objects.get();"
+        "user.set_password('mine'); user.save()"
+    )
 
     up.start()
 

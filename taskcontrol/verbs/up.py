@@ -12,7 +12,6 @@ development and small installations; docs/production.md says what to run elsewhe
 from __future__ import annotations
 
 import os
-import signal
 from argparse import ArgumentParser
 from typing import Any
 
@@ -53,13 +52,10 @@ def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
         raise CommandError("`up` needs Linux or macOS; on Windows use it inside WSL.")
     from ..household import Household, Wishes
 
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:
-            signal.signal(signum, signal.default_int_handler)
     wishes = {
         key: options[key] for key in ("host", "port", "workers", "without", "loglevel")
     }
     try:
         Household(Wishes(**wishes), stdout).run()
-    except KeyboardInterrupt:
-        stdout.write("stopped")
+    except KeyboardInterrupt as again:
+        raise CommandError("Ended at once.", returncode=130) from again
