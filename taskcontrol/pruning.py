@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 
@@ -36,17 +38,43 @@ def prune_ended_tasks(*, pages: int = 100) -> int:
     return count
 
 
+def count_prunable() -> dict[str, int]:
+    """Return how many tasks ``prune_ended_tasks`` would delete now, by status."""
+    kept = conf.RETENTION_DAYS
+    return {
+        status: _ended_before(status, kept[status]).ended().filter(occupies=False).count()
+        for status in sorted(TERMINAL)
+        if kept.get(status) is not None
+    }
+
+
+def delete_tasks(ids: Iterable[int]) -> int:
+    """Delete those of these tasks that have ended and whose body is gone; return how many.
+
+    Batches keep their numbers, as when pruning.
+    """
+    wanted = TaskLog.objects.filter(pk__in=list(ids)).order_by("pk")
+    count = deleted = _delete_page(wanted)
+    while deleted == conf.SWEEP_PAGE:
+        count += (deleted := _delete_page(wanted))
+    return count
+
+
 def _prune_page(status: str, days: float) -> int:
-    old = TaskLog.objects.filter(
-        status=status,
-        retry_at=None,
-        occupies=False,
-        ended_at__lt=DatabaseNow() - timedelta(days=days),
-    ).order_by("ended_at")
+    return _delete_page(_ended_before(status, days).order_by("ended_at"))
+
+
+def _ended_before(status: str, days: float) -> Any:
+    long_ago = DatabaseNow() - timedelta(days=days)
+    return TaskLog.objects.filter(status=status, ended_at__lt=long_ago)
+
+
+def _delete_page(rows: Any) -> int:
+    ended = skip_locked(rows.ended().filter(occupies=False))
     with transaction.atomic(using=conf.DATABASE):
-        rows = list(skip_locked(old).values_list("pk", "batch_id")[: conf.SWEEP_PAGE])
-        ids = [pk for pk, _ in rows]
-        _keep_counts(status, Counter(batch for _, batch in rows if batch))
+        page = list(ended.values_list("pk", "batch_id", "status")[: conf.SWEEP_PAGE])
+        ids = [pk for pk, _, _ in page]
+        _keep_counts(Counter((batch, status) for _, batch, status in page if batch))
         for model in (TaskAttempt, TaskEvent, TaskKey):
             rows_of_task = model.objects.filter(task_id__in=ids)
             rows_of_task._raw_delete(rows_of_task.db)  # noqa: SLF001 - no row is loaded
@@ -55,11 +83,12 @@ def _prune_page(status: str, days: float) -> int:
     return len(ids)
 
 
-def _keep_counts(status: str, by_batch: Counter[str]) -> None:
+def _keep_counts(gone: Counter[tuple[str, str]]) -> None:
     """Add the members that go to what their batches remember of pruned ones."""
-    batches = TaskBatch.objects.filter(pk__in=by_batch).order_by("pk").select_for_update()
-    for batch in batches:
-        batch.pruned[status] = batch.pruned.get(status, 0) + by_batch[batch.pk]
+    ids = {batch for batch, _ in gone}
+    for batch in TaskBatch.objects.filter(pk__in=ids).order_by("pk").select_for_update():
+        numbers = {status: n for (of, status), n in gone.items() if of == batch.pk}
+        batch.pruned = dict(Counter(batch.pruned) + Counter(numbers))
         batch.save(update_fields=["pruned"])
 
 

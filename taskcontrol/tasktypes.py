@@ -76,8 +76,11 @@ def sync_declared(**_signal: Any) -> None:
 
 
 def reset_to_declared(one: TaskType) -> None:
-    """Drop what a person changed: the type says again what code declares."""
-    declaration = declarations.get(one.method) or Declaration(one.method)
+    """Drop what a person changed: the type says again what code declares.
+
+    A process that has not imported the code goes by what was declared last.
+    """
+    declaration = declarations.get(one.method) or Declaration(one.method, one.declared)
     for name in DECLARABLE:
         setattr(one, name, declaration.values.get(name, TaskType.default_of(name)))
     one.declared = declaration.values

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from django.urls import path
+
+from . import views
 
 app_name = "taskcontrol"
-urlpatterns: list[Any] = []
+urlpatterns = [
+    path("api/toggle_dispatcher", views.toggle, name="toggle_dispatcher"),
+]

@@ -1,0 +1,120 @@
+"""What every screen of taskcontrol in admin shares: the looks, cheap counts, the buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote, unquote
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+
+from .adminlist import CappedPaginator
+from .exceptions import InvalidCall, NotPermitted, TaskNotFound
+from .presentation import visible
+
+Press = Callable[[HttpRequest, Any], str | None]
+
+
+class Screen(admin.ModelAdmin):
+    """A screen that extends stock templates and never counts a big table to its end."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 50
+
+    class Media:
+        css = {"all": ("taskcontrol/admin.css",)}
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list under its plain name."""
+        title = {"title": capfirst(self.opts.verbose_name_plural)}
+        return super().changelist_view(request, {**title, **(extra_context or {})})
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,  # noqa: FBT001, FBT002
+        change: bool = False,  # noqa: FBT001, FBT002
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """Show the page of one row with what ``page_of`` says of it."""
+        if obj is not None:
+            context |= self.page_of(obj, request)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def page_of(self, row: Any, request: HttpRequest) -> dict[str, Any]:
+        """Return what the page of ``row`` shows beside its columns."""
+        return {"title": visible(row), "subtitle": None}
+
+    def button(self, verb: str, press: Press) -> URLPattern:
+        """Return the address of a button: POST to ``<key>/<verb>/`` does ``press``.
+
+        ``press`` does and records the act, and returns what the person reads of it.
+        """
+
+        def pressed(request: HttpRequest, object_id: str) -> HttpResponse:
+            if request.method != "POST":
+                return HttpResponseNotAllowed(["POST"])
+            row = self.get_object(request, unquote(object_id))
+            if row is None:
+                raise Http404
+            self._press(request, row, press)
+            return redirect(self._next(request) or self.url_of("change", quote(row.pk)))
+
+        name = f"{self.opts.app_label}_{self.opts.model_name}_{verb}"
+        view = self.admin_site.admin_view(pressed)
+        return path(f"<path:object_id>/{verb}/", view, name=name)
+
+    def _press(self, request: HttpRequest, row: Any, press: Press) -> None:
+        try:
+            told, level = press(request, row), messages.SUCCESS
+        except NotPermitted as error:
+            raise PermissionDenied(str(error)) from error
+        except (ObjectDoesNotExist, TaskNotFound) as error:
+            raise Http404 from error
+        except InvalidCall as error:
+            told, level = str(error), messages.WARNING
+        self.message_user(request, visible(told or _("Nothing was to be done.")), level)
+
+    @staticmethod
+    def _next(request: HttpRequest) -> str | None:
+        """Return the page of this site that the form wants to come back to."""
+        url = request.POST.get("next", "")
+        safe = url_has_allowed_host_and_scheme(
+            url, {request.get_host()}, request.is_secure()
+        )
+        return url if safe else None
+
+    def url_of(self, page: str, *args: Any) -> str:
+        """Return the address of one of this screen's pages: changelist, change, a button."""
+        name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_{page}"
+        return reverse(name, args=args)
+
+
+class ReadOnlyScreen(Screen):
+    """A screen to look at: what it shows is written by the rooms alone."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds a row by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes a row by hand."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes a row by hand."""
+        return False

@@ -1,0 +1,192 @@
+"""The screen of the batches: how far each is, with its failures in sight."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Max
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _, gettext_lazy
+
+from .adminbase import ReadOnlyScreen
+from .batches import counts_of
+from .dialect import DatabaseNow
+from .models import TaskLog
+from .presentation import ago, badge, person, related, span, visible
+from .status import Status
+
+VIEW = "taskcontrol.view_taskbatch"
+#: From left to right in the bar: what is over, what runs, what waits.
+BAR = (
+    Status.FINISHED,
+    Status.CANCELED,
+    Status.FAILED,
+    Status.STARTED,
+    Status.QUEUED,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The members of a batch in one status, as a piece of its bar and as a link."""
+
+    status: Status
+    number: int
+    url: str
+    x: float = 0
+    width: float = 0
+
+
+class BatchList(ChangeList):
+    """A page of batches, the members of all counted at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page and its numbers."""
+        super().get_results(request)
+        batches: list[Any] = list(self.result_list)
+        numbers = counts_of(batches)
+        for batch in batches:
+            batch.numbers = numbers[batch.pk]
+        self.result_list = batches
+
+
+class TaskBatchAdmin(ReadOnlyScreen):
+    """Batches: everybody of the staff sees the own ones, all with the permission."""
+
+    list_display = ("label", "state", "progress", "created", "creator")
+    list_select_related = ("created_by",)
+    sortable_by = ()
+    search_fields = ("id__exact", "title__startswith")
+    search_help_text = gettext_lazy("The id, or the beginning of the title")
+    fieldsets = (
+        (
+            gettext_lazy("All of it"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    ("id", "title"),
+                    ("created_at", "created_by"),
+                    ("total", "ended_at", "on_failure"),
+                    ("pruned", "callbacks"),
+                ),
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Return the batches that the person may see, each with the time of reading."""
+        rows = super().get_queryset(request).annotate(read_at=DatabaseNow())
+        if request.user.has_perm(VIEW):
+            return rows
+        return rows.filter(created_by=request.user.pk)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Everybody of the staff may look at the own batches."""
+        return True
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the person may see this batch; some list everybody has."""
+        user = request.user
+        return obj is None or user.has_perm(VIEW) or obj.created_by_id == user.pk
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return our list."""
+        return BatchList
+
+    def page_of(self, row: Any, request: HttpRequest) -> dict[str, Any]:
+        """Show one batch with its numbers."""
+        row.numbers = counts_of([row])[row.pk]
+        return {
+            **super().page_of(row, request),
+            "progress": progress_of(row),
+            "state": self.state(row),
+            "facts": [
+                (_("created"), self.created(row)),
+                (_("by"), self.creator(row)),
+                (_("lasted"), _lasted(row)),
+            ],
+        }
+
+    @admin.display(description=gettext_lazy("batch"))
+    def label(self, batch: Any) -> str:
+        """Show the title, else the id."""
+        return visible(batch)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, batch: Any) -> SafeString:
+        """Show whether anything is still to come."""
+        if not is_over(batch):
+            return badge(_("going on"), "started")
+        failed = batch.numbers[Status.FAILED]
+        return badge(_("ended"), "failed" if failed else "finished")
+
+    @admin.display(description=gettext_lazy("progress"))
+    def progress(self, batch: Any) -> str:
+        """Show the bar and its numbers."""
+        return bar(batch)
+
+    @admin.display(description=gettext_lazy("created"))
+    def created(self, batch: Any) -> SafeString | str:
+        """Show when the batch was made."""
+        return ago(batch.created_at, batch.read_at)
+
+    @admin.display(description=gettext_lazy("by"))
+    def creator(self, batch: Any) -> str:
+        """Show who made it."""
+        return person(related(batch, "created_by"), batch.created_by_id)
+
+
+def _lasted(batch: Any) -> str:
+    """Return how long the batch took, or has been going on."""
+    if is_over(batch):
+        members = TaskLog.objects.filter(batch_id=batch.pk)
+        end = members.aggregate(end=Max("ended_at"))["end"]
+        return span(batch.created_at, batch.ended_at or end)
+    return span(batch.created_at, batch.read_at)
+
+
+def is_over(batch: Any) -> bool:
+    """Return whether every member has ended."""
+    return bool(batch.numbers["done"] >= batch.total)
+
+
+def bar(batch: Any) -> SafeString:
+    """Return the progress of a batch as a bar with its numbers."""
+    context = {"progress": progress_of(batch)}
+    return render_to_string("admin/taskcontrol/progress.html", context)
+
+
+def progress_of(batch: Any) -> dict[str, Any]:
+    """Return the numbers of a batch as its bar shows them."""
+    numbers, total = batch.numbers, max(batch.total, 1)
+    return {
+        "done": numbers["done"],
+        "total": batch.total,
+        "percent": min(100 * numbers["done"] // total, 100),
+        "pieces": list(_pieces(batch.pk, numbers, total)),
+        "parts": [_part(batch.pk, numbers, one) for one in Status if numbers[one]],
+    }
+
+
+def _pieces(key: str, numbers: Counter[str], total: int) -> Iterator[Part]:
+    x = 0.0
+    for status in BAR:
+        width = round(100 * numbers[status] / total, 3)
+        if width:
+            yield _part(key, numbers, status, x=round(x, 3), width=width)
+            x += width
+
+
+def _part(key: str, numbers: Counter[str], status: Status, **place: float) -> Part:
+    query = urlencode({"batch_id": key, "status__exact": status})
+    url = f"{reverse('admin:taskcontrol_tasklog_changelist')}?{query}"
+    return Part(status, numbers[status], url, **place)

@@ -1,0 +1,25 @@
+"""What the templates of taskcontrol in admin ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+
+from taskcontrol.admindispatcher import switch_context
+from taskcontrol.adminoverview import overview_for
+from taskcontrol.suspension import dispatcher_state
+
+register = template.Library()
+
+
+@register.inclusion_tag("admin/taskcontrol/banner.html", takes_context=True)
+def taskcontrol_banner(context: Any) -> dict[str, Any]:
+    """Say on every page that the dispatcher is suspended."""
+    return switch_context(context["request"].user, dispatcher_state())
+
+
+@register.inclusion_tag("admin/taskcontrol/overview.html", takes_context=True)
+def taskcontrol_overview(context: Any) -> dict[str, Any]:
+    """Show the state of everything."""
+    return {**overview_for(context["request"].user), "request": context["request"]}
