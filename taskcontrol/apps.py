@@ -16,13 +16,14 @@ class TaskControlConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect Celery's signals and Django's."""
+        """Connect Celery's signals and Django's, and register the system checks."""
         from django.db.models.signals import post_delete, post_migrate, post_save
 
         from . import tasktypes
         from .models import TaskType
 
         import_module(".signals", __package__)  # its receivers connect themselves
+        import_module(".checks", __package__)  # they register themselves
         post_save.connect(tasktypes.forget, sender=TaskType)
         post_delete.connect(tasktypes.forget, sender=TaskType)
         post_migrate.connect(tasktypes.sync_declared, sender=self)
