@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from .models import QueueState, TaskLog, Worker, seconds
 from .people import name_of
 from .status import TERMINAL, Status
 from .suspension import dispatcher_state
+from .wording import duration, moment
 
 #: Finished tasks are counted up to here; see ``count_by_status``.
 MOST_FINISHED = 10_000
@@ -87,6 +88,20 @@ class DispatcherNumbers:
     beat_is_silent: bool
     broker_error: str
 
+    def __str__(self) -> str:
+        """Return how it stands, as the rest of a sentence about the dispatcher."""
+        if self.suspended:
+            since = f" since {moment(self.suspended_at)}" if self.suspended_at else ""
+            why = f" ({self.suspended_reason})" if self.suspended_reason else ""
+            return f"suspended{since} by {self.suspended_by}{why}"
+        if self.broker_error:
+            return f"held up by the broker: {self.broker_error}"
+        if self.last_pass_seconds is None:
+            return "not suspended, and has made no pass yet"
+        return (
+            f"not suspended, and made its last pass {duration(self.last_pass_seconds)} ago"
+        )
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -94,9 +109,9 @@ class Snapshot:
 
     at: datetime
     tasks: StatusCounts
-    queues: list[QueueNumbers] = field(default_factory=list)
-    workers: list[WorkerNumbers] = field(default_factory=list)
-    dispatcher: DispatcherNumbers | None = None
+    queues: list[QueueNumbers]
+    workers: list[WorkerNumbers]
+    dispatcher: DispatcherNumbers
 
 
 def snapshot() -> Snapshot:
@@ -112,7 +127,7 @@ def snapshot() -> Snapshot:
         tasks=count_by_status(),
         queues=list_queues(now, held, workers),
         workers=workers,
-        dispatcher=dispatcher_numbers(now),
+        dispatcher=dispatcher_numbers(),
     )
 
 
@@ -243,9 +258,9 @@ def _state_of(worker: Worker, now: datetime) -> str:
     return "live" if worker.consuming else "not consuming"
 
 
-def dispatcher_numbers(now: datetime) -> DispatcherNumbers:
+def dispatcher_numbers() -> DispatcherNumbers:
     """Return whether the dispatcher promotes, and the signs of life of it and of beat."""
-    state = dispatcher_state()
+    state, now = dispatcher_state(), dialect.now(conf.DATABASE)
 
     def ago(at: datetime | None) -> float | None:
         return None if at is None else (now - at).total_seconds()
