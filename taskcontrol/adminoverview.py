@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from .admindispatcher import switch_context
 from .conf import known_queues
-from .counting import AtLeast, capped_count
+from .counting import Capped, capped_count
 from .monitoring import Snapshot, snapshot
 from .obstacles import PASS_OVERDUE
 from .permissions import VIEW, visible_to
@@ -53,7 +53,7 @@ def overview_for(user: Any) -> dict[str, Any]:
 def _all_numbers(now: Snapshot) -> dict[Status, int]:
     numbers = {status: now.tasks.by_status[status] for status in Status}
     if now.tasks.finished_is_more:
-        numbers[Status.FINISHED] = AtLeast(numbers[Status.FINISHED])
+        numbers[Status.FINISHED] = Capped(numbers[Status.FINISHED])
     return numbers
 
 
@@ -66,7 +66,7 @@ def _card(status: Status, number: int) -> dict[str, Any]:
     query = urlencode({"status__exact": status})
     return {
         "badge": status_badge(status),
-        "number": str(number) if isinstance(number, AtLeast) else f"{number:,}",
+        "number": str(number) if isinstance(number, Capped) else f"{number:,}",
         "some": number > 0,
         "kind": status.lower(),
         "url": f"{reverse('admin:taskcontrol_tasklog_changelist')}?{query}",

@@ -8,7 +8,7 @@ from typing import Any
 MOST_COUNTED = 10_000
 
 
-class AtLeast(int):
+class Capped(int):
     """A count that was not taken to its end: counts as its number, reads as "10,000+"."""
 
     def __str__(self) -> str:
@@ -18,4 +18,4 @@ class AtLeast(int):
 def capped_count(rows: Any) -> int:
     """Return how many ``rows`` there are, counted up to ``MOST_COUNTED``."""
     found = rows.order_by().values("pk")[: MOST_COUNTED + 1].count()
-    return AtLeast(MOST_COUNTED) if found > MOST_COUNTED else int(found)
+    return Capped(MOST_COUNTED) if found > MOST_COUNTED else int(found)
