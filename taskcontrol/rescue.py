@@ -73,7 +73,9 @@ def lose(row: TaskLog, where: str) -> bool:
     times = row.lost_count + 1
     lost = WorkerLost(where, times, conf.LOST_LIMIT)
     if _on_lost(row) == OnLost.RERUN and times <= conf.LOST_LIMIT:
-        moved = lifecycle.rescue(row.pk, row.attempt, detail=f"{where} was lost")
+        moved = lifecycle.rescue(
+            row.pk, row.attempt, detail=f"its process was lost ({where})"
+        )
     else:
         moved = lifecycle.fail(
             row.pk,

@@ -15,8 +15,10 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """Return ``seconds`` in at most two units: ``0.4 s``, ``12 s``, ``2 h 5 min``."""
+    """Return ``seconds`` in at most two units: ``7 ms``, ``0.4 s``, ``12 s``, ``2 h 5 min``."""
     seconds = max(seconds, 0.0)
+    if 0 < seconds < 0.1:
+        return f"{max(seconds * 1000, 1):.0f} ms"
     if seconds < 9.95:
         return f"{round(seconds, 1):g} s"
     left = round(seconds)

@@ -213,7 +213,7 @@ class Keeper:
             return
         held.drop(task_id, attempt)
         if row.status == Status.STARTED:
-            rescue.lose(row, f"{self.boot.row.hostname}: {why}")
+            rescue.lose(row, f"{self.boot.row.hostname}: {why.rstrip('.')}")
         else:
             lifecycle.release(task_id, attempt)
         bell.ring()
