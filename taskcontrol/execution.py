@@ -118,11 +118,14 @@ def run_claimed(row: TaskLog) -> bool:
     """Run a claimed attempt and write its end; return whether the end was written."""
     try:
         outcome = _run_body(row)
-        return write_end(row, outcome)
+        written = write_end(row, outcome)
     finally:
         interrupts.forget()
         close_old_connections()
         bell.ring()
+    if interrupts.process_must_go():
+        raise SystemExit  # again: the body may have swallowed it
+    return written
 
 
 class Here:
@@ -176,20 +179,45 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     """Write the end of an attempt, on a fresh connection if the body broke its own.
 
     False when the attempt was canceled or given up on meanwhile: then only its place is
-    freed, since the body is gone now.
+    freed, since the body is gone now; or when it is to run again without fault of its own.
     """
     _drop_open_transactions()
     if interrupts.process_must_go() and outcome.error is not None:
+        if _ran_for(outcome) >= row.timeout:
+            return _write_forced_timeout(row, outcome)
         # The worker is being ended from outside: the task is not at fault.
         _persistently(
             lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left")
         )
-        raise outcome.error
+        return False
     end = _end_of(row, outcome)
     if _persistently(end):
         return True
     _persistently(lambda: lifecycle.release(row.pk, row.attempt))
     return False
+
+
+def _ran_for(outcome: Outcome) -> float:
+    return float(outcome.measures.get("time_taken", timedelta()).total_seconds())
+
+
+def _write_forced_timeout(row: TaskLog, outcome: Outcome) -> bool:
+    """The main process, which ends this one at the hard limit, may write it first."""
+    values = {**forced_timeout(row), **outcome.measures}
+    if _persistently(lambda: lifecycle.fail(row.pk, row.attempt, **values)):
+        return True
+    _persistently(lambda: lifecycle.release(row.pk, row.attempt))
+    return False
+
+
+def forced_timeout(row: TaskLog) -> dict[str, Any]:
+    """Return the failure of an attempt whose process is ended at the hard time limit."""
+    error = TimedOut(row.timeout)
+    return {
+        "error": f"TimedOut: {error} It did not stop when asked and was ended by force.",
+        "reason": "timed out",
+        "retry_in": delay_before_retry(row),
+    }
 
 
 def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:

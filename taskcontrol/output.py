@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -60,7 +60,9 @@ class _Tee(io.TextIOBase):
         capture = _current.get()
         if capture is not None:
             capture.write(text)
-        self.stream.write(text)
+        # A stream that somebody closed, or that nobody reads any more, fails no task.
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:

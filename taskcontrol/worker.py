@@ -21,8 +21,8 @@ from .conf import conf, known_queues
 from .context import without_user_code
 from .dialect import DatabaseNow
 from .dispatch import dispatch_pending
-from .exceptions import BrokerUnavailable, TimedOut
-from .execution import here
+from .exceptions import BrokerUnavailable
+from .execution import forced_timeout, here
 from .forks import DatabaseWork
 from .models import TaskEvent, TaskLog, Worker
 from .slots import LOOKAHEAD
@@ -223,15 +223,7 @@ class Keeper:
         row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
         if row is None or row.status != Status.STARTED:
             return
-        error = TimedOut(row.timeout)
-        lifecycle.fail(
-            task_id,
-            attempt,
-            error=f"TimedOut: {error} It did not stop when asked and was ended by force.",
-            reason="timed out",
-            retry_in=row.retry_delay or 0.0,
-            body_gone=False,
-        )
+        lifecycle.fail(task_id, attempt, **forced_timeout(row), body_gone=False)
 
     def _run_errands(self) -> None:
         while self._errands:
