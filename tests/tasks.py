@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -10,9 +11,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 
 import taskcontrol
@@ -109,6 +113,15 @@ def swallow_everything(seconds: float) -> None:
             time.sleep(0.05)
         except BaseException:  # noqa: BLE001 - the point
             record("swallowed")
+
+
+def finish_late() -> str:
+    """Take the warning that its time is over, and still return."""
+    try:
+        time.sleep(60)
+    except SoftTimeLimitExceeded:
+        time.sleep(0.2)
+    return "late"
 
 
 def ignore_sigterm(seconds: float) -> None:
@@ -231,6 +244,105 @@ def recurse() -> None:
     recurse()
 
 
+def exit_generator() -> None:
+    """Raise GeneratorExit."""
+    raise GeneratorExit
+
+
+def cancel_itself_in_asyncio() -> None:
+    """Raise asyncio's CancelledError, which is no Exception."""
+    raise asyncio.CancelledError
+
+
+def kill_itself_until(attempt: int) -> None:
+    """Send itself SIGKILL until the task is at ``attempt``."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    if task.attempt < attempt:
+        kill_itself()
+
+
+def terminate_itself_until(attempt: int) -> None:
+    """Send itself SIGTERM, as who shuts a worker down does, until ``attempt``."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    if task.attempt < attempt:
+        kill_itself(signal.SIGTERM)
+
+
+def swallow_sigterm() -> str:
+    """Send itself SIGTERM, catch what comes of it and return all the same."""
+    try:
+        kill_itself(signal.SIGTERM)
+    except SystemExit:
+        record("swallowed")
+    return "done"
+
+
+def freeze_itself_for(seconds: float) -> None:
+    """Stop its process so long."""
+    record(STARTED)
+    subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+# What a body leaves behind
+
+
+def break_its_connection() -> None:
+    """Close the database's connection under Django."""
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+def break_its_transaction() -> None:
+    """Enter a transaction, break it, and never leave it."""
+    transaction.atomic().__enter__()
+    with suppress(DatabaseError), connection.cursor() as cursor:
+        cursor.execute("SELECT no_such_column")
+    connection.needs_rollback = True
+
+
+def leave_transaction_open(name: str = "open") -> None:
+    """Enter a transaction, write, and never leave it."""
+    transaction.atomic().__enter__()
+    raise_counter(name)
+
+
+def leave_autocommit_off() -> None:
+    """Switch autocommit off and write."""
+    transaction.set_autocommit(False)
+    raise_counter("nobody")
+
+
+def close_standard_output() -> None:
+    """Close what print writes to."""
+    print("before")  # noqa: T201 - the point
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.stdout.close()
+
+
+def change_directory_and_locale() -> None:
+    """Change what belongs to the whole process."""
+    os.chdir("/")
+    os.umask(0o077)
+    os.environ["TZ"] = "Asia/Kathmandu"
+    time.tzset()
+
+
+def leave_a_thread() -> None:
+    """Start a thread that runs on and writes."""
+    threading.Thread(target=raise_counter, args=("nobody",), daemon=True).start()
+
+
+def fork_and_leave() -> None:
+    """Fork as careless code does; the copy ends at once."""
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 # Output
 
 
@@ -344,6 +456,40 @@ def fail_without_text() -> None:
     raise Mute
 
 
+class Rude(BaseException):
+    """Is caught by no ``except Exception``."""
+
+
+def fail_with_base_exception() -> None:
+    """Raise what is no Exception."""
+    raise Rude("out of the way")
+
+
+class Shown(Exception):
+    """Raises another error when its traceback is made."""
+
+    @property
+    def __notes__(self) -> list[str]:
+        raise ValueError("no notes")
+
+
+def fail_when_shown() -> None:
+    """Raise an error that breaks who shows it."""
+    raise Shown("look at me") from ValueError("the cause")
+
+
+class Liar(Exception):
+    """Gives no text where a text is asked for."""
+
+    def __str__(self) -> str:
+        return 42  # type: ignore[return-value]
+
+
+def raise_a_class_that_lies() -> None:
+    """Raise an error whose text is no text."""
+    raise Liar
+
+
 def fail_in_chain(depth: int = 50) -> None:
     """Raise an error with a long chain of causes."""
     try:
@@ -372,6 +518,24 @@ def return_unstorable() -> Any:
 def return_megabytes(megabytes: int = 3) -> str:
     """Return a long text."""
     return "x" * (megabytes * 1024 * 1024)
+
+
+def give_back_nul() -> str:
+    """Return a text that PostgreSQL does not take."""
+    return "before\0after"
+
+
+def return_deep(depth: int = 100_000) -> list[Any]:
+    """Return lists in lists, too deep to be walked."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def talk_unstorably() -> None:
+    """Print what a database does not take."""
+    print("before\0after \ud800")  # noqa: T201 - the point
 
 
 # Celery tasks

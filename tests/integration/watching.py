@@ -54,7 +54,9 @@ def all_ended(tasks: Iterable[Any], timeout: float = 60) -> list[TaskLog]:
         lambda: rows.filter(occupies=False).ended().count() == len(ids),
         timeout,
         every=0.1,
-        why=lambda: "\n".join(story(pk) for pk in ids if not row(pk).ended)[:5000],
+        why=lambda: "\n".join(
+            story(pk) for pk in ids if not row(pk).ended or row(pk).occupies
+        )[:5000],
     )
     return list(rows.order_by("pk"))
 

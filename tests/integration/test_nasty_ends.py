@@ -1,0 +1,204 @@
+"""However a body ends, its task ends readably and its worker lives on."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+import taskcontrol
+from taskcontrol.conf import conf as settings
+from taskcontrol.models import TaskAttempt
+from taskcontrol.status import Status
+from tests import tasks
+from tests.integration.watching import ended, is_alive, kinds
+from tests.servers.worker import Worker
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def lively(worker: Worker):
+    """The worker, which must be the same process after the test and run the next task."""
+    pid = worker.process.pid
+    yield worker
+    assert worker.process.running
+    assert worker.process.pid == pid
+    assert ended(taskcontrol.enqueue(tasks.add, left=1)).result == 1
+
+
+def run(method, *, timeout=30, **arguments):
+    """Return the row of a task that has ended, readable and storable."""
+    now = ended(taskcontrol.enqueue(method, arguments=arguments), timeout)
+    now.error_message.encode()
+    assert "\0" not in now.error_message
+    assert len(now.error_message) <= settings.ERROR_MAX_CHARS
+    assert len(now.debug_log) <= settings.DEBUG_LOG_MAX_CHARS
+    return now
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "said"),
+    [
+        (tasks.fail, {}, "ValueError: it failed"),
+        (tasks.leave, {"status": 0}, "SystemExit: 0"),
+        (tasks.leave, {"status": 3}, "SystemExit: 3"),
+        (tasks.interrupt, {}, "KeyboardInterrupt"),
+        (tasks.run_out_of_memory, {}, "MemoryError: no more"),
+        (tasks.recurse, {}, "RecursionError"),
+        (tasks.fail_with_nul, {}, "ValueError: before\ufffdafter"),
+        (tasks.fail_with_surrogate, {}, "ValueError: before\ufffdafter"),
+        (tasks.fail_with_megabytes, {"megabytes": 5}, "tail"),
+        (tasks.fail_unpicklably, {}, "Unpicklable: cannot be pickled"),
+        (tasks.fail_without_text, {}, "Mute"),
+        (tasks.fail_in_chain, {"depth": 300}, "ValueError: level 300"),
+        (tasks.fail_in_group, {}, "KeyError: 'two'"),
+        (tasks.fail_in_group, {}, "ValueError: one"),
+        (tasks.stop_iterating, {}, "StopIteration"),
+        (tasks.exit_generator, {}, "GeneratorExit"),
+        (tasks.cancel_itself_in_asyncio, {}, "CancelledError"),
+        (tasks.fail_with_base_exception, {}, "Rude: out of the way"),
+        (tasks.fail_when_shown, {}, "ValueError"),
+        (tasks.raise_a_class_that_lies, {}, "Liar"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_is_raised_is_told_and_costs_no_process(lively, method, arguments, said):
+    now = run(method, **arguments)
+
+    assert (now.status, now.attempt, now.lost_count) == (Status.FAILED, 1, 0)
+    assert said in now.error_message
+    assert is_alive(now.pid)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        (tasks.leave_at_once, {"status": 0}),
+        (tasks.leave_at_once, {"status": 1}),
+        (tasks.kill_itself, {"number": int(signal.SIGKILL)}),
+        (tasks.kill_itself, {"number": int(signal.SIGABRT)}),
+        (tasks.crash, {}),
+    ],
+    ids=["os._exit(0)", "os._exit(1)", "SIGKILL", "SIGABRT", "SIGSEGV"],
+)
+def test_a_task_that_kills_its_process_runs_again_and_then_fails(
+    lively, record, method, arguments
+):
+    now = run(method, **arguments)
+
+    lives = 1 + settings.LOST_LIMIT
+    assert (now.status, now.lost_count, now.attempt) == (Status.FAILED, lives, lives)
+    assert now.error_message.startswith(
+        "WorkerLost: The process that ran this task was lost"
+    )
+    assert len(record.lines("started", task=now.pk)) == lives
+    assert kinds(now) == ["rescued"] * settings.LOST_LIMIT
+    assert TaskAttempt.objects.filter(task=now).count() == settings.LOST_LIMIT
+
+
+def test_a_process_that_is_lost_costs_no_automatic_retry(lively, record):
+    task = taskcontrol.enqueue(tasks.kill_itself_until, attempt=3, max_retries=1)
+
+    now = ended(task)
+
+    assert (now.status, now.attempt) == (Status.FINISHED, 3)
+    assert (now.lost_count, now.retry_count) == (2, 0)
+
+
+def test_the_neighbor_of_a_crash_goes_on(lively, record):
+    neighbor = taskcontrol.enqueue(tasks.recorded, seconds=3)
+
+    run(tasks.crash)
+
+    now = ended(neighbor)
+    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 1, 0)
+
+
+def test_a_child_that_was_told_to_go_gives_its_task_back_uncounted(lively, record):
+    task = taskcontrol.enqueue(tasks.terminate_itself_until, attempt=2)
+
+    now = ended(task)
+
+    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 0)
+
+
+def test_a_body_that_swallows_the_order_to_go_and_returns_is_finished(lively, record):
+    now = run(tasks.swallow_sigterm)
+
+    assert (now.status, now.result, now.attempt) == (Status.FINISHED, "done", 1)
+    eventually(lambda: not is_alive(now.pid))  # it was told to go, and does
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        (tasks.return_unstorable, {}),
+        (tasks.return_megabytes, {}),
+        (tasks.give_back, {"value": float("nan")}),
+        (tasks.give_back_nul, {}),
+        (tasks.return_deep, {}),
+        (tasks.talk_much, {"megabytes": 5}),
+        (tasks.talk_unstorably, {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_cannot_be_kept_is_left_out_and_the_task_is_finished(
+    lively, method, arguments
+):
+    now = run(method, **arguments)
+
+    assert (now.status, now.result) == (Status.FINISHED, None)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        tasks.break_its_connection,
+        tasks.break_its_transaction,
+        tasks.leave_transaction_open,
+        tasks.leave_autocommit_off,
+        tasks.close_standard_output,
+        tasks.change_directory_and_locale,
+        tasks.leave_a_thread,
+        tasks.fork_and_leave,
+    ],
+    ids=lambda method: method.__name__,
+)
+def test_what_a_body_leaves_behind_harms_neither_its_end_nor_the_next(lively, method):
+    now = run(method)
+
+    assert (now.error_message, now.status, now.attempt) == ("", Status.FINISHED, 1)
+    for _ in range(4):  # whichever child runs them
+        assert ended(taskcontrol.enqueue(tasks.talk, line="next")).status == Status.FINISHED
+
+
+def test_a_transaction_that_a_body_left_open_is_rolled_back(lively):
+    from tests.models import Counter
+
+    Counter.objects.create(name="open")
+
+    run(tasks.leave_transaction_open, name="open")
+
+    assert Counter.objects.get(name="open").value == 0
+
+
+def test_a_method_that_is_gone_fails_and_says_so(lively):
+    task = taskcontrol.enqueue(tasks.nothing, paused=True)
+    type(task).objects.filter(pk=task.pk).update(method="tests.tasks.not_deployed_yet")
+    taskcontrol.resume(task)
+
+    now = ended(task)
+
+    assert (now.status, now.ended_reason) == (Status.FAILED, "unknown method")
+    assert "not_deployed_yet" in now.error_message
+
+
+def test_a_frozen_child_is_not_taken_for_lost(lively, record):
+    task = taskcontrol.enqueue(tasks.freeze_itself_for, seconds=5)
+
+    now = ended(task)
+
+    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 1, 0)
+    assert is_alive(now.pid)
