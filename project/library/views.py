@@ -14,10 +14,11 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST, require_safe
 
-from taskcontrol.models import TaskBatch, TaskLog
+from taskcontrol.batches import counts_of
+from taskcontrol.models import TaskBatch
 from taskcontrol.permissions import visible_to
 from taskcontrol.registry import path_of
-from taskcontrol.status import TERMINAL, Status
+from taskcontrol.status import Status
 
 from .models import SourceFile
 from .tasks import index_library, start_indexing
@@ -40,7 +41,9 @@ PARTS = (
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """Welcome, and show the last batches that this person may see."""
-    batches = summaries(list(visible_batches(request.user)[:SHOWN]))
+    shown = list(visible_batches(request.user)[:SHOWN])
+    numbers = counts_of(shown)
+    batches = [summary(batch, numbers[batch.pk]) for batch in shown]
     searching = list(visible_to(request.user).filter(method=COORDINATOR, ended_at=None))
     context = {
         "totals": SourceFile.objects.aggregate(
@@ -84,21 +87,11 @@ def visible_batches(user: Any) -> Any:
     return batches.filter(created_by=user.pk) if user.is_authenticated else batches.none()
 
 
-def summaries(batches: list[TaskBatch]) -> list[dict[str, Any]]:
-    """Return what the front page shows of each batch; one query counts the rows of all."""
-    numbers = {batch.pk: Counter(batch.pruned) for batch in batches}
-    members = TaskLog.objects.filter(batch_id__in=numbers).order_by()
-    for row in members.values("batch_id", "status").annotate(count=Count("pk")):
-        numbers[row["batch_id"]][row["status"]] += row["count"]
-    return [summary(batch, numbers[batch.pk]) for batch in batches]
-
-
 def summary(batch: TaskBatch, numbers: Counter[str]) -> dict[str, Any]:
     """Return the bar of one batch and how much of it is done."""
-    done = sum(numbers[status] for status in TERMINAL)
     return {
         "batch": batch,
         "parts": [(status, numbers[status]) for status in PARTS if numbers[status]],
-        "done": done,
-        "ended": done >= batch.total,
+        "done": numbers["done"],
+        "ended": numbers["done"] >= batch.total,
     }
