@@ -124,10 +124,11 @@ def _refuse_hidden(method: Any, module: str, name: str) -> None:
 
 def _path_of_celery_task(celery_task: Any) -> str:
     run = inspect.unwrap(celery_task.run)
-    path = f"{celery_task.__module__}.{getattr(run, '__name__', '')}"
+    # Of the class: what @app.task returns is a proxy that says where proxies live.
+    path = f"{celery_task.__class__.__module__}.{getattr(run, '__name__', '')}"
     try:
         found = _walk(path)
-    except MethodNotFound:
+    except (MethodNotFound, MethodNotAllowed):
         return str(celery_task.name)
     same = isinstance(found, CeleryTask) and found.name == celery_task.name
     return path if same else str(celery_task.name)
@@ -146,7 +147,7 @@ def resolve(method: str) -> Callable[..., Any]:
 def _resolve(method: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
     try:
         target = _walk(method)
-    except MethodNotFound:
+    except (MethodNotFound, MethodNotAllowed):
         registered = current_app.tasks.get(method)
         if registered is None or method.startswith(("celery.", "taskcontrol.")):
             raise

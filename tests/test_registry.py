@@ -301,6 +301,27 @@ def test_a_celery_task_with_a_name_of_its_own_is_found_by_it():
     assert registry.resolve(path).name == "strange-name"
 
 
+@current_app.task
+def app_task() -> None:
+    """Do nothing, as the task of one app."""
+
+
+def test_the_task_of_an_app_is_found_by_its_path():
+    assert registry.path_of(app_task) == f"{__name__}.app_task"
+    assert registry.resolve(f"{__name__}.app_task") == app_task
+
+
+def test_a_celery_task_outside_of_installed_apps_is_found_by_its_name():
+    @current_app.task(name="elsewhere.hidden")
+    def hidden():
+        return 1
+
+    hidden.__class__.__module__ = "elsewhere"
+
+    assert registry.path_of(hidden) == "elsewhere.hidden"
+    assert registry.resolve("elsewhere.hidden") == hidden
+
+
 @pytest.mark.parametrize(
     "name",
     ["celery.chord", "celery.backend_cleanup", "taskcontrol.run", "taskcontrol.prune"],
