@@ -43,6 +43,7 @@ def healthy():
 # The whole
 
 
+@pytest.mark.databases
 def test_a_healthy_site_is_all_right(healthy, broker, monkeypatch):
     monkeypatch.setattr(checks, "run_checks", lambda **_tags: [])
 
@@ -139,6 +140,7 @@ def test_a_clock_that_differs_is_found(monkeypatch, seconds, said):
     assert f"its clock is {said} this machine's" in found.text
 
 
+@pytest.mark.databases
 def test_a_migration_that_is_not_applied_is_found():
     MigrationRecorder(connection).record_unapplied("taskcontrol", "0001_initial")
 
@@ -294,6 +296,7 @@ def test_a_task_that_waits_for_a_moment_is_no_finding(healthy):
 # Tasks that do not move
 
 
+@pytest.mark.databases
 def test_a_sent_task_that_nobody_claims_is_found(healthy):
     task = make_task(Status.QUEUED, sent_at=seconds_ago(45))
     make_task(Status.QUEUED, sent_at=seconds_ago(5))
@@ -304,6 +307,7 @@ def test_a_sent_task_that_nobody_claims_is_found(healthy):
     assert "no worker has claimed it yet" in found.advice
 
 
+@pytest.mark.databases
 def test_a_body_that_does_not_stop_is_found(healthy):
     task = make_task(
         Status.CANCELED, occupies=True, worker=healthy, cancel_requested_at=seconds_ago(60)
@@ -323,6 +327,7 @@ def test_a_body_on_a_worker_that_was_pruned_is_found_too(healthy):
     assert finding("Stopping").text.endswith("on unknown workers")
 
 
+@pytest.mark.databases
 def test_failures_of_the_last_hour_are_counted_by_type(healthy):
     for method, number in (("tests.tasks.fail", 3), ("tests.tasks.add", 1)):
         for _ in range(number):

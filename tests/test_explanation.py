@@ -147,6 +147,7 @@ def test_a_task_waits_for_its_own_earlier_body():
     assert "on one@here in process 4711" in found.text
 
 
+@pytest.mark.databases
 def test_a_full_type_names_the_tasks_that_hold_its_places_longest_running_first():
     worker = make_worker(pool_size=9)
     make_type(concurrency_limit=3)
@@ -165,6 +166,7 @@ def test_a_full_type_names_the_tasks_that_hold_its_places_longest_running_first(
     )
 
 
+@pytest.mark.databases
 def test_busy_slots_name_the_tasks_that_hold_them():
     worker = make_worker(["default"], pool_size=2)
     first = running(worker=worker, started_at=seconds_ago(60))
@@ -248,6 +250,7 @@ def test_a_method_that_cannot_run_here_says_why(method, why):
 # The line
 
 
+@pytest.mark.databases
 def test_the_tasks_ahead_in_the_same_type_are_counted():
     make_worker()
     front = make_task(at_front=True)
@@ -258,6 +261,7 @@ def test_the_tasks_ahead_in_the_same_type_are_counted():
     assert "ahead_in_type" not in codes(front)
 
 
+@pytest.mark.databases
 def test_members_of_a_batch_stand_in_the_order_of_the_batch():
     make_worker()
     last, first = (
@@ -268,6 +272,7 @@ def test_members_of_a_batch_stand_in_the_order_of_the_batch():
     assert codes(first) == ["next_pass"]
 
 
+@pytest.mark.databases
 def test_tasks_of_more_urgent_types_in_the_same_queue_are_counted_apart():
     make_worker()
     make_type("tests.tasks.add", priority=5)
@@ -300,6 +305,7 @@ def test_tasks_of_a_full_or_paused_type_are_not_ahead():
     assert codes(make_task()) == ["next_pass"]
 
 
+@pytest.mark.databases
 def test_a_long_line_is_counted_up_to_a_bound(monkeypatch):
     monkeypatch.setattr(standing, "MOST", 4)
     make_worker()
@@ -313,6 +319,7 @@ def test_a_long_line_is_counted_up_to_a_bound(monkeypatch):
     assert reason(tasks[0], "ahead_in_queue").text.startswith("4+ tasks of other types")
 
 
+@pytest.mark.databases
 def test_the_cost_does_not_grow_with_the_line():
     worker = make_worker(["default"], pool_size=1)
     running(worker=worker)
@@ -401,6 +408,10 @@ def test_a_running_task_whose_worker_is_gone_is_to_be_rescued():
     worker = make_worker(lost_at=seconds_ago(1))
 
     assert codes(running(worker=worker)) == ["running", "worker_gone"]
+
+
+def test_a_running_task_of_which_no_worker_is_known_is_explained_all_the_same():
+    assert taskcontrol.explain(running())[0].text.endswith("s).")
 
 
 def test_a_running_task_whose_worker_was_pruned_is_explained_all_the_same():

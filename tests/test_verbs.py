@@ -556,15 +556,17 @@ def test_a_quiet_site_is_ready_and_told_to_stay_so():
 def test_a_busy_site_is_not_ready_and_names_what_runs():
     taskcontrol.toggle_dispatcher(enable=False)
     running = make_task(Status.STARTED, job_name="close the day")
+    stopping = make_task(Status.CANCELED, occupies=True)
     sent = make_task(Status.QUEUED)
 
     status, said = run_badly("ready-for-deploy")
 
     assert status == 1
-    first, second, third = said.splitlines()
-    assert first == "Not ready: 2 tasks."
-    assert second.startswith(f"  {running.name} close the day: Started since 20")
-    assert third == f"  {sent.name} tests.tasks.nothing: Queued"
+    first, second, third, fourth = said.splitlines()
+    assert first == "Not ready: 3 tasks."
+    assert second.startswith(f"  {running.name} close the day: Started, began 20")
+    assert third.startswith(f"  {stopping.name} tests.tasks.nothing: Canceled, stopping, b")
+    assert fourth == f"  {sent.name} tests.tasks.nothing: Queued"
 
 
 @pytest.mark.django_db

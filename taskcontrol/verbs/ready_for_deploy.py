@@ -58,14 +58,16 @@ def _tell_script(busy: list[Any], *, suspended: bool) -> str:
 
 
 def _tell_person(busy: list[Any], *, suspended: bool) -> str:
+    from ..status import ACTIVE
     from ..wording import counted, moment
 
     lines = [
         f"Not ready: {counted(len(busy), 'task')}." if busy else "Ready: no task runs."
     ]
     for task in busy:
-        since = f" since {moment(task.started_at)}" if task.started_at else ""
-        lines.append(f"  {task.name} {task.job_name}: {task.status}{since}")
+        state = task.status if task.status in ACTIVE else f"{task.status}, stopping"
+        began = f", began {moment(task.started_at)}" if task.started_at else ""
+        lines.append(f"  {task.name} {task.job_name}: {state}{began}")
     if not suspended:
         lines.append(
             "The dispatcher is not suspended, so tasks may start at any moment: "
