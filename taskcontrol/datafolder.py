@@ -17,6 +17,7 @@ from .exceptions import TaskControlError
 
 #: Seconds that the processes of a killed ``up`` are given to follow it.
 LEFTOVERS = 10.0
+LOCK, NOTE = "up.lock", "up.json"
 
 
 class AlreadyRunning(TaskControlError):
@@ -29,8 +30,8 @@ class AlreadyRunning(TaskControlError):
 class LeftoversRunning(TaskControlError):
     """An ``up`` was killed, and what it had started goes on without it."""
 
-    def __init__(self, pids: list[int]) -> None:
-        numbers = " ".join(map(str, pids))
+    def __init__(self, folder: Path, pids: list[int]) -> None:
+        numbers = " ".join(map(str, pids)) or f"$(fuser {folder / LOCK})"
         super().__init__(
             "An earlier `up` was killed, and processes that it had started are still "
             f"there. End them with: kill {numbers}"
@@ -70,8 +71,8 @@ class Claim:
 @contextmanager
 def claim(folder: Path) -> Iterator[Claim]:
     """Hold ``folder``; raise when another ``up`` does."""
-    note = folder / "up.json"
-    fd = os.open(folder / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    note = folder / NOTE
+    fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(fd, note)
         held = Claim(fd, note)
@@ -99,6 +100,5 @@ def _refuse(note: Path, *, patient: bool) -> None:
     if psutil.pid_exists(holder.get("pid", -1)):
         raise AlreadyRunning(holder["pid"], holder.get("url") or "still starting")
     if not patient:
-        raise LeftoversRunning(
-            [pid for pid in holder.get("children", []) if psutil.pid_exists(pid)]
-        )
+        left = [pid for pid in holder.get("children", []) if psutil.pid_exists(pid)]
+        raise LeftoversRunning(note.parent, left)

@@ -9,7 +9,6 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 NAME = "admin"
@@ -68,11 +67,7 @@ def _login_name() -> str:
 
 
 def _is_email(name: str) -> bool:
-    try:
-        field = get_user_model()._meta.get_field(name)
-    except FieldDoesNotExist:
-        return False
-    return isinstance(field, models.EmailField)
+    return isinstance(get_user_model()._meta.get_field(name), models.EmailField)
 
 
 def _email() -> str:

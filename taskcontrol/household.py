@@ -219,10 +219,13 @@ def _page() -> str:
 
 
 def _answers(url: str) -> bool:
-    """Tell whether ``url`` answers 200, after redirects and without any proxy."""
+    """Tell whether ``url`` is served, after redirects and without any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=1) as response:
             return bool(response.status == 200)
+    except urllib.error.HTTPError as answer:
+        # A site without admin may have nothing at its root.
+        return answer.code == 404
     except OSError:
         return False

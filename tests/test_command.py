@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
@@ -86,6 +87,27 @@ def test_errors_of_the_project_end_a_verb_with_their_sentence(monkeypatch, error
 
     with pytest.raises(CommandError, match=str(error)):
         call_command("taskcontrol", "web", stdout=io.StringIO())
+
+
+def test_up_on_windows_says_where_it_works(monkeypatch):
+    monkeypatch.setattr(
+        "taskcontrol.verbs.up.os", SimpleNamespace(name="nt", cpu_count=lambda: 1)
+    )
+
+    with pytest.raises(CommandError, match="inside WSL"):
+        call_command("taskcontrol", "up")
+
+
+def test_up_that_is_ended_before_it_began_ends_as_shells_expect(monkeypatch):
+    def run(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("taskcontrol.household.Household.run", run)
+
+    with pytest.raises(CommandError) as ended:
+        call_command("taskcontrol", "up")
+
+    assert ended.value.returncode == 130
 
 
 def test_without_uvicorn_web_says_what_to_install(monkeypatch):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -46,28 +47,52 @@ def test_a_claim_is_free_after_its_end(tmp_path):
             pass
 
 
+@contextmanager
+def killed_up(folder, code="import signal; signal.pause()", note=None):
+    """Leave behind what an ``up`` that was killed does: its lock, held by a child."""
+    with claim(folder) as held:
+        child = subprocess.Popen([sys.executable, "-c", code], pass_fds=[held.fd])
+        held.record(children=[child.pid, 2**22 + 1])
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    file = folder / datafolder.NOTE
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pid": dead.pid}))
+    if note is not None:
+        file.write_text(note)
+    with child:
+        yield child
+        child.kill()
+
+
 def test_what_a_killed_up_left_behind_is_named_with_the_command_that_ends_it(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(datafolder, "LEFTOVERS", 0.0)
-    with claim(tmp_path) as held:
-        left = subprocess.Popen(
-            [sys.executable, "-c", "import signal; signal.pause()"], pass_fds=[held.fd]
-        )
-        held.record(children=[left.pid, 2**22 + 1])
-    note = tmp_path / "up.json"
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"],
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    note.write_text(json.dumps({**json.loads(note.read_text()), "pid": int(dead.stdout)}))
-    try:
-        with pytest.raises(LeftoversRunning, match=rf"kill {left.pid}$"), claim(tmp_path):
-            pass
-    finally:
-        left.kill()
-        left.wait()
+
+    with (
+        killed_up(tmp_path) as left,
+        pytest.raises(LeftoversRunning, match=rf"kill {left.pid}$"),
+        claim(tmp_path),
+    ):
+        pass
+
+
+def test_with_a_lost_note_the_lock_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(datafolder, "LEFTOVERS", 0.0)
+
+    with (
+        killed_up(tmp_path, note="{"),
+        pytest.raises(LeftoversRunning, match=r"kill \$\(fuser .*/up\.lock\)$"),
+        claim(tmp_path),
+    ):
+        pass
+
+
+def test_what_a_killed_up_left_behind_is_given_time_to_end(tmp_path):
+    ends_soon = "import time; time.sleep(0.5)"
+
+    with killed_up(tmp_path, ends_soon), claim(tmp_path) as held:
+        assert held.fd
 
 
 @pytest.mark.parametrize("note", ["", "{", "{}"])

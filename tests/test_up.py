@@ -30,7 +30,7 @@ pytestmark = pytest.mark.only_on("sqlite")
 ROOT = Path(__file__).resolve().parent.parent
 #: A process of ``up`` by the words in its command line.
 WORDS = {
-    "broker": "broker.sock",
+    "broker": "/broker/broker.sock",
     "worker": "taskcontrol worker",
     "beat": "taskcontrol beat",
     "web": "taskcontrol web",
@@ -92,6 +92,13 @@ class Up(Process):
             query = f"SELECT {field} FROM taskcontrol_tasklog"
             [[value]] = database.execute(query).fetchall()
             return str(value)
+
+    def workers(self) -> list[tuple[str, str]]:
+        """Return the pool and the queues of each worker that ever was here."""
+        with closing(sqlite3.connect(self.data / "db.sqlite3", timeout=20)) as database:
+            return database.execute(
+                "SELECT pool, queues FROM taskcontrol_worker"
+            ).fetchall()
 
     def child(self, role: str) -> psutil.Process | None:
         """Return the topmost process with this role."""
@@ -304,6 +311,63 @@ def test_a_person_who_runs_the_web_server_starts_the_rest(new_site):
     assert up.child("web") is None
     assert up.child("beat") is None
     assert up.child("worker") is not None
+
+
+def test_a_second_worker_is_one_more_command(site):
+    options = [
+        "--pool",
+        "solo",
+        "--queue",
+        "long",
+        "--name",
+        "second",
+        "--num-workers",
+        "1",
+    ]
+    second = Process(
+        [sys.executable, str(ROOT / "manage.py"), "taskcontrol", "worker", *options],
+        log=site.data / "second.log",
+        env=site.env,
+    )
+
+    second.start()
+    try:
+        eventually(lambda: ("solo", '["long"]') in site.workers(), why=second.tail)
+        assert second.stop() == 0, second.tail()
+    finally:
+        second.kill()
+
+
+SHAPE = """
+from project.settings import *
+INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "django_celery_beat"]
+ROOT_URLCONF = "shape_urls"
+ASGI_APPLICATION = None
+TASKCONTROL = {**TASKCONTROL, "QUEUES": {"reports": {"background_workers": 1}}}
+"""
+
+
+def test_a_site_of_another_shape_is_started_too(new_site, tmp_path, broker_server):
+    """No admin, no beat in the database, a broker of its own, a queue with its own worker."""
+    (tmp_path / "shape.py").write_text(SHAPE)
+    (tmp_path / "shape_urls.py").write_text("urlpatterns = []\n")
+    up = new_site(
+        PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
+        DJANGO_SETTINGS_MODULE="shape",
+        BROKER_URL=broker_server.broker_url,
+    )
+    up.command = [sys.executable, "-m", "django", "taskcontrol", "up"]
+
+    up.start()
+
+    assert up.url.endswith("/")
+    assert up.child("broker") is None
+    assert sorted(queues for _, queues in up.workers()) == [
+        '["default", "long", "short"]',
+        '["reports"]',
+    ]
+    assert list(up.data.glob("beat-schedule*"))
+    assert up.stop() == 0
 
 
 def test_a_changed_password_is_never_overwritten(new_site):

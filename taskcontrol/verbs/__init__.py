@@ -11,7 +11,7 @@ the rest says when to use it, what it changes and what it does not. Then two fun
         promoted = dispatch_pending(limit=options["limit"])
         stdout.write(f"Promoted {promoted} tasks.")
 
-``add_arguments`` may be left out. A verb parses, calls one room and reports what came of it.
+A verb parses, calls one room and reports what came of it.
 It imports what is heavy inside ``handle``, because ``--help`` loads every verb. To end with
 an error raise CommandError (with ``returncode=`` where a script would tell errors apart);
 the project's own errors become one by themselves.

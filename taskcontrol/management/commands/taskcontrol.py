@@ -35,8 +35,7 @@ class Command(BaseCommand):
                 formatter_class=RawDescriptionHelpFormatter,
             )
             _add_django_options(one)
-            if hasattr(verb, "add_arguments"):
-                verb.add_arguments(one)
+            verb.add_arguments(one)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the verb; without one, teach."""
