@@ -9,12 +9,13 @@ from typing import Any
 
 from django.db.models import F, Q
 
+from .counting import Capped
 from .exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
 from .models import DispatcherState, QueueState, TaskLog, TaskType, Worker
 from .occupancy import Occupancy, live_workers, read_occupancy
 from .people import name_of
 from .registry import resolve
-from .standing import AtLeast, ahead_of
+from .standing import ahead_of
 from .status import ACTIVE, Status
 from .suspension import dispatcher_state
 from .wording import duration, listed, moment
@@ -226,10 +227,11 @@ def _line(scene: Scene) -> Iterator[Reason]:
     yield from _ahead("ahead_in_queue", ahead.same_queue, "of other types in its queue")
 
 
-def _ahead(code: str, first: AtLeast, which: str) -> Iterator[Reason]:
-    if first.number:
-        noun, verb = ("task", "goes") if str(first) == "1" else ("tasks", "go")
-        yield Reason(code, f"{first} {noun} {which} {verb} first.")
+def _ahead(code: str, number: int, which: str) -> Iterator[Reason]:
+    if number:
+        alone = number == 1 and not isinstance(number, Capped)
+        words = f"task {which} goes first" if alone else f"tasks {which} go first"
+        yield Reason(code, f"{number} {words}.")
 
 
 def _ago(passed: timedelta) -> str:

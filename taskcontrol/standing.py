@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .conf import conf
+from .counting import Capped
 from .dialect import lane_fronts, lane_heads
 from .models import QueueState, TaskLog, TaskType
 
@@ -16,24 +17,13 @@ MOST = 1000
 
 
 @dataclass(frozen=True)
-class AtLeast:
-    """A number that was counted up to a bound."""
-
-    number: int
-    more: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.number:,}{'+' if self.more else ''}"
-
-
-@dataclass(frozen=True)
 class Ahead:
     """How many tasks a pass would take before one of them."""
 
     #: Of the same method, queue and priority.
-    same_type: AtLeast
+    same_type: int
     #: In other lanes of the same queue that nothing holds shut.
-    same_queue: AtLeast
+    same_queue: int
 
 
 def ahead_of(task: TaskLog, usual_priority: int, by_type: Counter[str]) -> Ahead:
@@ -53,14 +43,14 @@ def ahead_of(task: TaskLog, usual_priority: int, by_type: Counter[str]) -> Ahead
     for pk, lane, at_front, position, order in fronts:
         ahead[lane] += _place(urgency[lane], at_front, position, order, pk) < mine
     same = ahead.pop(own, 0)
-    return Ahead(_at_least([same], MOST + 1), _at_least(ahead.values(), share))
+    return Ahead(_sum([same], MOST + 1), _sum(ahead.values(), share))
 
 
-def _at_least(counts: Iterable[int], limit: int) -> AtLeast:
+def _sum(counts: Iterable[int], limit: int) -> int:
     """A lane that was read to its limit may hold more."""
     counts = list(counts)
-    total = sum(counts)
-    return AtLeast(min(total, MOST), total > MOST or limit in counts)
+    total = min(sum(counts), MOST)
+    return Capped(total) if limit in counts or sum(counts) > MOST else total
 
 
 def _open_lanes(task: TaskLog, by_type: Counter[str]) -> dict[int, int]:

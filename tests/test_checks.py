@@ -73,7 +73,7 @@ def test_the_settings_of_the_tests_have_no_finding():
 
 
 def test_every_finding_has_a_hint(settings):
-    settings.TASKCONTROL = {"QEUES": {}, "ATOMIC": 1}
+    settings.TASKCONTROL = {"QUEUEZ": {}, "ATOMIC": 1}
 
     assert all(one.hint for one in found().values())
 
@@ -100,7 +100,7 @@ def test_without_settings_the_defaults_are_right(settings):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("QEUES", "Did you mean QUEUES?"),
+        ("QUEUEZ", "Did you mean QUEUES?"),
         ("retention_days", "Did you mean RETENTION_DAYS?"),
         ("FLUX", "There are: "),
         (5, "There are: "),

@@ -106,7 +106,7 @@ def _broken():
 
 
 def test_what_the_system_checks_say_is_told_with_its_hint(conf):
-    conf(QEUES={})
+    conf(QUEUEZ={})
 
     (found,) = [one for one in foundations.examine_settings() if "W001" in one.text]
 
