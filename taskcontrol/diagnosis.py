@@ -9,6 +9,7 @@ from django.db import Error as DatabaseError
 from . import foundations, symptoms
 from .exceptions import TaskControlError
 from .findings import Finding, Level
+from .wording import one_line
 
 
 def examine() -> list[Finding]:
@@ -39,6 +40,6 @@ def _safely(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding
     try:
         findings.extend(look())
     except (DatabaseError, TaskControlError) as error:
-        text = f"{type(error).__name__}: {error}".strip()
+        text = f"{type(error).__name__}: {one_line(error)}"
         findings.append(Finding(Level.FAIL, subject, text))
     return findings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.core import checks
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
@@ -13,7 +13,7 @@ from . import bell, broker, dialect
 from .conf import conf
 from .exceptions import BrokerUnavailable
 from .findings import Finding, Level
-from .wording import counted, duration, listed
+from .wording import counted, duration, listed, one_line
 
 #: Seconds by which two clocks may differ: times in logs and rows are then still comparable.
 CLOCK_TOLERANCE = 2.0
@@ -33,7 +33,21 @@ def examine_settings() -> Iterator[Finding]:
 
 def examine_database() -> Iterator[Finding]:
     """Yield whether the database answers, agrees about the time, and is migrated."""
-    connections[conf.DATABASE].ensure_connection()
+    try:
+        connections[conf.DATABASE].ensure_connection()
+    except OperationalError as error:
+        yield Finding(
+            Level.FAIL,
+            "Database",
+            f"does not answer: {one_line(error)}",
+            f"Start it, or correct DATABASES[{conf.DATABASE!r}].",
+        )
+        return
+    yield from _examine_clock()
+    yield from _examine_migrations()
+
+
+def _examine_clock() -> Iterator[Finding]:
     before = timezone.now()
     there = dialect.now(conf.DATABASE)
     here = before + (timezone.now() - before) / 2
@@ -49,7 +63,12 @@ def examine_database() -> Iterator[Finding]:
         )
     else:
         yield Finding(Level.OK, "Database", f"{name} answers, and its clock agrees")
-    missing = _missing_migrations()
+
+
+def _examine_migrations() -> Iterator[Finding]:
+    executor = MigrationExecutor(connections[conf.DATABASE])
+    leaves = executor.loader.graph.leaf_nodes("taskcontrol")
+    missing = [str(migration) for migration, _ in executor.migration_plan(leaves)]
     if missing:
         yield Finding(
             Level.FAIL,
@@ -58,12 +77,6 @@ def examine_database() -> Iterator[Finding]:
             f"{listed(missing)}",
             "Run manage.py migrate.",
         )
-
-
-def _missing_migrations() -> list[str]:
-    executor = MigrationExecutor(connections[conf.DATABASE])
-    leaves = executor.loader.graph.leaf_nodes("taskcontrol")
-    return [str(migration) for migration, _ in executor.migration_plan(leaves)]
 
 
 def examine_broker() -> Iterator[Finding]:
@@ -91,7 +104,7 @@ def examine_bell() -> Iterator[Finding]:
         yield Finding(
             Level.WARN,
             "Bell",
-            f"its Redis does not answer ({error}); tasks start up to a second later",
+            f"its Redis does not answer ({one_line(error)}); tasks start up to a second later",
             'Start it, or correct TASKCONTROL["REDIS_URL"].',
         )
     else:

@@ -54,6 +54,11 @@ def listed(items: Sequence[object], most: int = 10) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def one_line(value: object) -> str:
+    """Return the text of ``value``, of an error most often, without its line breaks."""
+    return " ".join(str(value).split())
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return columns under a header, numbers to the right, words to the left."""
     rows = list(rows)

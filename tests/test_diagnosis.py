@@ -75,17 +75,19 @@ def test_the_worst_finding_counts():
 
 
 def test_a_database_that_does_not_answer_is_found_and_ends_the_walk(monkeypatch, broker):
-    def refuse(using: str) -> None:
-        raise OperationalError("connection refused")
+    def refuse() -> None:
+        raise OperationalError("connection refused\n\tis it running?")
 
-    monkeypatch.setattr(dialect, "now", refuse)
+    monkeypatch.setattr(connection, "ensure_connection", refuse)
 
-    findings = diagnosis.examine()
+    findings = {one.subject: one for one in diagnosis.examine()}
 
-    assert (
-        Finding(Level.FAIL, "Database", "OperationalError: connection refused") in findings
+    assert findings["Database"].level is Level.FAIL
+    assert findings["Database"].text == (
+        "does not answer: connection refused is it running?"
     )
-    assert "Dispatcher" not in {one.subject for one in findings}
+    assert findings["Database"].advice == "Start it, or correct DATABASES['default']."
+    assert "Dispatcher" not in findings
 
 
 def test_what_was_found_before_a_look_broke_is_kept(monkeypatch):
