@@ -96,6 +96,24 @@ def test_the_help_is_printed_without_a_database(name, capsys):
     assert (all_verbs()[name].__doc__ or "").partition("\n")[0] in shown
 
 
+# The database
+
+
+@pytest.mark.only_on("sqlite")
+def test_a_database_without_tables_gives_a_sentence_that_leads_to_doctor(tmp_path):
+    url = f"sqlite:///{tmp_path / 'empty.sqlite3'}"
+
+    status, doctor = (process(verb, DATABASE_URL=url) for verb in ("status", "doctor"))
+
+    assert status.returncode == 1
+    assert status.stderr == (
+        "CommandError: The database: no such table: taskcontrol_tasklog. "
+        "`manage.py taskcontrol doctor` says what to do.\n"
+    )
+    assert doctor.returncode == 2
+    assert "-> Run manage.py migrate." in doctor.stdout
+
+
 # Passes and sweeps
 
 
@@ -586,10 +604,10 @@ def test_scripts_learn_what_is_in_the_way():
 # As processes, beside a real worker
 
 
-def process(*words: str) -> subprocess.CompletedProcess[str]:
+def process(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "django", "taskcontrol", *words],
-        env={**os.environ, **site_environment()},
+        env={**os.environ, **site_environment(), **variables},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -8,9 +8,11 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError
 
 from taskcontrol.exceptions import TaskControlError
 from taskcontrol.verbs import all_verbs
+from taskcontrol.wording import one_line
 
 
 class Command(BaseCommand):
@@ -47,6 +49,11 @@ class Command(BaseCommand):
             verb.handle(options, self.stdout)
         except (TaskControlError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
+        except (OperationalError, ProgrammingError) as error:
+            why = one_line(error)
+            raise CommandError(
+                f"The database: {why}. `manage.py taskcontrol doctor` says what to do."
+            ) from error
 
 
 def _add_django_options(parser: CommandParser) -> None:
