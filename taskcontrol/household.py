@@ -8,7 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -65,11 +65,12 @@ class Household:
 
     def run(self) -> None:
         """Start everything and keep it running until Ctrl-C or SIGTERM."""
-        wishes = self._wishes
         interruption = Interruption()
         interruption.listen()
-        with claim(self._folder) as held, closing(listen(wishes.host, wishes.port)) as door:
-            held.record(url=url_of(door))
+        with ExitStack() as stack:
+            held = stack.enter_context(claim(self._folder))
+            door = self._open_door(stack)
+            held.record(url=url_of(door) if door else "without web")
             supervisor = Supervisor(
                 say=self._screen.say,
                 on_tick=self._screen.show,
@@ -85,7 +86,13 @@ class Household:
                 supervisor.stop()
         self._screen.say("stopped")
 
-    def _bring_up(self, supervisor: Supervisor, held: Claim, door: socket) -> None:
+    def _open_door(self, stack: ExitStack) -> socket | None:
+        """Listen for browsers, unless somebody else serves them."""
+        if "web" in self._wishes.without:
+            return None
+        return stack.enter_context(listen(self._wishes.host, self._wishes.port))
+
+    def _bring_up(self, supervisor: Supervisor, held: Claim, door: socket | None) -> None:
         if not os.environ.get("BROKER_URL"):
             supervisor.start(self._broker(held))
         login = self._prepare_database()
@@ -94,6 +101,7 @@ class Household:
         while late := supervisor.wait_until_ready(PATIENCE):
             names = ", ".join(child.name for child in late)
             self._screen.say(f"not ready yet: {names}. Logs: {self._folder / 'logs'}")
+        connections.close_all()
         self._announce(door, login)
 
     def _prepare_database(self) -> str:
@@ -109,27 +117,25 @@ class Household:
         finally:
             connections.close_all()
 
-    def _announce(self, door: socket, login: str) -> None:
+    def _announce(self, door: socket | None, login: str) -> None:
         self._screen.show()
-        for line in (
-            "everything is up",
-            f"  page   {url_of(door)}{_page()}",
-            f"  login  {login}",
-            f"  data   {self._folder} (logs in logs/)",
-            "  stop   Ctrl-C",
-        ):
-            self._screen.say(line)
+        self._screen.say("everything is up")
+        if door:
+            self._screen.say(f"  page   {url_of(door)}{_page()}")
+        self._screen.say(f"  login  {login}")
+        self._screen.say(f"  data   {self._folder} (logs in logs/)")
+        self._screen.say("  stop   Ctrl-C")
 
-    def _children(self, held: Claim, door: socket) -> Iterator[Child]:
-        without = self._wishes.without
-        if "worker" not in without:
+    def _children(self, held: Claim, door: socket | None) -> Iterator[Child]:
+        if "worker" not in self._wishes.without:
             yield from self._workers(held)
-        if "beat" not in without:
+        if "beat" not in self._wishes.without:
             yield self._child("beat", "beat", held, self._manners)
-        if "web" not in without:
+        if door:
+            page = f"{url_of(door)}{_page()}"
             web = self._child("web", "web", held, ["--fd", str(door.fileno())])
             web.inherited = (*web.inherited, door.fileno())
-            web.ready = lambda _pid: _answers(f"{url_of(door)}{_page()}")
+            web.ready = lambda _pid: _answers(page)
             yield web
 
     def _broker(self, held: Claim) -> Child:

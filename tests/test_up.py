@@ -310,6 +310,7 @@ def test_a_person_who_runs_the_web_server_starts_the_rest(new_site):
 
     assert up.child("web") is None
     assert up.child("beat") is None
+    assert "page" not in up.said
     assert up.child("worker") is not None
 
 
