@@ -73,11 +73,6 @@ def sweep(*, keep: Collection[tuple[int, int]]) -> None:
             _held.pop(key, None)
 
 
-def everything() -> list[tuple[int, int]]:
-    """Return the (task id, attempt) pairs that this worker holds."""
-    return list(_held)
-
-
 def kill(task_id: int, attempt: int, number: signal.Signals) -> bool:
     """Send a signal to the process that runs an attempt, and to no other.
 
@@ -93,11 +88,17 @@ def kill(task_id: int, attempt: int, number: signal.Signals) -> bool:
         if held.body_is_gone():
             return False
         if number == signal.SIGKILL:
-            for child in held.process.children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
-        os.kill(held.pid, number)
+            kill_tree(held.process)
+        else:
+            os.kill(held.pid, number)
     return True
+
+
+def kill_tree(process: psutil.Process) -> None:
+    """End a process and all that it started."""
+    for one in [*process.children(recursive=True), process]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 class HeldRequest(Request):
@@ -105,11 +106,17 @@ class HeldRequest(Request):
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """The child ``pid`` begins; nobody can be stopped by a signal on other pools."""
-        job = None if pid == os.getpid() else self._apply_result()
-        if job is not None:
-            with suppress(psutil.NoSuchProcess):
-                accepted(*self.args, Held(pid, psutil.Process(pid), job))
-        super().on_accepted(pid, time_accepted)
+        try:
+            if pid != os.getpid():
+                self._note(pid)
+        finally:
+            # Or else the worker would wait for ever for the slot of a forged message.
+            super().on_accepted(pid, time_accepted)
+
+    def _note(self, pid: int) -> None:
+        task_id, attempt = self.args
+        with suppress(psutil.NoSuchProcess):
+            accepted(task_id, attempt, Held(pid, psutil.Process(pid), self._apply_result()))
 
 
 def _is_alive(process: psutil.Process) -> bool:

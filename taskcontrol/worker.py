@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -112,8 +113,11 @@ class Boot:
         """Begin a new life after this worker was declared lost: others have its tasks now."""
         self.row = self._register()
         here.worker_id = self.row.pk
-        # Children inherited the number of the lost worker, so the pool is made anew.
-        self.in_loop(self.consumer.pool.restart if self.prefork else _nothing)
+        if self.prefork:
+            # They inherited the number of the lost worker, and what they run is others' now.
+            for pid in self.consumer.pool.info["processes"]:
+                with suppress(psutil.NoSuchProcess):
+                    held.kill_tree(psutil.Process(pid))
 
     def in_loop(self, call: Callable[..., Any], *args: Any) -> None:
         """Run ``call`` in the worker's event loop, where children change hands."""
@@ -238,8 +242,6 @@ class Keeper:
             "This worker was declared lost while it was silent; it stops what it runs and "
             "goes on under a new row."
         )
-        for task_id, attempt in held.everything():
-            held.kill(task_id, attempt, signal.SIGKILL)
         self.boot.register_again()
 
     def _vitals(self) -> dict[str, Any]:
@@ -322,10 +324,6 @@ def _cancel_signal() -> signal.Signals:
     from .interrupts import CANCEL
 
     return CANCEL
-
-
-def _nothing() -> None:
-    return
 
 
 def _safely(call: Callable[[], Any], work: DatabaseWork) -> None:
