@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.db.models import Exists, F, Q
 
-from . import broker, lifecycle, tasktypes
+from . import broker, lifecycle
 from .conf import conf
 from .context import without_user_code
-from .dialect import DatabaseNow, lane_fronts, lane_heads, skip_locked
+from .dialect import DatabaseNow, skip_locked
 from .exceptions import BrokerUnavailable
+from .fronts import Fronts, open_lanes, read_fronts
 from .lanes import ready_lane
-from .models import DispatcherState, QueueState, TaskLog, TaskType, seconds
-from .occupancy import Occupancy, read_occupancy
+from .models import DispatcherState, TaskLog, seconds
+from .occupancy import read_occupancy
 from .prepared import PreparedQuery
 from .retries import retry_failed_tasks
 from .slots import Slots
@@ -25,31 +27,6 @@ from .status import Status
 from .suspension import can_dispatch_now, dispatcher_state, toggle_dispatcher
 
 __all__ = ["can_dispatch_now", "dispatch_pending", "toggle_dispatcher"]
-
-UNLIMITED = 1 << 30
-
-
-@dataclass
-class Lane:
-    """One line with work, and what its type and its queue say."""
-
-    number: int
-    method: str
-    queue: str
-    priority: int
-    limit: int
-    usual_seconds: float | None
-
-
-class Front(NamedTuple):
-    """A ready row; sorts in the order of promotion."""
-
-    behind: bool
-    urgency: int
-    position: int
-    batch_order: int
-    task_id: int
-    lane: Lane
 
 
 def dispatch_pending() -> int:
@@ -107,10 +84,17 @@ def _promote(state: State) -> Turn:
     occupancy = read_occupancy()
     if not occupancy.slots.any_left():
         return Turn()
-    lanes = _open_lanes(occupancy)
-    fronts, cut = _fronts(lanes, occupancy.slots)
-    chosen, more = _choose(fronts, cut, occupancy.slots)
-    promoted = lifecycle.promote(_lock(chosen), site=state.site) if chosen else []
+    lanes = open_lanes(occupancy)
+    fronts = read_fronts(lanes, occupancy.slots)
+    chosen, more = _choose(fronts, deepcopy(occupancy.slots))
+    free = _lock(chosen)
+    if len(free) < len(chosen):
+        # Somebody is changing some of the first rows: others take their places.
+        fronts = read_fronts(lanes, occupancy.slots, beyond=conf.DISPATCH_PAGE)
+        free = _lock(front.task_id for front in fronts.rows)
+        rows = [front for front in fronts.rows if front.task_id in free]
+        chosen, more = _choose(fronts._replace(rows=rows), occupancy.slots)
+    promoted = lifecycle.promote(chosen, site=state.site)
     place = {task_id: number for number, task_id in enumerate(chosen)}
     promoted.sort(key=lambda task: place[task.pk])
     return Turn(promoted, more=more and bool(promoted))
@@ -191,81 +175,41 @@ def _let_in() -> None:
     )
 
 
-def _open_lanes(occupancy: Occupancy) -> list[Lane]:
-    """Return the lanes with work that nothing holds shut, each with its free places."""
-    heads = lane_heads(
-        conf.DATABASE,
-        TaskLog._meta.db_table,
-        TaskType._meta.db_table,
-        QueueState._meta.db_table,
-    )
-    unknown = {method for _, method, _, _, kind, *_ in heads if kind is None}
-    if unknown:
-        tasktypes.ensure(unknown)
-        return _open_lanes(occupancy)
-    lanes = []
-    for number, method, queue, own, _kind, priority, limit, usual, held in heads:
-        free = limit - occupancy.by_type[method] if limit else UNLIMITED
-        if not held and free > 0 and occupancy.slots.room(queue):
-            urgency = priority if own is None else own
-            lanes.append(Lane(number, method, queue, urgency, free, usual))
-    return lanes
-
-
-def _fronts(lanes: Sequence[Lane], slots: Slots) -> tuple[list[Front], set[int]]:
-    """Read the first rows of each lane: enough for the slots, in sum not much more.
-
-    Returns them in the order of promotion, and the lanes that may hold more than was read.
-    """
-    if not lanes:
-        return [], set()
-    share = 1 + 2 * conf.DISPATCH_PAGE // len(lanes)
-    wanted = {
-        lane.number: min(lane.limit, slots.room(lane.queue), share, conf.DISPATCH_PAGE)
-        for lane in lanes
-    }
-    by_number = {lane.number: lane for lane in lanes}
-    rows = lane_fronts(conf.DATABASE, TaskLog._meta.db_table, wanted.items())
-    fronts = []
-    for task_id, number, at_front, position, order in rows:
-        lane = by_number[number]
-        fronts.append(
-            Front(not at_front, -lane.priority, position, order, task_id, lane)
-        )
-    read = Counter(front.lane.number for front in fronts)
-    cut = {number for number, count in wanted.items() if read[number] == count}
-    return sorted(fronts, key=lambda front: front[:5]), cut
-
-
-def _choose(fronts: Sequence[Front], cut: set[int], slots: Slots) -> tuple[list[int], bool]:
+def _choose(fronts: Fronts, slots: Slots) -> tuple[list[int], bool]:
     """Give the slots to the rows in order; a full type or queue never holds up another.
 
     Stops when a lane that was read only in part is used up, since a row that was not read
-    might come before all that are left; returns the chosen and whether it stopped so.
+    might come before all that are left; returns the chosen and whether it stopped so. A
+    queue whose first row finds no slot is closed: what is short and might be sent ahead of
+    a slot would overtake it, again and again.
     """
     chosen: list[int] = []
-    left = Counter(front.lane.number for front in fronts)
+    left = Counter(front.lane.number for front in fronts.rows)
     places: dict[str, int] = {}
-    for front in fronts:
+    closed: set[str] = set()
+    for front in fronts.rows:
         lane = front.lane
         free = places.setdefault(lane.method, lane.limit)
         left[lane.number] -= 1
-        if free > 0 and slots.take(lane.queue, lane.usual_seconds):
-            places[lane.method] = free - 1
-            chosen.append(front.task_id)
-        ran_out = not left[lane.number] and lane.number in cut
-        free_place = places[lane.method] > 0
-        if ran_out and free_place and slots.has_room(lane.queue, lane.usual_seconds):
-            return chosen, True
+        if lane.queue in closed or free <= 0:
+            continue
+        if not slots.take(lane.queue, lane.usual_seconds):
+            closed.add(lane.queue)
+            continue
+        places[lane.method] = free - 1
+        chosen.append(front.task_id)
         if len(chosen) == conf.DISPATCH_PAGE:
+            return chosen, slots.any_left()
+        ran_out = free > 1 and not left[lane.number] and lane.number in fronts.cut
+        if ran_out and slots.has_room(lane.queue, lane.usual_seconds):
             return chosen, True
     return chosen, False
 
 
-def _lock(ids: Sequence[int]) -> list[int]:
-    """Lock the chosen rows, leaving out those that somebody else is changing."""
-    rows = TaskLog.objects.filter(pk__in=ids, status=Status.PENDING).order_by("pk")
-    return list(skip_locked(rows).values_list("pk", flat=True))
+def _lock(ids: Iterable[int]) -> set[int]:
+    """Lock these rows, leaving out those that somebody else is changing."""
+    rows = TaskLog.objects.filter(pk__in=list(ids), status=Status.PENDING).order_by("pk")
+    return set(skip_locked(rows).values_list("pk", flat=True))
 
 
 def _send(promoted: Sequence[TaskLog]) -> None:

@@ -17,7 +17,7 @@ from django.db.models.functions import Cast, Concat
 
 from .announcing import announce, anyone_listens
 from .conf import conf
-from .dialect import DatabaseNow, update_returning
+from .dialect import DatabaseNow, skip_locked, update_returning
 from .lanes import ready_lane
 from .models import TaskAttempt, TaskEvent, TaskLog
 from .prepared import PreparedMove
@@ -228,9 +228,7 @@ def expire(page: int) -> int:
         ).order_by("expires_at")
         with transaction.atomic(using=conf.DATABASE):
             moved = _move(
-                TaskLog.objects.filter(
-                    pk__in=list(due.values_list("pk", flat=True)[:page])
-                ),
+                TaskLog.objects.filter(pk__in=_free_ones(due[:page])),
                 old,
                 Status.CANCELED,
                 ended_at=DatabaseNow(),
@@ -298,9 +296,7 @@ def retry_due(ids: Sequence[int]) -> int:
         pk__in=ids, retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
     )
     with transaction.atomic(using=conf.DATABASE):
-        locked = list(
-            _locked(due.filter(status=Status.FAILED)).values_list("pk", flat=True)
-        )
+        locked = _free_ones(due.filter(status=Status.FAILED))
         archive(locked)
         moved = _again(due.filter(pk__in=locked), Status.FAILED)
     return len(moved)
@@ -369,7 +365,7 @@ def _rerun(
 ) -> bool:
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, status=Status.STARTED)
     with transaction.atomic(using=conf.DATABASE):
-        locked = list(_locked(rows).values_list("pk", flat=True))
+        locked = _free_ones(rows)
         archive(locked, ended_reason=detail)
         moved = _move(
             rows.filter(pk__in=locked),
@@ -539,6 +535,15 @@ def _written(old: Status, new: Status, values: dict[str, Any]) -> dict[str, Any]
     if new not in MOVES[old]:
         raise ValueError(f"{old} -> {new} is not a move of status.MOVES")
     return {"status": new, "rev": F("rev") + 1, **values}
+
+
+def _free_ones(rows: Any) -> list[int]:
+    """Lock ``rows`` and return their keys, without those that somebody else is changing.
+
+    A sweep that waited for a caller's open transaction would stop the dispatcher.
+    """
+    rows = rows if rows.query.is_sliced else rows.order_by("pk")
+    return list(skip_locked(rows).values_list("pk", flat=True))
 
 
 def _locked(rows: Any) -> Any:

@@ -1,0 +1,126 @@
+"""The first rows of the lanes that nothing holds shut, in the order of promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from . import tasktypes
+from .conf import conf
+from .dialect import lane_fronts, lane_heads
+from .models import QueueState, TaskLog, TaskType
+from .occupancy import Occupancy
+from .slots import Slots
+
+UNLIMITED = 1 << 30
+
+
+@dataclass
+class Lane:
+    """One line with work, and what its type and its queue say."""
+
+    number: int
+    method: str
+    queue: str
+    priority: int
+    #: Free places of the type.
+    limit: int
+    usual_seconds: float | None
+
+
+class Front(NamedTuple):
+    """A ready row; sorts in the order of promotion."""
+
+    behind: bool
+    urgency: int
+    position: int
+    batch_order: int
+    task_id: int
+    lane: Lane
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Where it stands in the order."""
+        return self[:5]
+
+
+class Fronts(NamedTuple):
+    """What was read."""
+
+    #: In the order of promotion.
+    rows: Sequence[Front] = ()
+    #: The numbers of the lanes that may hold more than was read.
+    cut: frozenset[int] = frozenset()
+
+
+def open_lanes(occupancy: Occupancy) -> list[Lane]:
+    """Return the lanes with work that nothing holds shut, each with its free places."""
+    heads = lane_heads(
+        conf.DATABASE,
+        TaskLog._meta.db_table,
+        TaskType._meta.db_table,
+        QueueState._meta.db_table,
+    )
+    unknown = {method for _, method, _, _, kind, *_ in heads if kind is None}
+    if unknown:
+        tasktypes.ensure(unknown)
+        return open_lanes(occupancy)
+    lanes = []
+    for number, method, queue, own, _kind, priority, limit, usual, held in heads:
+        free = limit - occupancy.by_type[method] if limit else UNLIMITED
+        if not held and free > 0 and occupancy.slots.room(queue):
+            urgency = priority if own is None else own
+            lanes.append(Lane(number, method, queue, urgency, free, usual))
+    return lanes
+
+
+def read_fronts(lanes: Sequence[Lane], slots: Slots, *, beyond: int = 0) -> Fronts:
+    """Read the first rows of each lane: enough for the slots and for one page.
+
+    Begins with a share of the page for every lane, and reads on where more rows of a lane
+    may stand before the end of the page: so the cost follows the page and the lanes, also
+    when the first rows all stand in a few of many lanes. ``beyond``: that many more than
+    the slots ask for.
+    """
+    page: int = conf.DISPATCH_PAGE
+    most = {
+        lane.number: min(lane.limit, slots.room(lane.queue), page) + beyond
+        for lane in lanes
+    }
+    by_number = {lane.number: lane for lane in lanes}
+    depth = 1 + 2 * page // max(len(lanes), 1)
+    read: dict[int, list[Front]] = {}
+    asked: dict[int, int] = {}
+    wanted = {number: min(count, depth) for number, count in most.items()}
+    while wanted:
+        asked |= wanted
+        read |= _read(wanted, by_number)
+        rows = sorted(chain.from_iterable(read.values()), key=lambda front: front.place)
+        last = rows[page - 1] if len(rows) >= page else None
+        again = [
+            number
+            for number in wanted
+            if len(read[number]) == asked[number] < most[number]
+            and (last is None or read[number][-1].place < last.place)
+        ]
+        depth = max(8 * depth, 20 * page // max(len(again), 1))
+        wanted = {number: min(most[number], depth) for number in again}
+    if not read:
+        return Fronts()
+    cut = frozenset(number for number in asked if len(read[number]) == asked[number])
+    return Fronts(rows, cut)
+
+
+def _read(wanted: Mapping[int, int], lanes: Mapping[int, Lane]) -> dict[int, list[Front]]:
+    found: dict[int, list[Front]] = {number: [] for number in wanted}
+    rows = lane_fronts(conf.DATABASE, TaskLog._meta.db_table, wanted.items())
+    for task_id, number, at_front, position, order in rows:
+        lane = lanes[number]
+        found[number].append(
+            Front(not at_front, -lane.priority, position, order, task_id, lane)
+        )
+    for fronts in found.values():
+        fronts.sort(key=lambda front: front.place)
+    return found
