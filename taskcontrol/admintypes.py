@@ -50,11 +50,10 @@ class TaskTypeForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields.get("queue")
-        if isinstance(field, forms.ChoiceField):
-            names = dict.fromkeys([*known_queues(), *filter(None, [self.instance.queue])])
-            usual = ("", _("as the call says, else default"))
-            field.choices = [usual, *((name, name) for name in names)]
+        queue: Any = self.fields["queue"]
+        names = dict.fromkeys([*known_queues(), *filter(None, [self.instance.queue])])
+        usual = ("", _("as the call says, else default"))
+        queue.choices = [usual, *((name, name) for name in names)]
 
     def clean(self) -> dict[str, Any]:
         """Check each changed value as a declaration in code is checked."""
@@ -196,6 +195,8 @@ class TaskTypeAdmin(Screen):
     @admin.display(description=_("says"))
     def origin(self, one: Any) -> Any:
         """Show whether code declares the type, and whether a person changed it since."""
+        if one.declared is None:
+            return _("not known yet")
         if not one.is_standard:
             return _("not in code")
         return _("code, changed by hand") if changed_by_hand(one) else _("code")
@@ -221,7 +222,10 @@ def changed_by_hand(one: TaskType) -> dict[str, Any]:
     """Return what code declares of the values that a person changed."""
     if not one.is_standard:
         return {}
-    says = {name: one.declared.get(name, TaskType.default_of(name)) for name in DECLARABLE}
+    says = {
+        name: (one.declared or {}).get(name, TaskType.default_of(name))
+        for name in DECLARABLE
+    }
     return {name: said for name, said in sorted(says.items()) if getattr(one, name) != said}
 
 

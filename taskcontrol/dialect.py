@@ -201,7 +201,10 @@ def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[An
             FROM lanes WHERE lanes.lane IS NOT NULL
         )
         SELECT head.ready_lane, head.method, head.queue, head.priority,
-               kind.id, kind.priority, kind.concurrency_limit, kind.usual_seconds,
+               kind.id, kind.priority,
+               -- Until a child has looked into the code, the limit may be any.
+               CASE WHEN kind.declared IS NULL THEN 1 ELSE kind.concurrency_limit END,
+               kind.usual_seconds,
                CASE WHEN {_paused("kind", now)} OR {_paused("line", now)}
                     THEN 1 ELSE 0 END
         FROM heads

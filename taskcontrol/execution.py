@@ -22,7 +22,7 @@ from django.db import (
     connections,
 )
 
-from . import bell, interrupts, lifecycle, memory
+from . import bell, interrupts, lifecycle, memory, tasktypes
 from .arguments import decode
 from .celerytasks import RetryAsked, call
 from .conf import conf
@@ -172,7 +172,9 @@ def _run_body(row: TaskLog) -> Outcome:
 
 
 def _call(row: TaskLog) -> Any:
-    return call(resolve(row.method), decode(row.arguments), row)
+    target = resolve(row.method)
+    tasktypes.confirm(row.method)
+    return call(target, decode(row.arguments), row)
 
 
 def write_end(row: TaskLog, outcome: Outcome) -> bool:

@@ -131,7 +131,8 @@ class TaskType(models.Model):
     paused_reason = models.CharField(_("reason of the pause"), max_length=300, blank=True)
 
     #: The values last declared in code, so that a person's edit is told from an old default.
-    declared = models.JSONField(default=dict, blank=True, editable=False)
+    #: None until a process that has imported the code has looked: see ``tasktypes.confirm``.
+    declared = models.JSONField(default=dict, null=True, blank=True, editable=False)
     #: Seconds that a run usually takes, learned from the runs; None until one has ended.
     usual_seconds = models.FloatField(null=True, blank=True, editable=False)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from .bell import request_dispatch
 from .conf import conf
 from .models import TaskType
 from .options import DECLARABLE
@@ -53,15 +54,34 @@ def forget(**_signal: Any) -> None:
 
 
 def ensure(methods: Iterable[str]) -> None:
-    """Insert the types that are missing, with what code declares of them."""
+    """Insert the types that are missing, with what code declares of them.
+
+    A method that this process has not imported gets a type that nobody confirmed yet:
+    the dispatcher takes its limit as 1, since its code may declare that.
+    """
     wanted = set(methods)
     known = TaskType.objects.filter(method__in=wanted).values_list("method", flat=True)
     for method in sorted(wanted - set(known)):
         try:
             with transaction.atomic(using=conf.DATABASE):
-                _insert(declarations.get(method) or Declaration(method))
+                _insert(method, declarations.get(method))
         except IntegrityError:
             continue  # another process met the method at the same moment
+
+
+def confirm(method: str) -> None:
+    """Write what code declares of a method, if nobody did who had imported the code.
+
+    Called by a worker's child before the body, when the code is imported there; importing
+    it in a dispatch pass would run user code there.
+    """
+    known = _types().get(method)
+    if known is not None and known.declared is not None:
+        return
+    one = TaskType.objects.filter(method=method, declared__isnull=True).first()
+    if one is not None:
+        _update(one, declarations.get(method) or Declaration(method))
+        request_dispatch()
 
 
 def sync_declared(**_signal: Any) -> None:
@@ -80,31 +100,35 @@ def reset_to_declared(one: TaskType) -> None:
 
     A process that has not imported the code goes by what was declared last.
     """
-    declaration = declarations.get(one.method) or Declaration(one.method, one.declared)
+    declaration = declarations.get(one.method) or Declaration(
+        one.method, one.declared or {}
+    )
     for name in DECLARABLE:
         setattr(one, name, declaration.values.get(name, TaskType.default_of(name)))
     one.declared = declaration.values
     one.save()
 
 
-def _insert(declaration: Declaration) -> None:
+def _insert(method: str, declaration: Declaration | None) -> None:
+    values = declaration.values if declaration else {}
     TaskType(
-        method=declaration.method,
-        is_standard=declaration.method in declarations,
-        declared=declaration.values,
-        **declaration.values,
+        method=method,
+        is_standard=declaration is not None,
+        declared=values if declaration else None,
+        **values,
     ).save(force_insert=True)
 
 
 def _update(one: TaskType, declaration: Declaration) -> None:
     changed: dict[str, Any] = {}
+    before = one.declared or {}
     if one.declared != declaration.values:
         changed["declared"] = declaration.values
-    if not one.is_standard:
+    if not one.is_standard and declaration.method in declarations:
         changed["is_standard"] = True
-    for name in declaration.values.keys() | one.declared.keys() if changed else ():
+    for name in declaration.values.keys() | before.keys() if changed else ():
         default = TaskType.default_of(name)
-        untouched = getattr(one, name) == one.declared.get(name, default)
+        untouched = getattr(one, name) == before.get(name, default)
         if untouched:
             changed[name] = declaration.values.get(name, default)
     for name, value in changed.items():

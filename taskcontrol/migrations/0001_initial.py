@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
                 ('paused_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='paused at')),
                 ('paused_until', models.DateTimeField(blank=True, null=True, verbose_name='paused until')),
                 ('paused_reason', models.CharField(blank=True, max_length=300, verbose_name='reason of the pause')),
-                ('declared', models.JSONField(blank=True, default=dict, editable=False)),
+                ('declared', models.JSONField(blank=True, default=dict, editable=False, null=True)),
                 ('usual_seconds', models.FloatField(blank=True, editable=False, null=True)),
                 ('paused_by', models.ForeignKey(blank=True, db_constraint=False, editable=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='paused by')),
             ],
