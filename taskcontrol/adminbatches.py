@@ -126,8 +126,9 @@ class TaskBatchAdmin(ReadOnlyScreen):
         """Show whether anything is still to come."""
         if not is_over(batch):
             return badge(_("going on"), "started")
-        failed = batch.numbers[Status.FAILED]
-        return badge(_("ended"), "failed" if failed else "finished")
+        if batch.numbers[Status.FAILED]:
+            return badge(_("ended, not all well"), "failed")
+        return badge(_("ended"), "finished")
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, batch: Any) -> str:

@@ -46,7 +46,17 @@ class QueueStateAdmin(ReadOnlyScreen):
     list_display = ("label", "state", "waiting", "oldest", "active", "served", "timeout")
     ordering = ("name",)
     sortable_by = ()
-    fields = ("paused_at", "paused_by", "paused_until", "paused_reason")
+    fieldsets = (
+        (
+            _("All of it"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    ("name", "paused_at", "paused_by", "paused_until", "paused_reason"),
+                ),
+            },
+        ),
+    )
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the person may see the queues; who may pause them may."""

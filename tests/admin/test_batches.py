@@ -75,7 +75,7 @@ def test_a_batch_goes_on_until_its_last_member_has_ended(overseer):
 
     page = text_of(overseer.get(URL))
     assert "going on" not in page
-    assert '<span class="tc-badge tc-failed">ended</span>' in page
+    assert '<span class="tc-badge tc-failed">ended, not all well</span>' in page
 
 
 def test_the_page_of_a_batch_tells_how_long_it_lasted(overseer):

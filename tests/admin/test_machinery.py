@@ -63,6 +63,7 @@ def test_a_worker_shows_its_slots_its_memory_and_what_it_runs(boss):
     worker = make_worker(pool_size=4, memory_kb=10240, children=[{"memory_kb": 20480}])
     task = make_task(Status.STARTED, worker=worker, job_name="Busy")
     make_task(Status.CANCELED, worker=worker, occupies=True)
+    make_task(Status.QUEUED)
     make_task(Status.FINISHED, worker=worker, job_name="Idle")
 
     listed, page = text_of(boss.get(WORKERS)), text_of(boss.get(page_url(worker)))
@@ -272,6 +273,14 @@ def test_the_front_page_counts_all_tasks_by_status(viewer):
         status.lower(): "2" if status == "Failed" else "1" for status in Status
     }
     assert "status__exact=Failed" in text_of(viewer.get(FRONT))
+
+
+def test_more_finished_tasks_than_are_counted_read_as_at_least(viewer, monkeypatch):
+    monkeypatch.setattr("taskcontrol.monitoring.MOST_FINISHED", 2)
+    for _ in range(3):
+        make_task(Status.FINISHED)
+
+    assert '<span class="tc-number">2+</span>' in text_of(viewer.get(FRONT))
 
 
 def test_staff_without_a_permission_sees_the_own_numbers_and_no_machinery(staff):

@@ -8,6 +8,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from taskcontrol.admin import TaskLogAdmin
+from taskcontrol.adminverbs import PAUSE, act_on_all
 from taskcontrol.models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog
 from taskcontrol.status import Status
 from tests.admin.conftest import messages_of, page_url, text_of
@@ -297,6 +299,28 @@ def test_acting_on_many_costs_a_fixed_number_of_queries_for_each(operator):
     assert (five - one) / 4 <= 13
 
 
+def test_a_room_that_refuses_and_a_task_that_is_gone_are_counted_as_such():
+    refused, gone = make_task(), make_task()
+    TaskLog.objects.filter(pk=gone.pk).delete()
+    eve, ann = make_user("eve"), make_user("ann", "prioritize_tasklog")
+
+    assert act_on_all(PAUSE, [refused], eve, "") == {"not permitted": 1}
+    assert act_on_all(PAUSE, [gone], ann, "") == {"no longer there": 1}
+
+
+def test_a_task_that_goes_while_its_button_is_pressed_is_not_found(operator, monkeypatch):
+    task = make_task()
+
+    def read_and_lose(self, request, key, *_):
+        row = TaskLog.objects.get(pk=key)
+        TaskLog.objects.filter(pk=key).delete()
+        return row
+
+    monkeypatch.setattr(TaskLogAdmin, "get_object", read_and_lose)
+
+    assert operator.post(page_url(task, "pause")).status_code == 404
+
+
 # Deleting
 
 
@@ -354,6 +378,16 @@ def test_a_task_that_goes_on_cannot_be_deleted(boss, status):
     assert page_url(task, "delete") not in text_of(boss.get(page_url(task)))
     assert boss.post(page_url(task, "delete"), {"post": "yes"}).status_code == 403
     assert TaskLog.objects.exists()
+
+
+def test_a_task_that_began_again_since_the_question_is_not_deleted(boss, monkeypatch):
+    task = make_task(Status.FAILED)
+    monkeypatch.setattr(TaskLogAdmin, "has_delete_permission", lambda *_: True)
+    boss.post(page_url(task, "retry"))
+
+    assert boss.post(page_url(task, "delete"), {"post": "yes"}).status_code == 403
+    assert status_of(task) == Status.PENDING
+    assert LogEntry.objects.count() == 1
 
 
 def test_nobody_deletes_without_the_permission(operator):

@@ -240,6 +240,13 @@ def test_the_list_and_the_page_say_what_a_person_changed(keeper, declared):
     assert "by code; changed by hand, where code says priority: 5" in page
 
 
+def test_a_type_whose_code_nobody_has_imported_yet_says_so(keeper):
+    one = make_type(declared=None)
+
+    for url in (URL, page_url(one)):
+        assert "not known yet" in text_of(keeper.get(url))
+
+
 @pytest.mark.parametrize("way", ["button", "action"])
 def test_reset_brings_back_what_code_declares(keeper, declared, way):
     declared.priority, declared.timeout = 9, 17
