@@ -15,29 +15,15 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from . import permissions
-from .adminacts import ActsOnTasks
-from .adminbase import ReadOnlyScreen
-from .adminbatches import TaskBatchAdmin
-from .admindispatcher import DispatcherStateAdmin
-from .adminlist import (
-    BatchFilter,
-    ErrorFilter,
-    MethodFilter,
-    QueueFilter,
-    RetryFilter,
-    StatusFilter,
-    TaskList,
-    find_tasks,
-)
-from .adminqueues import QueueStateAdmin
-from .adminstory import progress_of, story_of
-from .admintypes import TaskTypeAdmin
-from .adminverbs import BUTTONS, DELETE, Verb
-from .adminworkers import WorkerAdmin
 from .audit import given_reason
 from .dialect import DatabaseNow
 from .models import DispatcherState, QueueState, TaskBatch, TaskLog, TaskType, Worker
-from .presentation import (
+from .pruning import delete_tasks
+from .screens.acts import ActsOnTasks
+from .screens.base import ReadOnlyScreen
+from .screens.batches import TaskBatchAdmin
+from .screens.dispatcher import DispatcherStateAdmin
+from .screens.presentation import (
     ago,
     brief,
     person,
@@ -47,7 +33,21 @@ from .presentation import (
     visible,
     waited,
 )
-from .pruning import delete_tasks
+from .screens.queues import QueueStateAdmin
+from .screens.story import progress_of, story_of
+from .screens.tasklists import (
+    BatchFilter,
+    ErrorFilter,
+    MethodFilter,
+    QueueFilter,
+    RetryFilter,
+    StatusFilter,
+    TaskList,
+    find_tasks,
+)
+from .screens.tasktypes import TaskTypeAdmin
+from .screens.taskverbs import BUTTONS, DELETE, Verb
+from .screens.workers import WorkerAdmin
 from .status import Status
 from .text import last_line
 

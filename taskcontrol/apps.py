@@ -23,7 +23,7 @@ class TaskControlConfig(AppConfig):
         from .models import TaskType
 
         import_module(".signals", __package__)  # its receivers connect themselves
-        import_module(".checks", __package__)  # they register themselves
+        import_module(".checks.site", __package__)  # they register themselves
         post_save.connect(tasktypes.forget, sender=TaskType)
         post_delete.connect(tasktypes.forget, sender=TaskType)
         post_migrate.connect(tasktypes.sync_declared, sender=self)

@@ -22,7 +22,7 @@ class Param(models.Expression):
         super().__init__(output_field=field)
         self.name, self.column = name, field
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
         """Leave the place open."""
         return "%s", [self]
 

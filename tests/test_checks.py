@@ -15,12 +15,13 @@ from django.conf import settings as site
 from django.core import checks
 from django.db import connections
 
-from taskcontrol import celerychecks, registry
-from taskcontrol.celerychecks import OURS, SWEEPS, WANTED
-from taskcontrol.checks import AUTHENTICATION, MIDDLEWARE
+from taskcontrol import registry
+from taskcontrol.checks import celerysettings as celerychecks
+from taskcontrol.checks.celerysettings import OURS, SWEEPS, WANTED
+from taskcontrol.checks.oursettings import KINDS, MEANINGS
+from taskcontrol.checks.site import AUTHENTICATION, MIDDLEWARE
 from taskcontrol.conf import Conf, known_settings
 from taskcontrol.registry import Declaration
-from taskcontrol.settingchecks import KINDS, MEANINGS
 from tests.servers.environment import site_environment
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,9 +11,10 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 import taskcontrol
-from taskcontrol import bell, diagnosis, dialect, foundations, symptoms
+from taskcontrol import bell, dialect
 from taskcontrol.beating import beat_was_here
-from taskcontrol.findings import Finding, Level
+from taskcontrol.doctor import diagnosis, foundations, symptoms
+from taskcontrol.doctor.findings import Finding, Level
 from taskcontrol.models import DispatcherState
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state

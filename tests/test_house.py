@@ -28,7 +28,7 @@ CLOCKS_OF_THE_DATABASE = {"now", "dialect.now"}
 #: Where a time of this process, which no SQL sees, is compared with another of its times.
 MAY_ASK_PYTHON = {
     "celerytasks.py": "the eta of a Celery retry",
-    "foundations.py": "how far the two clocks are apart",
+    "doctor/foundations.py": "how far the two clocks are apart",
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from django import template
 
-from taskcontrol.admindispatcher import switch_context
-from taskcontrol.adminoverview import overview_for
+from taskcontrol.screens.dispatcher import switch_context
+from taskcontrol.screens.overview import overview_for
 from taskcontrol.suspension import dispatcher_state
 
 register = template.Library()

@@ -28,8 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
     """Print the findings, and end as bad as the worst of them."""
-    from ..diagnosis import examine, worst
-    from ..findings import Level
+    from ..doctor.diagnosis import examine, worst
+    from ..doctor.findings import Level
     from ..wording import as_json
 
     findings = examine()

@@ -10,7 +10,7 @@ import pytest
 
 import taskcontrol
 from taskcontrol.arguments import encode
-from taskcontrol.presentation import (
+from taskcontrol.screens.presentation import (
     MASK,
     ago,
     brief,

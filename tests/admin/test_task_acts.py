@@ -9,8 +9,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from taskcontrol.admin import TaskLogAdmin
-from taskcontrol.adminverbs import PAUSE, act_on_all
 from taskcontrol.models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog
+from taskcontrol.screens.taskverbs import PAUSE, act_on_all
 from taskcontrol.status import Status
 from tests.admin.conftest import messages_of, page_url, text_of
 from tests.factories import make_task, make_type, make_user, seconds_ago
@@ -258,7 +258,7 @@ def test_a_person_acts_on_visible_tasks_alone(log_in):
 
 
 def test_all_matching_tasks_are_pinned_when_the_question_is_asked(operator, monkeypatch):
-    monkeypatch.setattr("taskcontrol.adminacts.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("taskcontrol.screens.acts.MOST_AT_ONCE", 2)
     tasks = [make_task() for _ in range(3)]
 
     response = operator.post(URL, choose("cancel_tasks", tasks[0], select_across=1))

@@ -10,9 +10,9 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from taskcontrol.adminlist import HEAVY
 from taskcontrol.counting import capped_count
 from taskcontrol.models import TaskAttempt, TaskLog, TaskType
+from taskcontrol.screens.tasklists import HEAVY
 from taskcontrol.status import Status
 from tests.admin.conftest import list_url, messages_of, text_of
 from tests.factories import make_task, make_type, make_user, seconds_ago

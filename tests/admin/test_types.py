@@ -9,9 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from taskcontrol import bell, tasktypes
-from taskcontrol.admintypes import TaskTypeAdmin
 from taskcontrol.models import TaskType, WaitInterval
 from taskcontrol.registry import Declaration, declarations
+from taskcontrol.screens.tasktypes import TaskTypeAdmin
 from taskcontrol.status import Status
 from tests.admin.conftest import list_url, messages_of, page_url, text_of
 from tests.factories import make_task, make_type, seconds_ago

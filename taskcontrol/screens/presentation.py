@@ -13,11 +13,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from .arguments import decode
-from .conf import conf
-from .status import ACTIVE, Status
-from .text import redact
-from .wording import duration, moment
+from ..arguments import decode
+from ..conf import conf
+from ..status import ACTIVE, Status
+from ..text import redact
+from ..wording import duration, moment
 
 MASK = "********"
 EMPTY = "-"

@@ -13,14 +13,14 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from .adminbase import ReadOnlyScreen
-from .adminpause import pause_context, press_pause, press_resume, state_badge
-from .conf import known_queues, queue_timeout
-from .models import QueueState
-from .monitoring import QueueNumbers, snapshot
+from ..conf import known_queues, queue_timeout
+from ..models import QueueState
+from ..monitoring import QueueNumbers, snapshot
+from ..status import Status
+from ..wording import duration
+from .base import ReadOnlyScreen
+from .pausebuttons import pause_context, press_pause, press_resume, state_badge
 from .presentation import EMPTY, badge, visible
-from .status import Status
-from .wording import duration
 
 CONTROL = "taskcontrol.control_queue"
 

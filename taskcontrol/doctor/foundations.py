@@ -9,11 +9,11 @@ from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from . import bell, broker, dialect
-from .conf import conf
-from .exceptions import BrokerUnavailable
+from .. import bell, broker, dialect
+from ..conf import conf
+from ..exceptions import BrokerUnavailable
+from ..wording import counted, duration, listed, one_line
 from .findings import Finding, Level
-from .wording import counted, duration, listed, one_line
 
 #: Seconds by which two clocks may differ: times in logs and rows are then still comparable.
 CLOCK_TOLERANCE = 2.0

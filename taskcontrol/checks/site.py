@@ -9,11 +9,11 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning as Caution, register
 from django.db import connections
 
-from . import registry
-from .celerychecks import check_celery
-from .conf import conf, known_queues
-from .exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
-from .settingchecks import check_settings
+from .. import registry
+from ..conf import conf, known_queues
+from ..exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
+from .celerysettings import check_celery
+from .oursettings import check_settings
 
 MIDDLEWARE = "taskcontrol.middleware.CurrentUserMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"

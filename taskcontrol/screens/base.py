@@ -15,9 +15,9 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from .adminlist import CappedPaginator
-from .exceptions import InvalidCall, NotPermitted, TaskNotFound
+from ..exceptions import InvalidCall, NotPermitted, TaskNotFound
 from .presentation import visible
+from .tasklists import CappedPaginator
 
 Press = Callable[[HttpRequest, Any], str | None]
 

@@ -10,15 +10,15 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist
 from django.utils.translation import gettext_lazy as _
 
-from . import permissions
-from .audit import CHANGED, DELETED, perform
-from .cancellation import cancel
-from .exceptions import InvalidTransition, NotPermitted, TaskNotFound
-from .holding import pause, resume
-from .models import TaskLog
-from .pruning import delete_tasks
-from .retries import retry
-from .status import MOVES, Status, sources_of
+from .. import permissions
+from ..audit import CHANGED, DELETED, perform
+from ..cancellation import cancel
+from ..exceptions import InvalidTransition, NotPermitted, TaskNotFound
+from ..holding import pause, resume
+from ..models import TaskLog
+from ..pruning import delete_tasks
+from ..retries import retry
+from ..status import MOVES, Status, sources_of
 
 DELETE = "taskcontrol.delete_tasklog"
 

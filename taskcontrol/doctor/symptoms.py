@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from django.db.models import Count
 from django.db.models.functions import Coalesce
 
-from . import monitoring
-from .conf import conf
-from .dialect import DatabaseNow
-from .explanation import explain
+from .. import monitoring
+from ..conf import conf
+from ..dialect import DatabaseNow
+from ..explanation import explain
+from ..models import TaskLog, seconds
+from ..monitoring import QueueNumbers, Snapshot
+from ..obstacles import PASS_OVERDUE
+from ..status import ACTIVE, Status
+from ..wording import counted, duration, listed
 from .findings import Finding, Level
-from .models import TaskLog, seconds
-from .monitoring import QueueNumbers, Snapshot
-from .obstacles import PASS_OVERDUE
-from .status import ACTIVE, Status
-from .wording import counted, duration, listed
 
 #: Seconds that a task may wait before it is worth a word.
 WAITED_LONG = 60.0

@@ -10,14 +10,14 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from . import dialect
-from .audit import REASON_MAX, given_reason, perform
-from .conf import conf
-from .exceptions import InvalidCall
-from .models import QueueState, TaskType
-from .pausing import is_paused, pause_all, resume_all
+from .. import dialect
+from ..audit import REASON_MAX, given_reason, perform
+from ..conf import conf
+from ..exceptions import InvalidCall
+from ..models import QueueState, TaskType
+from ..pausing import is_paused, pause_all, resume_all
+from ..wording import moment
 from .presentation import badge, person, related, time_tag, visible
-from .wording import moment
 
 
 class PauseForm(forms.Form):

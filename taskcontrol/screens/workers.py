@@ -11,14 +11,14 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from .adminbase import ReadOnlyScreen
-from .conf import conf
-from .dialect import DatabaseNow
-from .models import TaskLog, seconds
-from .monitoring import held_places
-from .permissions import VIEW
+from ..conf import conf
+from ..dialect import DatabaseNow
+from ..models import TaskLog, seconds
+from ..monitoring import held_places
+from ..permissions import VIEW
+from ..status import Status
+from .base import ReadOnlyScreen
 from .presentation import ago, badge, memory, span, status_badge, visible
-from .status import Status
 
 #: Tasks that the page of a worker shows.
 MOST_HELD = 100

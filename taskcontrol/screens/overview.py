@@ -10,15 +10,15 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
-from .admindispatcher import switch_context
-from .conf import known_queues
-from .counting import Capped, capped_count
-from .monitoring import Snapshot, snapshot
-from .obstacles import PASS_OVERDUE
-from .permissions import VIEW, visible_to
+from ..conf import known_queues
+from ..counting import Capped, capped_count
+from ..monitoring import Snapshot, snapshot
+from ..obstacles import PASS_OVERDUE
+from ..permissions import VIEW, visible_to
+from ..status import Status
+from ..suspension import PERMISSION, dispatcher_state
+from .dispatcher import switch_context
 from .presentation import ago, status_badge, visible
-from .status import Status
-from .suspension import PERMISSION, dispatcher_state
 
 #: Who may look at the machinery.
 OVERSEER = "taskcontrol.view_dispatcherstate"

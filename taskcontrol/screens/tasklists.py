@@ -13,11 +13,11 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from .conf import known_queues
-from .counting import capped_count
-from .models import TaskAttempt, TaskLog, TaskType
-from .status import Status
-from .text import storable
+from ..conf import known_queues
+from ..counting import capped_count
+from ..models import TaskAttempt, TaskLog, TaskType
+from ..status import Status
+from ..text import storable
 
 #: Types whose tasks a search by the beginning of a method finds.
 MOST_METHODS = 50

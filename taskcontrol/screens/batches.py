@@ -17,12 +17,12 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from .adminbase import ReadOnlyScreen
-from .batches import counts_of
-from .dialect import DatabaseNow
-from .models import TaskLog
+from ..batches import counts_of
+from ..dialect import DatabaseNow
+from ..models import TaskLog
+from ..status import Status
+from .base import ReadOnlyScreen
 from .presentation import ago, badge, person, related, span, visible
-from .status import Status
 
 VIEW = "taskcontrol.view_taskbatch"
 #: From left to right in the bar: what is over, what runs, what waits.

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning as Caution
 from django.db import connections
 
-from .conf import Conf, conf, known_settings
-from .status import TERMINAL
+from ..conf import Conf, conf, known_settings
+from ..status import TERMINAL
 
 #: The numbers that may be 0; all others must be above it.
 MAY_BE_ZERO = frozenset({"CANCEL_GRACE", "LOST_LIMIT", "RESEND_LIMIT"})

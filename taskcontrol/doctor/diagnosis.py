@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 from django.db import Error as DatabaseError
 
+from ..exceptions import TaskControlError
+from ..wording import one_line
 from . import foundations, symptoms
-from .exceptions import TaskControlError
 from .findings import Finding, Level
-from .wording import one_line
 
 
 def examine() -> list[Finding]:

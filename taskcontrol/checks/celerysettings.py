@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 
-from .celeryapp import project_app
+from ..celeryapp import project_app
 
 #: The Celery tasks of ``tasks.py`` that beat has to send.
 SWEEPS = ("dispatch", "retry_failed", "resend", "rescue", "prune")

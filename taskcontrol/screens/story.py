@@ -13,11 +13,13 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from .adminverbs import buttons_for
-from .audit import REASON_MAX
-from .explanation import explain
-from .models import TaskAttempt, TaskEvent, TaskLog, TaskType
-from .permissions import SENSITIVE
+from ..audit import REASON_MAX
+from ..explanation import explain
+from ..models import TaskAttempt, TaskEvent, TaskLog, TaskType
+from ..permissions import SENSITIVE
+from ..status import Status
+from ..text import last_line
+from ..wording import duration
 from .presentation import (
     EMPTY,
     ago,
@@ -34,9 +36,7 @@ from .presentation import (
     visible,
     waited,
 )
-from .status import Status
-from .text import last_line
-from .wording import duration
+from .taskverbs import buttons_for
 
 #: Attempts and events that are shown, the newest.
 MOST_SHOWN = 50

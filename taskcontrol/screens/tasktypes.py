@@ -16,16 +16,16 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from . import dialect
-from .adminbase import Screen
-from .adminpause import pause_context, press_pause, press_resume, state_badge
-from .audit import perform
-from .bell import request_dispatch
-from .conf import conf, known_queues
-from .exceptions import InvalidCall, StandardTypeProtected
-from .models import TaskLog, TaskType, standard_types_are_protected
-from .options import DECLARABLE
-from .tasktypes import reset_to_declared
+from .. import dialect
+from ..audit import perform
+from ..bell import request_dispatch
+from ..conf import conf, known_queues
+from ..exceptions import InvalidCall, StandardTypeProtected
+from ..models import TaskLog, TaskType, standard_types_are_protected
+from ..options import DECLARABLE
+from ..tasktypes import reset_to_declared
+from .base import Screen
+from .pausebuttons import pause_context, press_pause, press_resume, state_badge
 
 
 class BackoffField(forms.JSONField):

@@ -9,14 +9,14 @@ from django.shortcuts import redirect
 from django.urls import URLPattern
 from django.utils.translation import gettext as _, gettext_lazy
 
-from . import dialect
-from .adminbase import ReadOnlyScreen
-from .audit import REASON_MAX, given_reason
-from .conf import conf
-from .models import DispatcherState
+from .. import dialect
+from ..audit import REASON_MAX, given_reason
+from ..conf import conf
+from ..models import DispatcherState
+from ..suspension import PERMISSION, dispatcher_state
+from ..switching import switch
+from .base import ReadOnlyScreen
 from .presentation import ago, person, related, time_tag, visible
-from .suspension import PERMISSION, dispatcher_state
-from .switching import switch
 
 
 class DispatcherStateAdmin(ReadOnlyScreen):

@@ -12,9 +12,13 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
-from . import permissions
-from .adminlist import HEAVY, MOST_DIGITS
-from .adminverbs import (
+from .. import permissions
+from ..audit import REASON_MAX, given_reason
+from ..models import TaskLog
+from ..status import Status
+from .presentation import status_badge
+from .tasklists import HEAVY, MOST_DIGITS
+from .taskverbs import (
     CANCEL,
     DELETE,
     ERASE,
@@ -26,10 +30,6 @@ from .adminverbs import (
     act_on_all,
     told,
 )
-from .audit import REASON_MAX, given_reason
-from .models import TaskLog
-from .presentation import status_badge
-from .status import Status
 
 #: Tasks that one click acts on: as many as a request does within a few seconds.
 MOST_AT_ONCE = 500

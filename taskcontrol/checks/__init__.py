@@ -1,0 +1,1 @@
+"""System checks, each with an id and a hint; ``site.py`` registers them."""

@@ -1,0 +1,1 @@
+"""The screens in admin, one file each; ``taskcontrol/admin.py`` registers them."""
