@@ -6,7 +6,7 @@ race; what it returns is what it moved. Nothing here decides *whether* to move.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -18,8 +18,9 @@ from django.db.models.functions import Cast, Concat
 from .announcing import announce, anyone_listens
 from .conf import conf
 from .dialect import DatabaseNow, skip_locked, update_returning
+from .history import CLEARED, archive, record
 from .lanes import ready_lane
-from .models import TaskAttempt, TaskEvent, TaskLog
+from .models import TaskEvent, TaskLog
 from .prepared import PreparedMove
 from .status import MOVES, Status
 from .text import clipped, last_line
@@ -269,27 +270,6 @@ def _hold(
     return bool(moved)
 
 
-#: What a row forgets when it is to run again; the attempt that ends keeps it.
-CLEARED: dict[str, Any] = {
-    "started_at": None,
-    "ended_at": None,
-    "queued_at": None,
-    "retry_at": None,
-    "time_taken": None,
-    "peak_memory_usage": None,
-    "error_message": "",
-    "debug_log": "",
-    "ended_reason": "",
-    "celery_task_id": None,
-    "cancel_requested_at": None,
-    "canceled_by": None,
-    "result": None,
-    "progress": None,
-    "sent_count": 0,
-    "sent_at": None,
-}
-
-
 def retry_due(ids: Sequence[int]) -> int:
     """Failed -> Pending for automatic retries whose time has come; return how many."""
     due = TaskLog.objects.filter(
@@ -418,75 +398,6 @@ def release(task_id: int, attempt: int) -> bool:
         occupies=False, ready_lane=lane, rev=F("rev") + 1
     )
     return bool(freed)
-
-
-def archive(ids: Sequence[int], *, ended_reason: str = "") -> None:
-    """Keep what the rows say of the attempt that ends, before they are cleared.
-
-    ``ended_reason`` is given where the row itself does not say it: a lost run, which
-    counts as failed. Rows whose attempt never began leave nothing.
-    """
-    if not ids:
-        return
-    quote = connections[conf.DATABASE].ops.quote_name
-    same = [
-        "celery_task_id",
-        "attempt",
-        "worker_id",
-        "pid",
-        "queued_at",
-        "started_at",
-        "time_taken",
-        "peak_memory_usage",
-        "error_message",
-        "debug_log",
-    ]
-    lost = bool(ended_reason)
-    columns = [*same, "task_id", "status", "ended_at", "ended_reason"]
-    status, ended_at = ("%s", "COALESCE(ended_at, %s)") if lost else ("status", "ended_at")
-    values = [*same, "id", status, ended_at, "%s" if lost else "ended_reason"]
-    marks = ", ".join(["%s"] * len(ids))
-    sql = (
-        f"INSERT INTO {quote(TaskAttempt._meta.db_table)} ({', '.join(columns)}) "  # noqa: S608
-        f"SELECT {', '.join(values)} FROM {quote(TaskLog._meta.db_table)} "
-        f"WHERE started_at IS NOT NULL AND id IN ({marks})"
-    )
-    given: list[Any] = []
-    if lost:
-        given = [Status.FAILED, _adapted_now(), clipped(ended_reason, 300)]
-    with connections[conf.DATABASE].cursor() as cursor:
-        cursor.execute(sql, [*given, *ids])
-
-
-def _adapted_now() -> Any:
-    from .dialect import now
-
-    connection = connections[conf.DATABASE]
-    return connection.ops.adapt_datetimefield_value(now(conf.DATABASE))
-
-
-def record(
-    tasks: Iterable[TaskLog],
-    kind: Kind,
-    *,
-    actor: Any = None,
-    old: str = "",
-    new: str = "",
-    detail: str = "",
-) -> None:
-    """Write one TaskEvent for each task, in the transaction of its move."""
-    TaskEvent.objects.bulk_create(
-        TaskEvent(
-            task_id=task.pk,
-            kind=kind,
-            actor_id=getattr(actor, "pk", None),
-            old=old,
-            new=new,
-            attempt=task.attempt,
-            detail=clipped(detail, 500),
-        )
-        for task in tasks
-    )
 
 
 class Arrow(PreparedMove):

@@ -11,6 +11,7 @@ from .conf import conf
 from .context import without_user_code
 from .dialect import DatabaseNow, update_returning
 from .exceptions import BrokerUnavailable
+from .history import record
 from .models import TaskEvent, TaskLog, seconds
 from .occupancy import idle_queues
 from .status import Status
@@ -76,5 +77,5 @@ def _send_again(ids: list[int]) -> int:
     except BrokerUnavailable as error:
         logger.warning("%s tasks could not be sent again: %s", len(again), error)
         return 0
-    lifecycle.record(again, TaskEvent.Kind.RESENT, detail="nobody claimed its message")
+    record(again, TaskEvent.Kind.RESENT, detail="nobody claimed its message")
     return len(again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ from .dispatch import dispatch_pending
 from .exceptions import BrokerUnavailable
 from .execution import forced_timeout, here
 from .forks import DatabaseWork
+from .history import record
 from .models import TaskEvent, TaskLog, Worker
 from .slots import LOOKAHEAD
 from .status import Status
@@ -52,7 +54,7 @@ class Boot:
     def __init__(self, consumer: Any) -> None:
         self.consumer = consumer
         self.stopped = threading.Event()
-        self.leaving = threading.Event()
+        self.leaving = False
         self.prefork = type(consumer.pool).__module__.endswith("prefork")
         self.process = psutil.Process()
         self.threads: list[threading.Thread] = []
@@ -74,15 +76,22 @@ class Boot:
             )
             thread.start()
             self.threads.append(thread)
+        # Celery tells nobody that a cold shutdown is over.
+        atexit.register(self.stop)
 
     def leave(self) -> None:
-        """Take no new work; safe to call in a signal handler."""
-        self.leaving.set()
-        self.keeper.wake()
+        """Take no new work; the keeper tells it within a second.
+
+        Runs in a Unix signal handler: the main thread, which that interrupts, may hold the
+        lock of an Event, so nothing is set here but a flag.
+        """
+        self.leaving = True
 
     def stop(self) -> None:
         """Give back what is held and say goodbye; the pool has ended by now."""
-        self.leaving.set()
+        if self.stopped.is_set() or os.getpid() != self.process.pid:
+            return
+        self.leaving = True
         self.stopped.set()
         bell.ring()
         for thread in self.threads[:2]:
@@ -191,6 +200,8 @@ class Keeper:
         work = self._work
         with without_user_code():
             while not self.boot.stopped.is_set():
+                if self.boot.leaving:
+                    _safely(self._say_leaving, work)
                 _safely(beat.run, work)
                 self._run_errands()
                 _safely(self._watch, work)
@@ -198,13 +209,18 @@ class Keeper:
                 self._wake.clear()
         connections.close_all()
 
+    def _say_leaving(self) -> None:
+        """Let nothing more be sent to this worker."""
+        rows = Worker.objects.filter(pk=self.boot.row.pk, leaving_at=None)
+        rows.update(leaving_at=DatabaseNow())
+
     def say_goodbye(self) -> None:
         """Hand in the row; what still stands as Started here runs elsewhere, uncounted."""
         with without_user_code():
             self._run_errands()
+            self._say_leaving()
             now = DatabaseNow()
             rows = Worker.objects.filter(pk=self.boot.row.pk, lost_at=None)
-            rows.filter(leaving_at=None).update(leaving_at=now)
             rows.update(left_at=now, last_seen_at=now)
             for row in TaskLog.objects.filter(occupies=True, worker=self.boot.row.pk):
                 if row.status != Status.QUEUED:
@@ -249,7 +265,6 @@ class Keeper:
         self.boot.in_loop(self._loop_is_alive)
         return {
             "consuming": time.monotonic() - answered < 4 * conf.HEARTBEAT_INTERVAL,
-            "leaving_at": DatabaseNow() if self.boot.leaving.is_set() else None,
             "memory_kb": self.boot.process.memory_info().rss // 1024,
             "cpu_percent": self.boot.process.cpu_percent(),
             "children": _children(self.boot.process),
@@ -308,7 +323,7 @@ class Keeper:
             *key, signal.SIGKILL
         ):
             detail = "its process did not stop when asked"
-            lifecycle.record([row], TaskEvent.Kind.FORCED, detail=detail)
+            record([row], TaskEvent.Kind.FORCED, detail=detail)
 
     def _unheld_for(self, key: tuple[int, int], *, known: bool) -> float:
         """Return for how many seconds no child runs an attempt; -1 when that is unsure.

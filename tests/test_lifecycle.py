@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from taskcontrol import lifecycle
+from taskcontrol import history, lifecycle
 from taskcontrol.context import without_user_code
 from taskcontrol.models import Announcement, TaskAttempt, TaskEvent, TaskLog
 from taskcontrol.status import ACTIVE, MOVES, TERMINAL, Status
@@ -330,8 +330,8 @@ def test_a_row_that_runs_again_has_forgotten_its_last_run(name):
     ARROWS[name].call(task)
 
     row = whole(task)
-    assert {name: row[name] for name in lifecycle.CLEARED if name in row} == {
-        name: value for name, value in lifecycle.CLEARED.items() if name in row
+    assert {name: row[name] for name in history.CLEARED if name in row} == {
+        name: value for name, value in history.CLEARED.items() if name in row
     }
     assert (row["canceled_by_id"], row["attempt"], row["occupies"]) == (None, 1, False)
     assert row["ready_lane"] == row["lane"]
