@@ -6,7 +6,7 @@ from typing import Any
 
 from . import lifecycle, permissions
 from .bell import request_dispatch
-from .lookup import find_task
+from .lookup import find_task, read_again
 from .models import TaskLog
 
 
@@ -27,6 +27,6 @@ def cancel(task: TaskLog | str | int, reason: str = "", *, user: Any = None) -> 
     left = lifecycle.cancel(row, actor=user, reason=reason)
     if left is None:
         return False
-    row.refresh_from_db()
+    read_again(row)
     request_dispatch()
     return True

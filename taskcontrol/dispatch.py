@@ -65,19 +65,25 @@ class Turn:
 def _take_turn_and_promote() -> Turn:
     with transaction.atomic(using=conf.DATABASE):
         state = _take_turn()
-        if state.expiring:
-            lifecycle.expire(conf.SWEEP_PAGE)
-        if state.coming:
-            _let_in()
-        turn = Turn()
-        if not state.suspended and (state.waiting or state.coming):
-            turn = (
-                Turn(broker_error=state.broker_error)
-                if state.broker_error
-                else _promote(state)
-            )
-        _sign(promoted=bool(turn.promoted))
-        return turn
+        if state is not None:
+            return _use_turn(state)
+    # Made outside of the pass: where two make it at once, MariaDB keeps a lock of the second.
+    dispatcher_state()
+    return _take_turn_and_promote()
+
+
+def _use_turn(state: State) -> Turn:
+    if state.expiring:
+        lifecycle.expire(conf.SWEEP_PAGE)
+    if state.coming:
+        _let_in()
+    turn = Turn()
+    if not state.suspended and (state.waiting or state.coming):
+        turn = (
+            Turn(broker_error=state.broker_error) if state.broker_error else _promote(state)
+        )
+    _sign(promoted=bool(turn.promoted))
+    return turn
 
 
 def _promote(state: State) -> Turn:
@@ -112,17 +118,14 @@ class State(NamedTuple):
     expiring: bool
 
 
-def _take_turn() -> State:
+def _take_turn() -> State | None:
     """Lock the dispatcher's row: one pass at a time, in whatever process.
 
     The lock is the transaction's own, so that a crash frees it; what is due is asked in
-    the same statement, so that an idle pass costs only this one.
+    the same statement, so that an idle pass costs only this one. None without the row.
     """
     rows = _TURN.rows(conf.DATABASE)
-    if not rows:
-        dispatcher_state()
-        return _take_turn()
-    return State(*rows[0])
+    return State(*rows[0]) if rows else None
 
 
 def _build_turn() -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from . import lifecycle, permissions
 from .bell import request_dispatch
 from .exceptions import InvalidTransition
-from .lookup import find_task
+from .lookup import find_task, read_again
 from .models import TaskLog
 from .status import Status
 
@@ -20,7 +20,7 @@ def pause(task: TaskLog | str | int, *, user: Any = None, reason: str = "") -> T
     row = find_task(task)
     permissions.require(user, permissions.PRIORITIZE, row, "pause")
     moved = lifecycle.pause(row.pk, actor=user, reason=reason)
-    row.refresh_from_db()
+    read_again(row)
     if not moved:
         raise InvalidTransition(row.pk, "paused", row.status, (Status.PENDING,))
     return row
@@ -34,7 +34,7 @@ def resume(task: TaskLog | str | int, *, user: Any = None) -> TaskLog:
     row = find_task(task)
     permissions.require(user, permissions.PRIORITIZE, row, "resume")
     moved = lifecycle.resume(row.pk, actor=user)
-    row.refresh_from_db()
+    read_again(row)
     if not moved:
         raise InvalidTransition(row.pk, "resumed", row.status, (Status.PAUSED,))
     request_dispatch()

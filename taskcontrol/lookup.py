@@ -14,10 +14,18 @@ def find_task(task: TaskLog | str | int) -> TaskLog:
     if isinstance(task, TaskLog):
         return task
     try:
-        key = int(task)
-    except (TypeError, ValueError):
+        key = int(str(task))
+    except ValueError:
         raise TaskNotFound(task) from None
     row: TaskLog | None = TaskLog.objects.filter(pk=key).first()
     if row is None:
         raise TaskNotFound(task)
     return row
+
+
+def read_again(row: TaskLog) -> None:
+    """Bring ``row`` up to date; raise TaskNotFound when it was deleted meanwhile."""
+    try:
+        row.refresh_from_db()
+    except TaskLog.DoesNotExist:
+        raise TaskNotFound(row.pk) from None

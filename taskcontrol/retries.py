@@ -10,7 +10,7 @@ from .bell import request_dispatch
 from .conf import conf
 from .dialect import DatabaseNow
 from .exceptions import InvalidTransition, TaskNotFound
-from .lookup import find_task
+from .lookup import find_task, read_again
 from .models import TaskLog
 from .status import Status
 
@@ -60,7 +60,7 @@ def retry(task: TaskLog | str | int, now: bool = False, *, user: Any = None) -> 
             raise InvalidTransition(row.pk, "retried", status, retryable)
         if lifecycle.retry_by_hand(row.pk, Status(status), actor=user, first=now):
             request_dispatch()
-            row.refresh_from_db()
+            read_again(row)
             return row
 
 

@@ -12,6 +12,7 @@ from .conf import conf
 from .dialect import DatabaseNow
 from .exceptions import NotPermitted
 from .models import DispatcherState, WaitInterval
+from .text import clipped
 
 PERMISSION = "taskcontrol.control_dispatcher"
 
@@ -74,9 +75,9 @@ def _suspend(state: DispatcherState, user: Any, reason: str) -> None:
     state.suspended = True
     state.suspended_by_id = getattr(user, "pk", None)
     state.suspended_at = DatabaseNow()
-    state.suspended_reason = reason[:300]
+    state.suspended_reason = clipped(reason, 300)
     WaitInterval.objects.create(
-        scope=WaitInterval.Scope.DISPATCHER, reason=reason[:300], actor=user
+        scope=WaitInterval.Scope.DISPATCHER, reason=state.suspended_reason, actor=user
     )
 
 

@@ -80,6 +80,7 @@ def messages(broker: Redis, queue="default"):
 
 def test_a_pass_promotes_what_finds_a_slot_and_sends_it(broker):
     make_worker(pool_size=2)
+    make_type()
     first, second, third = (make_task() for _ in range(3))
 
     assert dispatch_pending() == 2
@@ -327,6 +328,8 @@ def test_a_late_urgent_task_overtakes_everything_pending_p5(broker):
 
 def test_messages_are_sent_in_the_order_of_promotion_p5(broker):
     make_worker(pool_size=50)
+    for method in ("m0", "m1"):
+        make_type(method)
     for position in (5, 3, 9, 1, 7):
         make_task(method=f"m{position % 2}", position=position)
 
@@ -608,6 +611,7 @@ def test_eight_passes_at_once_never_exceed_a_limit_p4():
 @pytest.mark.django_db(transaction=True)
 def test_eight_passes_at_once_send_each_task_once_p3(broker):
     make_worker(pool_size=200)
+    make_type()
     many(200)
 
     assert sum(race(*[dispatch_pending] * 8)) == 200
@@ -636,6 +640,7 @@ def test_one_pass_at_a_time():
 @pytest.mark.parametrize("slots", [1, 3, 10])
 def test_a_row_that_somebody_holds_is_skipped_and_stops_nobody(slots):
     make_worker(pool_size=slots)
+    make_type()
     held = [make_task(at_front=True) for _ in range(3)]
     free = [make_task() for _ in range(4)]
     keys = [task.pk for task in held]
@@ -687,6 +692,7 @@ def test_a_callers_open_transaction_with_an_enqueue_stops_no_pass():
 @pytest.mark.django_db(transaction=True)
 def test_an_enqueue_is_not_held_up_by_a_pass():
     make_worker()
+    make_type()
     many(20)
     answers = race(
         *[dispatch_pending] * 2,
@@ -702,6 +708,7 @@ def test_an_enqueue_is_not_held_up_by_a_pass():
 @pytest.mark.django_db(transaction=True)
 def test_what_the_broker_does_not_take_waits_with_the_reason_p1(broker):
     make_worker(pool_size=5)
+    make_type()
     waiting = [make_task() for _ in range(3)]
     broker.kill()
 
@@ -743,6 +750,7 @@ def test_while_the_broker_is_away_nothing_is_promoted_again_and_again_p1(broker)
 @pytest.mark.django_db(transaction=True)
 def test_what_waited_for_the_broker_is_sent_when_it_is_back_p1(broker):
     make_worker(pool_size=5)
+    make_type()
     waiting = [make_task() for _ in range(3)]
     broker.kill()
     with pytest.raises(BrokerUnavailable):
