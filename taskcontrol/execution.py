@@ -181,35 +181,38 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     """Write the end of an attempt, on a fresh connection if the body broke its own.
 
     False when the attempt was canceled or given up on meanwhile: then only its place is
-    freed, since the body is gone now; or when it is to run again without fault of its own.
+    freed, since the body is gone now.
     """
     _drop_open_transactions()
-    if interrupts.process_must_go() and outcome.error is not None:
-        if _ran_for(outcome) >= row.timeout:
-            return _write_forced_timeout(row, outcome)
-        # The worker is being ended from outside: the task is not at fault.
-        _persistently(
-            lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left")
-        )
-        return False
-    end = _end_of(row, outcome)
-    if _persistently(end):
+    if _persistently(_end_of(row, outcome)):
         return True
     _persistently(lambda: lifecycle.release(row.pk, row.attempt))
     return False
+
+
+def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
+    error = outcome.error
+    if error is None or isinstance(error, Ignore):
+        result = _as_result(outcome.value)
+        return lambda: lifecycle.finish(
+            row.pk, row.attempt, result=result, **outcome.measures
+        )
+    if interrupts.process_must_go():
+        return _end_of_forced(row, outcome)
+    failure = _failure(row, error)
+    return lambda: lifecycle.fail(row.pk, row.attempt, **failure, **outcome.measures)
+
+
+def _end_of_forced(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
+    """The process is being ended from outside: at the hard time limit, or with its worker."""
+    if _ran_for(outcome) >= row.timeout:
+        failure = {**forced_timeout(row), **outcome.measures}
+        return lambda: lifecycle.fail(row.pk, row.attempt, **failure)
+    return lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left")
 
 
 def _ran_for(outcome: Outcome) -> float:
     return float(outcome.measures.get("time_taken", timedelta()).total_seconds())
-
-
-def _write_forced_timeout(row: TaskLog, outcome: Outcome) -> bool:
-    """The main process, which ends this one at the hard limit, may write it first."""
-    values = {**forced_timeout(row), **outcome.measures}
-    if _persistently(lambda: lifecycle.fail(row.pk, row.attempt, **values)):
-        return True
-    _persistently(lambda: lifecycle.release(row.pk, row.attempt))
-    return False
 
 
 def forced_timeout(row: TaskLog) -> dict[str, Any]:
@@ -220,17 +223,6 @@ def forced_timeout(row: TaskLog) -> dict[str, Any]:
         "reason": "timed out",
         "retry_in": delay_before_retry(row),
     }
-
-
-def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
-    error = outcome.error
-    if error is None or isinstance(error, Ignore):
-        result = _as_result(outcome.value)
-        return lambda: lifecycle.finish(
-            row.pk, row.attempt, result=result, **outcome.measures
-        )
-    failure = _failure(row, error)
-    return lambda: lifecycle.fail(row.pk, row.attempt, **failure, **outcome.measures)
 
 
 def _failure(row: TaskLog, error: BaseException) -> dict[str, Any]:

@@ -335,9 +335,12 @@ def rescue(task_id: int, attempt: int, *, detail: str, occupied: bool = False) -
     )
 
 
-def give_back(task_id: int, attempt: int, *, detail: str) -> bool:
-    """Started -> Pending, uncounted: its worker left in order before the end."""
-    return _rerun(task_id, attempt, Kind.RETURNED, detail, occupied=False)
+def give_back(task_id: int, attempt: int, *, detail: str, occupied: bool = False) -> bool:
+    """Started -> Pending, uncounted: its worker left in order before the end.
+
+    ``occupied`` as in ``rescue``.
+    """
+    return _rerun(task_id, attempt, Kind.RETURNED, detail, occupied=occupied)
 
 
 def _rerun(

@@ -55,13 +55,14 @@ def on_task_success(sender: Any, result: Any, **_signal: Any) -> None:
 
 @signals.task_retry.connect(weak=False)
 def on_task_retry(sender: Any, request: Any, reason: Any = None, **_signal: Any) -> None:
-    """Started -> Pending, uncounted: Celery took the task back, as in a cold shutdown."""
+    """Started -> Pending, uncounted: Celery took the task back, as in a cold shutdown.
+
+    Its body has just been told to go, and may take its time.
+    """
     if not _is_ours(sender):
         return
-    task_id, attempt = request.args
-    _later(
-        partial(lifecycle.give_back, task_id, attempt, detail="its worker was shut down")
-    )
+    give_back = partial(lifecycle.give_back, detail="its worker was shut down")
+    _later(partial(give_back, *request.args, occupied=True))
 
 
 @signals.task_postrun.connect(weak=False)
