@@ -81,6 +81,16 @@ def recorded(seconds: float = 0, tag: str = "") -> str:
     return tag
 
 
+def slow_at_first(seconds: float) -> None:
+    """Take so long in the first attempt, and no time in others."""
+    record(STARTED)
+    task = taskcontrol.current_task()
+    assert task is not None
+    if task.attempt == 1:
+        time.sleep(seconds)
+    record(ENDED)
+
+
 def sleep(seconds: float) -> float:
     """Sleep as Python code does: a signal wakes it."""
     record(STARTED)
@@ -482,7 +492,7 @@ class Liar(Exception):
     """Gives no text where a text is asked for."""
 
     def __str__(self) -> str:
-        return 42  # type: ignore[return-value]
+        return 42  # type: ignore[return-value]  # noqa: PLE0307 - the point
 
 
 def raise_a_class_that_lies() -> None:

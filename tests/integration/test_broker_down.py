@@ -12,6 +12,7 @@ from taskcontrol.models import TaskLog
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests import tasks
+from tests.factories import make_type
 from tests.integration.watching import all_ended, ended, has_status, kinds, row
 from tests.waiting import eventually
 
@@ -84,6 +85,7 @@ def test_a_frozen_broker_holds_up_no_caller_and_loses_nothing_p1(worker, broker,
 
 
 def test_what_was_queued_runs_once_after_the_broker_was_emptied_p1(worker, broker, record):
+    make_type("tests.tasks.recorded")
     worker.process.freeze()
     rows = [taskcontrol.enqueue(tasks.recorded) for _ in range(2)]
     assert dispatch_pending() == 2

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.waiting import eventually
+
 LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -82,7 +84,9 @@ class Process:
 
     def freeze(self) -> None:
         """Let it hang: it keeps its sockets and answers nothing."""
-        self.send(signal.SIGSTOP)
+        process = psutil.Process(self.pid)
+        process.suspend()
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED, every=0.001)
 
     def thaw(self) -> None:
         """Let it go on."""
