@@ -25,6 +25,14 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.only_on("sqlite")
 
 
+@pytest.fixture(autouse=True)
+def short_temporary_folder(monkeypatch) -> Iterator[None]:
+    """A place for sockets that tmp_path is too long for, removed in the end."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        yield
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[[Path], tuple[EmbeddedBroker, Process]]]:
     started: list[Process] = []
@@ -98,18 +106,13 @@ def test_only_its_user_reaches_the_socket_and_nothing_listens_on_a_port(start, t
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_a_temporary_folder_that_others_can_enter_is_refused(tmp_path, monkeypatch):
-    elsewhere = Path(tempfile.mkdtemp(dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
-    try:
-        folder = tmp_path / ("long" * 40)
-        EmbeddedBroker(folder).prepare()
-        EmbeddedBroker(folder).socket.parent.chmod(0o777)
+def test_a_temporary_folder_that_others_can_enter_is_refused(tmp_path):
+    server = EmbeddedBroker(tmp_path / ("long" * 40))
+    server.prepare()
+    server.socket.parent.chmod(0o777)
 
-        with pytest.raises(PermissionError, match="open to others"):
-            EmbeddedBroker(folder).prepare()
-    finally:
-        shutil.rmtree(elsewhere)
+    with pytest.raises(PermissionError, match="open to others"):
+        server.prepare()
 
 
 def test_the_named_program_wins(monkeypatch):
