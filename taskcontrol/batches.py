@@ -44,14 +44,13 @@ def counts(batch_id: str) -> dict[str, int]:
 
     Members that were pruned count under the status in which they ended.
     """
-    numbers = dict.fromkeys(Status.values, 0)
-    rows = TaskLog.objects.filter(batch_id=batch_id).order_by().values("status")
-    for row in rows.annotate(n=Count("pk")):
-        numbers[row["status"]] = row["n"]
-    pruned = TaskBatch.objects.filter(pk=batch_id).values_list("pruned", flat=True).first()
-    for status, number in (pruned or {}).items():
-        numbers[status] += number
-    return numbers
+    numbers = counts_of([_with_this_id(batch_id)])[batch_id]
+    return {status: numbers[status] for status in Status.values}
+
+
+def _with_this_id(batch_id: str) -> TaskBatch:
+    found: TaskBatch | None = TaskBatch.objects.filter(pk=batch_id).first()
+    return found or TaskBatch(id=batch_id)
 
 
 def progress(batch_id: str) -> dict[str, int]:
@@ -59,33 +58,36 @@ def progress(batch_id: str) -> dict[str, int]:
 
     Done counts the ended members: a failed one whose retry is due is not done.
     """
-    numbers = counts(batch_id)
-    retrying = TaskLog.objects.filter(batch_id=batch_id).exclude(retry_at=None).count()
-    failed = numbers[Status.FAILED] - retrying
-    done = numbers[Status.FINISHED] + numbers[Status.CANCELED] + failed
+    batch = _with_this_id(batch_id)
+    numbers = counts_of([batch])[batch_id]
+    done, canceled = numbers["done"], numbers[Status.CANCELED]
     return {
         "done": done,
-        "failed": failed,
-        "canceled": numbers[Status.CANCELED],
-        "total": sum(numbers.values()),
+        "failed": done - numbers[Status.FINISHED] - canceled,
+        "canceled": canceled,
+        # Where members were pruned while this was read, the stored total knows of them.
+        "total": max(batch.total, sum(numbers[status] for status in Status.values)),
     }
 
 
 def counts_of(batches: Iterable[TaskBatch]) -> Mapping[str, Counter[str]]:
-    """Return the counts by status of many batches in two statements.
+    """Return the counts by status of many batches in one statement.
 
-    The key "done" is as in ``progress``: the ended members.
+    The key "done" is as in ``progress``: the ended members. The rows of the batches, with
+    what they remember of pruned members, are read before: then none counts twice.
     """
     # Where the database's texts ignore case, rows may come under another spelling.
     numbers: dict[str, Counter[str]] = defaultdict(
         Counter, {batch.pk: Counter(batch.pruned) for batch in batches}
     )
     members = TaskLog.objects.filter(batch_id__in=list(numbers)).order_by()
-    for row in members.values("batch_id", "status").annotate(n=Count("pk")):
-        numbers[row["batch_id"]][row["status"]] += row["n"]
-    for number in numbers.values():
-        number["done"] = sum(number[status] for status in TERMINAL)
-    retrying = members.filter(retry_at__isnull=False).values("batch_id")
-    for row in retrying.annotate(n=Count("pk")):
-        numbers[row["batch_id"]]["done"] -= row["n"]
+    groups = members.values_list("batch_id", "status").annotate(
+        n=Count("pk"), retrying=Count("retry_at")
+    )
+    retrying: Counter[str] = Counter()
+    for batch_id, status, number, due in groups:
+        numbers[batch_id][status] += number
+        retrying[batch_id] += due
+    for batch_id, number in numbers.items():
+        number["done"] = sum(number[status] for status in TERMINAL) - retrying[batch_id]
     return numbers

@@ -367,21 +367,23 @@ def unsend(attempts: Sequence[tuple[int, int]], *, detail: str) -> int:
     """Queued -> Pending: the broker did not take the messages, or lost them too often.
 
     A message that comes late after all claims nothing: the next attempt has another number.
+    Leaves out the rows that somebody else is changing.
     """
-    moved = []
+    wanted = dict(attempts)
+    rows = TaskLog.objects.filter(pk__in=wanted, status=Status.QUEUED).order_by("pk")
     with transaction.atomic(using=conf.DATABASE):
-        for task_id, attempt in attempts:
-            moved += _move(
-                TaskLog.objects.filter(pk=task_id, attempt=attempt),
-                Status.QUEUED,
-                Status.PENDING,
-                ready_lane=F("lane"),
-                occupies=False,
-                queued_at=None,
-                sent_at=None,
-                celery_task_id=None,
-                columns=("attempt",),
-            )
+        free = skip_locked(rows).values_list("pk", "attempt")
+        moved = _move(
+            TaskLog.objects.filter(pk__in=[pk for pk, n in free if n == wanted[pk]]),
+            Status.QUEUED,
+            Status.PENDING,
+            ready_lane=F("lane"),
+            occupies=False,
+            queued_at=None,
+            sent_at=None,
+            celery_task_id=None,
+            columns=("attempt",),
+        )
         record(moved, Kind.UNSENT, old=Status.QUEUED, new=Status.PENDING, detail=detail)
     return len(moved)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
-from django.db.models import Q
+from django.db import transaction
 
 from . import lifecycle
 from .bell import request_dispatch
 from .conf import conf
 from .context import without_user_code
-from .dialect import DatabaseNow, update_returning
+from .dialect import DatabaseNow, skip_locked, update_returning
 from .exceptions import WorkerLost
 from .models import OnLost, TaskLog, TaskType, Worker, seconds
 from .status import Status
@@ -26,10 +27,18 @@ def rescue_lost_tasks() -> int:
     """
     with without_user_code():
         _declare_lost()
-        gone = Worker.objects.filter(Q(left_at__isnull=False) | Q(lost_at__isnull=False))
-        held = TaskLog.objects.filter(occupies=True, worker__in=gone.values("pk"))
-        rows = held.select_related("worker").order_by("pk")[: conf.SWEEP_PAGE]
-        return sum(_rescue_safely(row) for row in rows)
+        return sum(_rescue_safely(row) for row in _held_by_lost_workers())
+
+
+def _held_by_lost_workers() -> Iterator[TaskLog]:
+    """Go page by page, past those that cannot be rescued; a deleted worker is lost too."""
+    there = Worker.objects.filter(left_at=None, lost_at=None).values("pk")
+    held = TaskLog.objects.filter(occupies=True, worker__isnull=False)
+    rows = held.exclude(worker__in=there).prefetch_related("worker").order_by("pk")
+    page = list(rows[: conf.SWEEP_PAGE])
+    while page:
+        yield from page
+        page = list(rows.filter(pk__gt=page[-1].pk)[: conf.SWEEP_PAGE])
 
 
 def _declare_lost() -> None:
@@ -48,7 +57,10 @@ def _declare_lost() -> None:
 
 def _rescue_safely(row: TaskLog) -> int:
     try:
-        return rescue_from_worker(row)
+        with transaction.atomic(using=conf.DATABASE):
+            # Whoever is changing it has it: the next sweep looks again.
+            free = skip_locked(TaskLog.objects.filter(pk=row.pk)).values_list("pk")
+            return rescue_from_worker(row) if list(free) else 0
     except Exception:
         logger.exception("Task %s could not be rescued.", row.pk)
         return 0

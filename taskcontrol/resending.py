@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from django.db import transaction
 from django.db.models import F
 
 from . import broker, lifecycle
 from .conf import conf
 from .context import without_user_code
-from .dialect import DatabaseNow, update_returning
+from .dialect import DatabaseNow, skip_locked, update_returning
 from .exceptions import BrokerUnavailable
 from .history import record
 from .models import TaskEvent, TaskLog, seconds
@@ -58,15 +59,27 @@ def _overdue() -> list[TaskLog]:
     return found
 
 
+def _take(ids: list[int]) -> list[TaskLog]:
+    """Count another message for those that no other sweep sends and nobody is changing."""
+    overdue = DatabaseNow() - seconds(conf.RESEND_AFTER)
+    rows = TaskLog.objects.filter(pk__in=ids, status=Status.QUEUED, sent_at__lt=overdue)
+    with transaction.atomic(using=conf.DATABASE):
+        free = list(skip_locked(rows.order_by("pk")).values_list("pk", flat=True))
+        return update_returning(
+            TaskLog.objects.filter(pk__in=free),
+            {
+                "sent_at": DatabaseNow(),
+                "sent_count": F("sent_count") + 1,
+                "rev": F("rev") + 1,
+            },
+            ("attempt", "queue", "celery_task_id", "timeout", "sent_count"),
+        )
+
+
 def _send_again(ids: list[int]) -> int:
     if not ids:
         return 0
-    rows = TaskLog.objects.filter(pk__in=ids, status=Status.QUEUED)
-    again = update_returning(
-        rows,
-        {"sent_at": DatabaseNow(), "sent_count": F("sent_count") + 1, "rev": F("rev") + 1},
-        ("attempt", "queue", "celery_task_id", "timeout", "sent_count"),
-    )
+    again = _take(ids)
     try:
         broker.publish(
             [

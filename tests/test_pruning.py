@@ -1,0 +1,182 @@
+"""Only what has ended long ago is deleted, with all that belongs to it."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from taskcontrol import batches
+from taskcontrol.models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog, Worker
+from taskcontrol.pruning import count_prunable, delete_tasks, prune_ended_tasks
+from taskcontrol.status import TERMINAL, Status
+from tests.factories import make_task, make_worker, seconds_ago
+from tests.test_lifecycle import statements
+from tests.waiting import beside, race
+
+pytestmark = [pytest.mark.django_db, pytest.mark.databases]
+
+DAY = 86400
+
+
+def ended(status=Status.FINISHED, days=100, **columns):
+    return make_task(status, ended_at=seconds_ago(days * DAY), **columns)
+
+
+@pytest.mark.parametrize(
+    ("status", "days", "goes"),
+    [
+        (Status.FINISHED, 29, False),
+        (Status.FINISHED, 31, True),
+        (Status.CANCELED, 29, False),
+        (Status.CANCELED, 31, True),
+        (Status.FAILED, 31, False),
+        (Status.FAILED, 89, False),
+        (Status.FAILED, 91, True),
+    ],
+)
+def test_a_task_is_kept_for_the_days_of_its_status(status, days, goes):
+    ended(status, days)
+
+    assert sum(count_prunable().values()) == int(goes)
+    assert prune_ended_tasks() == int(goes)
+    assert TaskLog.objects.exists() is not goes
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - TERMINAL))
+def test_what_has_not_ended_stays_however_old_p1(status):
+    make_task(status, created_at=seconds_ago(1000 * DAY))
+
+    assert prune_ended_tasks() == 0
+    assert TaskLog.objects.exists()
+
+
+def test_what_is_to_be_retried_stays_p1():
+    ended(Status.FAILED, 1000, retry_at=seconds_ago(1), max_retries=1)
+
+    assert prune_ended_tasks() == 0
+
+
+def test_a_body_that_still_runs_keeps_its_row_p4():
+    ended(Status.CANCELED, 1000, occupies=True)
+
+    assert prune_ended_tasks() == 0
+
+
+def test_it_is_the_end_that_counts_and_not_the_beginning():
+    ended(days=1, created_at=seconds_ago(1000 * DAY))
+
+    assert prune_ended_tasks() == 0
+
+
+def test_the_days_can_be_set_and_a_status_left_out_is_kept(conf):
+    conf(RETENTION_DAYS={"Finished": 0.5})
+    ended(days=1)
+    ended(Status.FAILED, 1000)
+
+    assert prune_ended_tasks() == 1
+    assert TaskLog.objects.get().status == Status.FAILED
+
+
+def test_what_belongs_to_a_task_goes_with_it():
+    for task in (ended(), make_task()):
+        TaskAttempt.objects.create(task=task, attempt=1, status="Failed")
+        TaskEvent.objects.create(task=task, kind="gone")
+        TaskKey.objects.create(task=task, key=task.name)
+
+    prune_ended_tasks()
+
+    kept = TaskLog.objects.get()
+    for model in (TaskAttempt, TaskEvent, TaskKey):
+        assert list(model.objects.values_list("task", flat=True)) == [kept.pk]
+
+
+def test_many_go_page_by_page(conf):
+    conf(SWEEP_PAGE=3)
+    for _ in range(10):
+        ended()
+
+    assert prune_ended_tasks(pages=2) == 6
+    assert prune_ended_tasks() == 4
+
+
+def test_a_batch_keeps_the_numbers_of_its_members_p9():
+    for name, status in [("a", Status.FINISHED)] * 3 + [
+        ("a", Status.FAILED),
+        ("b", "Canceled"),
+    ]:
+        ended(Status(status), batch_id=name)
+    ended(days=1, batch_id="a")
+    for name, total in (("a", 5), ("b", 1)):
+        TaskBatch.objects.create(id=name, total=total)
+    before = batches.progress("a"), batches.progress("b")
+
+    assert prune_ended_tasks() == 5
+
+    assert (batches.progress("a"), batches.progress("b")) == before
+    assert TaskBatch.objects.get(pk="a").pruned == {"Finished": 3, "Failed": 1}
+    ended(batch_id="a")
+    prune_ended_tasks()
+    assert TaskBatch.objects.get(pk="a").pruned == {"Finished": 4, "Failed": 1}
+
+
+def test_workers_that_are_long_gone_go_unless_something_still_holds_a_place_there():
+    old, holding = (make_worker(last_seen_at=seconds_ago(8 * DAY)) for _ in range(2))
+    recent = make_worker(last_seen_at=seconds_ago(DAY))
+    make_task(Status.STARTED, worker=holding)
+    make_task(Status.FINISHED, worker=old)
+
+    prune_ended_tasks()
+
+    assert set(Worker.objects.values_list("pk", flat=True)) == {holding.pk, recent.pk}
+    assert TaskLog.objects.filter(worker=old.pk).exists()
+
+
+def test_tasks_are_deleted_by_hand_only_when_they_have_ended():
+    ids = [
+        make_task(Status.FINISHED).pk,
+        make_task(Status.STARTED).pk,
+        make_task(Status.CANCELED, occupies=True).pk,
+        make_task(Status.FAILED, retry_at=seconds_ago(1)).pk,
+    ]
+
+    assert delete_tasks(ids) == 1
+    assert set(TaskLog.objects.values_list("pk", flat=True)) == set(ids[1:])
+
+
+def test_a_page_costs_the_same_number_of_statements_whatever_it_holds():
+    def cost(count):
+        for _ in range(count):
+            ended(batch_id="a")
+        with CaptureQueriesContext(connection) as queries:
+            prune_ended_tasks()
+        return len(statements(queries))
+
+    TaskBatch.objects.create(id="a")
+    assert cost(2) == cost(20)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_prune_at_once_count_each_member_once_p9(conf):
+    conf(SWEEP_PAGE=5)
+    TaskBatch.objects.create(id="a", total=40)
+    for _ in range(40):
+        ended(batch_id="a")
+
+    answers = race(*[prune_ended_tasks] * 3)
+
+    assert sum(answers) + prune_ended_tasks() == 40
+    assert TaskBatch.objects.get().pruned == {"Finished": 40}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
+def test_a_row_that_somebody_holds_is_left():
+    held, _ = ended(), ended()
+
+    with transaction.atomic():
+        TaskLog.objects.select_for_update().get(pk=held.pk)
+        answer = beside(prune_ended_tasks)
+
+    assert answer == 1
+    assert TaskLog.objects.get() == held

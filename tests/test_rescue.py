@@ -1,0 +1,217 @@
+"""What a worker that is gone held runs again, or fails, and its places are free."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+
+from taskcontrol import lifecycle
+from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, Worker
+from taskcontrol.rescue import lose, rescue_lost_tasks
+from taskcontrol.status import Status
+from tests.factories import make_task, make_type, make_worker, seconds_ago
+from tests.waiting import beside, race, race_over
+
+pytestmark = [pytest.mark.django_db, pytest.mark.databases]
+
+
+def silent(**columns):
+    return make_worker(last_seen_at=seconds_ago(60), **columns)
+
+
+def row(task):
+    return TaskLog.objects.get(pk=task.pk)
+
+
+def test_a_silent_worker_is_declared_lost_and_its_task_runs_again_p1(caplog):
+    worker = silent(hostname="w@host")
+    task = make_task(Status.STARTED, worker=worker)
+
+    assert rescue_lost_tasks() == 1
+
+    after = row(task)
+    assert (after.status, after.occupies, after.lost_count, after.attempt) == (
+        Status.PENDING,
+        False,
+        1,
+        1,
+    )
+    assert after.ready_lane == task.lane
+    assert Worker.objects.get().lost_at is not None
+    assert TaskAttempt.objects.get().ended_reason == "its process was lost (worker w@host)"
+    assert TaskEvent.objects.get().kind == TaskEvent.Kind.RESCUED
+    assert "w@host gave no sign of life" in caplog.text
+    assert rescue_lost_tasks() == 0
+
+
+@pytest.mark.parametrize("age", [0, 5, 15])
+def test_while_a_worker_gives_signs_of_life_nothing_is_rescued(age):
+    make_task(Status.STARTED, worker=make_worker(last_seen_at=seconds_ago(age)))
+
+    assert rescue_lost_tasks() == 0
+    assert Worker.objects.get().lost_at is None
+
+
+def test_a_worker_that_left_in_order_gives_its_tasks_back_uncounted():
+    gone = {"leaving_at": seconds_ago(9), "left_at": seconds_ago(5)}
+    task = make_task(Status.STARTED, worker=make_worker(**gone))
+
+    assert rescue_lost_tasks() == 1
+
+    after = row(task)
+    assert (after.status, after.lost_count) == (Status.PENDING, 0)
+    assert TaskEvent.objects.get().kind == TaskEvent.Kind.RETURNED
+
+
+def test_a_task_that_was_lost_too_often_fails_p1(conf):
+    task = make_task(Status.STARTED, worker=silent(), lost_count=3, max_retries=5)
+
+    assert rescue_lost_tasks() == 1
+
+    after = row(task)
+    assert (after.status, after.lost_count, after.retry_at) == (Status.FAILED, 4, None)
+    assert after.ended
+    assert "4 times by now" in after.error_message
+    assert after.ended_reason == "its process was lost"
+
+
+def test_the_number_of_losses_can_be_set(conf):
+    conf(LOST_LIMIT=0)
+    task = make_task(Status.STARTED, worker=silent())
+
+    rescue_lost_tasks()
+
+    assert row(task).status == Status.FAILED
+
+
+@pytest.mark.parametrize("said_by", ["type", "task"])
+def test_what_must_not_run_twice_fails_when_it_is_lost(said_by):
+    if said_by == "type":
+        make_type(on_lost="fail")
+    options = {"on_lost": "fail"} if said_by == "task" else {}
+    task = make_task(Status.STARTED, worker=silent(), options=options)
+
+    rescue_lost_tasks()
+
+    assert row(task).status == Status.FAILED
+
+
+def test_the_tasks_own_word_beats_its_types():
+    make_type(on_lost="fail")
+    task = make_task(Status.STARTED, worker=silent(), options={"on_lost": "rerun"})
+
+    rescue_lost_tasks()
+
+    assert row(task).status == Status.PENDING
+
+
+@pytest.mark.parametrize("status", [Status.CANCELED, Status.FAILED, Status.PENDING])
+def test_a_body_that_was_told_to_stop_is_gone_with_its_worker_p4(status):
+    task = make_task(status, worker=silent(), occupies=True)
+
+    assert rescue_lost_tasks() == 1
+
+    after = row(task)
+    assert (after.status, after.occupies) == (status, False)
+    assert after.ready_lane == (task.lane if status is Status.PENDING else None)
+
+
+def test_what_waits_in_the_broker_belongs_to_no_worker():
+    silent()
+    make_task(Status.QUEUED)
+
+    assert rescue_lost_tasks() == 0
+
+
+def test_a_task_whose_worker_was_deleted_is_rescued_p1():
+    worker = make_worker()
+    task = make_task(Status.STARTED, worker=worker)
+    Worker.objects.all().delete()
+
+    assert rescue_lost_tasks() == 1
+    assert row(task).status == Status.PENDING
+
+
+def test_a_body_that_belongs_to_no_worker_is_left_alone():
+    """Somebody runs it by hand, in a shell or a test."""
+    make_task(Status.STARTED)
+
+    assert rescue_lost_tasks() == 0
+
+
+def test_a_poisoned_row_does_not_stop_the_others(caplog):
+    worker = silent()
+    bad = make_task(Status.STARTED, worker=worker)
+    TaskAttempt.objects.create(task=bad, attempt=1, status="Failed")
+    good = make_task(Status.STARTED, worker=worker)
+
+    assert rescue_lost_tasks() == 1
+
+    assert (row(bad).status, row(good).status) == (Status.STARTED, Status.PENDING)
+    assert f"Task {bad.pk} could not be rescued" in caplog.text
+
+
+def test_a_page_of_poisoned_rows_does_not_stop_the_others_for_ever(conf):
+    conf(SWEEP_PAGE=2)
+    worker = silent()
+    for _ in range(2):
+        bad = make_task(Status.STARTED, worker=worker)
+        TaskAttempt.objects.create(task=bad, attempt=1, status="Failed")
+    good = make_task(Status.STARTED, worker=worker)
+
+    rescue_lost_tasks()
+
+    assert row(good).status == Status.PENDING
+
+
+def test_a_loss_that_came_too_late_moves_nothing_p3():
+    task = make_task(Status.STARTED)
+    lifecycle.finish(task.pk, 1)
+
+    assert lose(task, "worker w") is False
+    assert row(task).status == Status.FINISHED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rescue_never_takes_what_has_just_finished_p3():
+    worker = silent()
+    tasks = [make_task(Status.STARTED, worker=worker) for _ in range(100)]
+    loaded = [TaskLog.objects.select_related("worker").get(pk=task.pk) for task in tasks]
+
+    answers = race_over(
+        loaded,
+        lambda task: lose(task, "worker w"),
+        lambda task: lifecycle.finish(task.pk, 1),
+    )
+
+    for task, (lost, finished) in zip(tasks, answers, strict=True):
+        assert (lost, finished) in {(True, False), (False, True)}
+        assert row(task).status == (Status.PENDING if lost else Status.FINISHED)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sweeps_at_once_count_each_loss_once():
+    worker = silent()
+    tasks = [make_task(Status.STARTED, worker=worker) for _ in range(20)]
+
+    answers = race(*[rescue_lost_tasks] * 4)
+
+    assert sum(answers) + rescue_lost_tasks() == len(tasks)
+    assert set(TaskLog.objects.values_list("status", "lost_count")) == {("Pending", 1)}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
+@pytest.mark.parametrize("status", [Status.STARTED, Status.CANCELED])
+def test_a_row_that_somebody_holds_does_not_stop_the_sweep(status):
+    worker = silent()
+    held = make_task(status, worker=worker, occupies=True)
+    free = make_task(Status.STARTED, worker=worker)
+
+    with transaction.atomic():
+        TaskLog.objects.select_for_update().get(pk=held.pk)
+        answer = beside(rescue_lost_tasks)
+
+    assert answer == 1
+    assert row(free).status == Status.PENDING
+    assert rescue_lost_tasks() == 1
