@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from taskcontrol.embedded import EmbeddedBroker
+from taskcontrol.standalone.broker import EmbeddedBroker
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 #: Where the embedded database and broker keep their data.
@@ -67,15 +68,17 @@ TEMPLATES = [
 ]
 
 DATA_DIR.mkdir(parents=True, exist_ok=True)
-DATABASES = {
-    "default": dj_database_url.parse(
-        os.environ.get("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}",
-        conn_max_age=600,
-        conn_health_checks=True,
-    )
+DATABASE: Any = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": str(DATA_DIR / "db.sqlite3"),
+    "CONN_MAX_AGE": 600,
 }
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"] |= {
+if os.environ.get("DATABASE_URL"):
+    DATABASE = dj_database_url.parse(
+        os.environ["DATABASE_URL"], conn_max_age=600, conn_health_checks=True
+    )
+if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASE |= {
         # WAL and IMMEDIATE together: with either alone, several processes that write get
         # "database is locked".
         "OPTIONS": {
@@ -87,6 +90,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         # A file, because the tests' workers are other processes.
         "TEST": {"NAME": str(DATA_DIR / "test.sqlite3")},
     }
+DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"
@@ -126,6 +130,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     if CELERY_WORKER_DISABLE_PREFETCH
     else {"confirm_publish": True}
 )
+
+# Schedules may be edited in admin; the entries below are written there once.
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 
 def expires_after(seconds: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ import io
 import pytest
 from django.core.management.base import OutputWrapper
 
-from taskcontrol.childlogs import Screen, fresh_log
+from taskcontrol.standalone.childlogs import Screen, fresh_log
 
 pytestmark = pytest.mark.only_on("sqlite")
 

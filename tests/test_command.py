@@ -102,7 +102,7 @@ def test_up_that_is_ended_before_it_began_ends_as_shells_expect(monkeypatch):
     def run(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("taskcontrol.household.Household.run", run)
+    monkeypatch.setattr("taskcontrol.standalone.household.Household.run", run)
 
     with pytest.raises(CommandError) as ended:
         call_command("taskcontrol", "up")

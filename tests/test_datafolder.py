@@ -10,8 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from taskcontrol import datafolder
-from taskcontrol.datafolder import AlreadyRunning, LeftoversRunning, claim, data_folder
+from taskcontrol.standalone import datafolder
+from taskcontrol.standalone.datafolder import (
+    AlreadyRunning,
+    LeftoversRunning,
+    claim,
+    data_folder,
+)
 
 pytestmark = pytest.mark.only_on("sqlite")
 

@@ -16,8 +16,8 @@ import kombu
 import pytest
 import redis
 
-from taskcontrol import embedded
-from taskcontrol.embedded import EmbeddedBroker, NoBroker, NotABinary, find_binary
+from taskcontrol.standalone import broker as embedded
+from taskcontrol.standalone.broker import EmbeddedBroker, NoBroker, NotABinary, find_binary
 from tests.servers.process import Process
 from tests.waiting import eventually
 

@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
 
-from taskcontrol.firstlogin import first_login
+from taskcontrol.standalone.firstlogin import first_login
 
 pytestmark = pytest.mark.django_db
 
@@ -74,7 +74,9 @@ def test_a_login_by_email_gets_an_email(tmp_path, monkeypatch):
 
 
 def test_a_site_whose_users_know_no_superusers_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("taskcontrol.firstlogin.get_user_model", lambda: AbstractBaseUser)
+    monkeypatch.setattr(
+        "taskcontrol.standalone.firstlogin.get_user_model", lambda: AbstractBaseUser
+    )
 
     assert first_login(tmp_path) == "as this site has it"
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskcontrol import listening
-from taskcontrol.listening import NoSuchAddress, PortTaken, listen, url_of
+from taskcontrol.standalone import listening
+from taskcontrol.standalone.listening import NoSuchAddress, PortTaken, listen, url_of
 
 pytestmark = pytest.mark.only_on("sqlite")
 

@@ -14,8 +14,8 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from taskcontrol.interruption import Interruption
-from taskcontrol.supervision import Child, Supervisor
+from taskcontrol.standalone.interruption import Interruption
+from taskcontrol.standalone.supervision import Child, Supervisor
 from tests.waiting import eventually
 
 # None of it touches the database of the run, so one run is enough.
@@ -116,7 +116,7 @@ def test_a_child_that_was_killed_is_started_again_and_that_is_said(parent):
 
 
 def test_the_pause_grows_while_a_child_keeps_dying_and_is_bounded(parent, monkeypatch):
-    monkeypatch.setattr("taskcontrol.supervision.LONGEST_PAUSE", 0.6)
+    monkeypatch.setattr("taskcontrol.standalone.supervision.LONGEST_PAUSE", 0.6)
 
     parent.start("one", code="raise SystemExit(3)")
     parent.until(lambda: len(parent.said) == 4)
@@ -127,7 +127,7 @@ def test_the_pause_grows_while_a_child_keeps_dying_and_is_bounded(parent, monkey
 
 
 def test_a_child_that_lived_long_starts_again_soon(parent, monkeypatch):
-    monkeypatch.setattr("taskcontrol.supervision.STEADY", 0.0)
+    monkeypatch.setattr("taskcontrol.standalone.supervision.STEADY", 0.0)
 
     parent.start("one", code="raise SystemExit(3)")
     parent.until(lambda: len(parent.said) == 3)

@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
     """Become Celery beat until it is told to stop."""
     from ..celeryapp import project_app
-    from ..datafolder import data_folder
+    from ..standalone.datafolder import data_folder
 
     app = project_app()
     scheduler = app.conf.beat_scheduler

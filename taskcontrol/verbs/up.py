@@ -50,7 +50,7 @@ def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
     """Run everything until it is told to stop."""
     if os.name != "posix":
         raise CommandError("`up` needs Linux or macOS; on Windows use it inside WSL.")
-    from ..household import Household, Wishes
+    from ..standalone.household import Household, Wishes
 
     wishes = {
         key: options[key] for key in ("host", "port", "workers", "without", "loglevel")

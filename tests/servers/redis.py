@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis
 
-from taskcontrol.embedded import find_binary
+from taskcontrol.standalone.broker import find_binary
 from tests.servers.ports import free_port
 from tests.servers.process import Process
 from tests.waiting import eventually

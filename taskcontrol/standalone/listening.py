@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from .exceptions import TaskControlError
+from ..exceptions import TaskControlError
 
 DEFAULT_PORT = 7340
 #: How many ports after the default one are tried.

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from django.conf import settings
 
-from .exceptions import TaskControlError
+from ..exceptions import TaskControlError
 
 #: Seconds that the processes of a killed ``up`` are given to follow it.
 LEFTOVERS = 10.0

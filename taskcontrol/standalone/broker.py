@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import redis
 
-from .exceptions import TaskControlError
+from ..exceptions import TaskControlError
 
 #: Names a server to use instead of those that are looked for.
 BINARY_VARIABLE = "TASKCONTROL_BROKER_BINARY"

@@ -19,14 +19,14 @@ from django.core.management.base import OutputWrapper
 from django.db import DatabaseError, connections
 from django.urls import NoReverseMatch, reverse
 
+from ..conf import known_queues
+from ..models import Worker
+from .broker import EmbeddedBroker
 from .childlogs import Screen, fresh_log
-from .conf import known_queues
 from .datafolder import Claim, claim, data_folder
-from .embedded import EmbeddedBroker
 from .firstlogin import first_login
 from .interruption import Interruption
 from .listening import listen, url_of
-from .models import Worker
 from .supervision import Child, Supervisor
 
 #: Seconds after which it is said who is not ready yet.

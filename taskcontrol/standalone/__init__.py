@@ -1,0 +1,1 @@
+"""Everything under one parent: what ``taskcontrol up`` starts, keeps running and ends."""
