@@ -343,6 +343,7 @@ def test_a_second_worker_is_one_more_command(site):
 SHAPE = """
 from project.settings import *
 INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "django_celery_beat"]
+del CELERY_BEAT_SCHEDULER
 ROOT_URLCONF = "shape_urls"
 ASGI_APPLICATION = None
 TASKCONTROL = {**TASKCONTROL, "QUEUES": {"reports": {"background_workers": 1}}}
