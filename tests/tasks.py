@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 
@@ -49,6 +49,12 @@ def add(left: int, right: int = 0) -> int:
 def fail(message: str = "it failed") -> None:
     """Raise ValueError."""
     raise ValueError(message)
+
+
+def fail_recorded(tag: str = "") -> None:
+    """Write down its start and raise ValueError."""
+    record(STARTED, tag=tag)
+    raise ValueError("it failed")
 
 
 def fail_until(attempt: int) -> int:
@@ -200,6 +206,40 @@ def cooperate(seconds: float) -> None:
     while time.monotonic() < until:
         task.check_canceled()
         time.sleep(0.02)
+
+
+# Limits
+
+
+def _beat(name: str, kind: str) -> None:
+    """Show every few milliseconds that the body runs, and end in the way of ``kind``."""
+    until = time.monotonic() + (60 if kind in {"over_time", "swallow"} else 0.1)
+    while time.monotonic() < until:
+        try:
+            record("beat", method=name)
+            time.sleep(0.01)
+        except BaseException:
+            if kind != "swallow":
+                raise
+    if kind == "fail":
+        raise ValueError("as asked")
+    if kind == "die":
+        os._exit(1)
+
+
+def limited_to_1(kind: str) -> None:
+    """Beat; at most one at a time."""
+    _beat("limited_to_1", kind)
+
+
+def limited_to_2(kind: str) -> None:
+    """Beat; at most two at a time."""
+    _beat("limited_to_2", kind)
+
+
+def limited_to_5(kind: str) -> None:
+    """Beat; at most five at a time."""
+    _beat("limited_to_5", kind)
 
 
 # Ends of the process
@@ -393,6 +433,20 @@ def whoami() -> str:
     return user.get_username() if user else ""
 
 
+def whoami_after(seconds: float) -> list[str]:
+    """Return for whom it runs, before and after a pause."""
+    before = whoami()
+    time.sleep(seconds)
+    return [before, whoami()]
+
+
+def fail_as_whom() -> None:
+    """Raise ValueError that says for whom it runs, in which attempt."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    raise ValueError(f"{whoami()} in attempt {task.attempt}")
+
+
 def which_attempt() -> list[int]:
     """Return the task and the attempt that it believes to be."""
     task = taskcontrol.current_task()
@@ -404,6 +458,13 @@ def enqueue_child(method: str = "tests.tasks.whoami", **kwargs: Any) -> str:
     """Enqueue another task and return its name."""
     child = taskcontrol.enqueue(method, **kwargs)
     return str(child.name)
+
+
+def enqueue_and_fail(*, atomic_block: bool = False) -> None:
+    """Enqueue another task, within a transaction if asked, and fail."""
+    with transaction.atomic() if atomic_block else nullcontext():
+        taskcontrol.enqueue(recorded)
+        raise ValueError("after the enqueue")
 
 
 def enqueue_many(count: int) -> str:
@@ -566,7 +627,7 @@ def celery_retry(self: Any, *, until: int = 2) -> int:
     return int(self.request.retries)
 
 
-@shared_task(bind=True, autoretry_for=(ValueError,), max_retries=2, retry_backoff=False)
+@shared_task(bind=True, autoretry_for=(ValueError,), max_retries=2, default_retry_delay=0)
 def celery_autoretry(self: Any) -> None:
     """Fail with an error for which Celery retries by itself."""
     record(STARTED, retries=self.request.retries)
@@ -579,3 +640,50 @@ def celery_request(self: Any) -> dict[str, Any]:
     """Return what its request says."""
     request = self.request
     return {"id": request.id, "retries": request.retries, "eager": request.called_directly}
+
+
+@shared_task(bind=True, max_retries=2)
+def celery_retry_with_others(self: Any, number: int) -> int:
+    """Retry with another argument until that is 3."""
+    if number < 3:
+        raise self.retry(kwargs={"number": number + 1}, countdown=0)
+    return number
+
+
+@shared_task
+def celery_fail() -> None:
+    """Fail without asking for a retry, which three times would be allowed."""
+    raise ValueError("it failed")
+
+
+@shared_task
+def celery_ignore() -> None:
+    """Raise Celery's Ignore."""
+    raise Ignore
+
+
+@shared_task
+def celery_reject(*, requeue: bool = False) -> None:
+    """Raise Celery's Reject."""
+    record(STARTED)
+    raise Reject("not for me", requeue=requeue)
+
+
+@shared_task
+def celery_whoami() -> str:
+    """Return the name of the user for whom it runs."""
+    return whoami()
+
+
+def delay_celery_add() -> str:
+    """Send a Celery task past the ledger and return its id."""
+    return str(celery_add.delay(1, 2).id)
+
+
+def call_celery_retry() -> str:
+    """Call a Celery task like a function, as its author may."""
+    try:
+        celery_retry(until=1)
+    except ValueError:
+        return "celery's own Retry, not ours"
+    return "nothing was raised"

@@ -33,5 +33,5 @@ class Workshop:
     def close(self) -> None:
         """End the shared worker."""
         if self._shared is not None:
-            self._shared.process.kill()
+            self._shared.clear_away()
             self._shared = None

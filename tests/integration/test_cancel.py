@@ -168,8 +168,7 @@ def test_processes_that_a_body_started_go_with_it_p6(worker, record):
     eventually(lambda: not is_alive(grandchild))
 
 
-def test_the_next_task_of_the_same_child_is_not_hit_p6(start_worker, record):
-    start_worker(concurrency=1)
+def test_the_next_task_of_the_same_child_is_not_hit_p6(one_slot, record):
     for _ in range(6):
         short = taskcontrol.enqueue(tasks.recorded, seconds=0.15)
         innocent = taskcontrol.enqueue(tasks.recorded, seconds=0.3)

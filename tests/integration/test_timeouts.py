@@ -129,8 +129,7 @@ def test_a_time_limit_holds_while_the_broker_is_down(worker, broker, record):
     broker.start()
 
 
-def test_the_next_task_of_the_child_is_not_hit_by_a_limit(start_worker, record):
-    start_worker(concurrency=1)
+def test_the_next_task_of_the_child_is_not_hit_by_a_limit(one_slot, record):
     for _ in range(2):
         # Ends at the very moment at which its limit comes.
         taskcontrol.enqueue(tasks.recorded, timeout=1, arguments={"seconds": 0.99})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -15,16 +16,22 @@ _number = count(1)
 
 
 class Beat:
-    """One beat with a schedule file of its own."""
+    """One beat with a schedule file of its own. ``conf``: seconds between two, by entry."""
 
-    def __init__(self, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        env: Mapping[str, str] | None = None,
+        conf: Mapping[str, float] | None = None,
+    ) -> None:
         name = f"beat-{os.getpid()}-{next(_number)}"
         command = [
             *(sys.executable, "-m", "celery", "-A", "project", "beat", "-l", "INFO"),
             *("--scheduler", "celery.beat:PersistentScheduler"),
             *("--schedule", str(LAB / f"{name}.schedule"), "--pidfile", ""),
         ]
-        environment = {**site_environment(), **(env or {})}
+        given = {"TASKCONTROL_TEST_BEAT": json.dumps(conf or {})}
+        environment = {**site_environment(), **given, **(env or {})}
         self.process = Process(command, log=LAB / f"{name}.log", env=environment)
 
     def start(self) -> Beat:

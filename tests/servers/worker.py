@@ -111,5 +111,10 @@ class Worker:
     def __enter__(self) -> Worker:
         return self.start()
 
-    def __exit__(self, *error: object) -> None:
+    def clear_away(self) -> None:
+        """End it with all it runs, and let nobody count on its slots."""
         self.process.kill()
+        WorkerRow.objects.filter(hostname=self.hostname).delete()
+
+    def __exit__(self, *error: object) -> None:
+        self.clear_away()
