@@ -28,6 +28,7 @@ def drain(stage: Stage, contender: str, number: int) -> dict[str, float]:
     """Fill the queue, then let two children empty it."""
     stage.clear()
     stage.feed(contender, number)
+    stage.analyze()
     stage.start_worker(contender)
     stage.wait_for(int(number * WARM))
     began, first, before = time.perf_counter(), stage.done(), stage.cpu()

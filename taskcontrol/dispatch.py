@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Exists, F, Q
+from django.db.models import F, Q, Subquery
 
 from . import broker, lifecycle
 from .conf import conf
@@ -36,6 +36,19 @@ def dispatch_pending() -> int:
     take turns at the dispatcher's row. When the broker does not take the messages, the
     tasks go back to Pending and BrokerUnavailable is raised.
     """
+    return make_pass().promoted
+
+
+class Pass(NamedTuple):
+    """What one pass did."""
+
+    promoted: int
+    #: Whether short tasks wait in the broker: the slots are fed until the next pass.
+    ahead: bool
+
+
+def make_pass() -> Pass:
+    """Do what ``dispatch_pending`` does, and tell a little more."""
     count = 0
     with without_user_code():
         retry_failed_tasks()
@@ -48,7 +61,7 @@ def dispatch_pending() -> int:
             _send(turn.promoted)
             count += len(turn.promoted)
             if not turn.more:
-                return count
+                return Pass(count, turn.ahead)
 
 
 @dataclass
@@ -58,6 +71,8 @@ class Turn:
     promoted: Sequence[TaskLog] = ()
     #: Some lane was read only in part: its rest may come before what others hold.
     more: bool = False
+    #: Whether short tasks were sent ahead of a free slot, now or before.
+    ahead: bool = False
     #: Why the last messages were not sent: the broker is asked before more are promoted.
     broker_error: str = ""
 
@@ -89,21 +104,23 @@ def _use_turn(state: State) -> Turn:
 def _promote(state: State) -> Turn:
     occupancy = read_occupancy()
     if not occupancy.slots.any_left():
-        return Turn()
+        return Turn(ahead=occupancy.slots.ahead)
     lanes = open_lanes(occupancy)
     fronts = read_fronts(lanes, occupancy.slots)
-    chosen, more = _choose(fronts, deepcopy(occupancy.slots))
+    slots = deepcopy(occupancy.slots)
+    chosen, more = _choose(fronts, slots)
     free = _lock(chosen)
     if len(free) < len(chosen):
         # Somebody is changing some of the first rows: others take their places.
         fronts = read_fronts(lanes, occupancy.slots, beyond=conf.DISPATCH_PAGE)
         free = _lock(front.task_id for front in fronts.rows)
         rows = [front for front in fronts.rows if front.task_id in free]
-        chosen, more = _choose(fronts._replace(rows=rows), occupancy.slots)
+        slots = occupancy.slots
+        chosen, more = _choose(fronts._replace(rows=rows), slots)
     promoted = lifecycle.promote(chosen, site=state.site)
     place = {task_id: number for number, task_id in enumerate(chosen)}
     promoted.sort(key=lambda task: place[task.pk])
-    return Turn(promoted, more=more and bool(promoted))
+    return Turn(promoted, more=more and bool(promoted), ahead=slots.ahead)
 
 
 class State(NamedTuple):
@@ -112,10 +129,10 @@ class State(NamedTuple):
     site: str
     suspended: bool
     broker_error: str
-    #: Whether tasks stand in a lane, come to their ``run_at``, or pass their ``expires_at``.
-    waiting: bool
-    coming: bool
-    expiring: bool
+    #: The first task that stands in a lane, comes to its ``run_at``, passes its ``expires_at``.
+    waiting: int | None
+    coming: int | None
+    expiring: int | None
 
 
 def _take_turn() -> State | None:
@@ -129,6 +146,7 @@ def _take_turn() -> State | None:
 
 
 def _build_turn() -> Any:
+    waiting = TaskLog.objects.filter(ready_lane__isnull=False)
     expiring = TaskLog.objects.filter(
         ended_at=None, expires_at__isnull=False, expires_at__lte=DatabaseNow()
     ).exclude(status=Status.STARTED)
@@ -136,12 +154,21 @@ def _build_turn() -> Any:
         DispatcherState.objects.select_for_update()
         .filter(pk=DispatcherState.THE_ONE)
         .annotate(
-            waiting=Exists(TaskLog.objects.filter(ready_lane__isnull=False)),
-            coming=Exists(_coming()),
-            expiring=Exists(expiring),
+            waiting=_first(waiting, "ready_lane"),
+            coming=_first(_coming(), "run_at"),
+            expiring=_first(expiring, "expires_at"),
         )
         .values_list("site", "suspended", "broker_error", "waiting", "coming", "expiring")
     )
+
+
+def _first(rows: Any, column: str) -> Subquery:
+    """Return the first by an indexed column: NULL when there is none.
+
+    Of EXISTS the planner thinks that any row will do, and reads the table from its start,
+    past all that have ended.
+    """
+    return Subquery(rows.order_by(column).values("pk")[:1])
 
 
 _TURN = PreparedQuery(_build_turn)

@@ -42,6 +42,8 @@ class Slots:
 
     def __init__(self, pools: Iterable[Pool]) -> None:
         self.pools = list(pools)
+        #: Whether some task was sent ahead of a free slot.
+        self.ahead = False
 
     def serves(self, queue: str) -> bool:
         """Return whether any live worker consumes ``queue``."""
@@ -92,6 +94,7 @@ class Slots:
         if pool is None or usual_seconds is None:
             return False
         pool.lookahead -= max(usual_seconds, LEAST)
+        self.ahead = True
         return True
 
     def _ahead(self, queue: str, usual_seconds: float | None) -> Pool | None:

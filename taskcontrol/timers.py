@@ -14,11 +14,6 @@ class Every:
         self.interval, self.call = interval, call
         self._ran_at = float("-inf")
 
-    @property
-    def is_overdue(self) -> bool:
-        """Whether the interval has passed twice without a run."""
-        return time.monotonic() - self._ran_at > 2 * self.interval
-
     def run(self) -> None:
         """Run if the interval has passed; also a run that fails counts."""
         if time.monotonic() - self._ran_at >= self.interval:

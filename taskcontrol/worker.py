@@ -22,7 +22,7 @@ from .announcing import anyone_listens, has_stored
 from .conf import conf, known_queues
 from .context import without_user_code
 from .dialect import DatabaseNow
-from .dispatch import dispatch_pending
+from .dispatch import make_pass
 from .exceptions import BrokerUnavailable
 from .execution import forced_timeout, here
 from .forks import DatabaseWork
@@ -40,7 +40,7 @@ WATCH_EVERY = 1.0
 #: claims before the main process has heard that it began.
 UNHELD_FOR = 3.0
 #: Seconds between two passes of a stream of rings.
-PACE = LOOKAHEAD / 5
+PACE = LOOKAHEAD / 2
 #: Seconds after the hard time limit after which the keeper does what the event loop, which
 #: stands still while the broker is away, did not.
 LIMIT_SLACK = 2.0
@@ -140,29 +140,28 @@ class Boot:
         sweeps = [
             Every(5, rescue.rescue_lost_tasks),
             Every(5, resending.resend_unclaimed),
-            Every(5, measures.learn),
+            Every(measures.EVERY, measures.learn),
         ]
         work = DatabaseWork()
         with without_user_code():
             while not self.stopped.is_set():
-                rang = bell.wait(conf.DISPATCH_INTERVAL)
+                bell.wait(conf.DISPATCH_INTERVAL)
                 if not self.stopped.is_set():
-                    if self._dispatch_once(work) > 1:
-                        # A stream of short tasks: the lookahead feeds the slots while the
-                        # next rings are gathered.
+                    if self._dispatch_once(work):
+                        # Short tasks wait in the broker and feed the slots, while the
+                        # rings of their ends are gathered for one pass.
                         self.stopped.wait(PACE)
-                    if not rang or any(sweep.is_overdue for sweep in sweeps):
-                        for sweep in sweeps:
-                            _safely(sweep.run, work)
+                    for sweep in sweeps:
+                        _safely(sweep.run, work)
         connections.close_all()
 
-    def _dispatch_once(self, work: DatabaseWork) -> int:
+    def _dispatch_once(self, work: DatabaseWork) -> bool:
         try:
             with work.piece():
-                promoted = dispatch_pending()
+                ahead = make_pass().ahead
                 if anyone_listens() and has_stored():
                     broker.send(broker.DELIVER, queue=self.row.queues[0], expires=60)
-                return promoted
+                return ahead
         except BrokerUnavailable as error:
             logger.warning("%s", error)
             self.stopped.wait(BROKER_PAUSE)
@@ -170,7 +169,7 @@ class Boot:
             logger.exception("A dispatch pass failed; the next one comes within a second.")
             connections[conf.DATABASE].close()
             self.stopped.wait(conf.DISPATCH_INTERVAL)
-        return 0
+        return False
 
 
 class Keeper:
