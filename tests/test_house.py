@@ -166,3 +166,15 @@ def test_the_law_of_late_settings_sees_an_early_read(code):
 
 def test_the_law_of_late_settings_lets_a_function_read():
     assert lines(read_at_import(ast.parse("def f():\n    return conf.LOST_LIMIT"))) == []
+
+
+def test_the_floor_table_names_every_room_with_its_own_sentence():
+    table = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE)
+        told_by_their_folder = {"verbs", "management", "templatetags", "migrations"}
+        if name.name == "__init__.py" or told_by_their_folder & set(name.parts):
+            continue
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        sentence = " ".join(docstring.split("\n\n")[0].split())
+        assert f"| `{name}` | {sentence} |" in table, f"{name} is missing or says otherwise"

@@ -1,0 +1,1 @@
+"""Django finds the command ``taskcontrol`` here; its verbs are next door."""
