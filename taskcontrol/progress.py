@@ -13,6 +13,7 @@ from .context import current_task
 from .exceptions import InvalidCall
 from .models import TaskLog
 from .side import side_database
+from .status import Status
 from .text import clean, storable
 
 #: Seconds between two writes of the progress of one task.
@@ -35,7 +36,9 @@ def notify_task_status(message: Any) -> None:
 def notify_status(task: TaskLog, *, message: Any = None, error: str | None = None) -> None:
     """Announce a task's status again, with a message and perhaps an error text."""
     if message is not None:
-        write(task.pk, None, as_progress(message))
+        message = as_progress(message)
+        TaskLog.objects.filter(pk=task.pk).update(progress=message, rev=F("rev") + 1)
+        message = message.get("message", {"progress": message})
     row = TaskLog.objects.filter(pk=task.pk).first()
     if row is not None:
         announce([row], row.status, row.status, message=message, error=error or "")
@@ -45,8 +48,8 @@ def as_progress(message: Any) -> dict[str, Any]:
     """Return ``message`` in the form in which it is stored."""
     if isinstance(message, dict):
         given = message.get("progress", message)
-        unknown = set(given) - {*_FIELDS, "message"}
-        if unknown or not storable(given) or size_of(given) > MAX_BYTES:
+        known = isinstance(given, dict) and given.keys() <= {*_FIELDS, "message"}
+        if not known or not storable(given) or size_of(given) > MAX_BYTES:
             raise InvalidCall(
                 "A progress message is a text or {'progress': {'count': …, 'total': …, "
                 f"'description': …}}}} of at most {MAX_BYTES} bytes, not {message!r:.200}."
@@ -55,11 +58,11 @@ def as_progress(message: Any) -> dict[str, Any]:
     return {"message": clean(message, 1000)}
 
 
-def write(task_id: int, attempt: int | None, progress: dict[str, Any]) -> None:
+def write(task_id: int, attempt: int, progress: dict[str, Any]) -> None:
     """Store the progress of a running attempt, on the side connection."""
-    rows = TaskLog.objects.using(side_database()).filter(pk=task_id)
-    if attempt is not None:
-        rows = rows.filter(attempt=attempt)
+    rows = TaskLog.objects.using(side_database()).filter(
+        pk=task_id, attempt=attempt, status=Status.STARTED
+    )
     rows.update(progress=progress, rev=F("rev") + 1)
 
 

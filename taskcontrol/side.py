@@ -6,7 +6,7 @@ from django.db import connections
 
 from .conf import conf
 
-_ALIAS = "taskcontrol_side"
+ALIAS = "taskcontrol_side"
 
 
 def side_database() -> str:
@@ -19,12 +19,12 @@ def side_database() -> str:
     home = connections[conf.DATABASE]
     if home.vendor == "sqlite" and home.in_atomic_block:
         return conf.DATABASE
-    if _ALIAS not in connections.settings:
-        connections.settings[_ALIAS] = home.settings_dict
-    return _ALIAS
+    if ALIAS not in connections.settings:
+        connections.settings[ALIAS] = home.settings_dict
+    return ALIAS
 
 
 def close_side_connection() -> None:
     """Close this thread's second connection, if it was opened."""
-    if _ALIAS in connections.settings:
-        connections[_ALIAS].close()
+    if ALIAS in connections.settings:
+        connections[ALIAS].close()

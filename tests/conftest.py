@@ -13,7 +13,7 @@ import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
-from taskcontrol import tasktypes
+from taskcontrol import side, tasktypes
 from taskcontrol.events import task_status_changed
 from tests.lab import BROKER_SOCKET, LAB, RECORD
 from tests.recording import Record
@@ -94,8 +94,13 @@ def django_db_setup(
     """Make the test database, also for tests that use it through real workers alone."""
     with django_db_blocker.unblock():
         old = setup_databases(verbosity=0, interactive=False)
+        # Django lets tests use only what it knows: ``databases="__all__"`` has this one too.
+        home = connections["default"].settings_dict
+        mirror = {**home["TEST"], "MIRROR": "default"}
+        connections.settings[side.ALIAS] = {**home, "TEST": mirror}
     yield
     with django_db_blocker.unblock():
+        connections[side.ALIAS].close()
         teardown_databases(old, verbosity=0)
 
 

@@ -1,0 +1,51 @@
+"""The peak memory of one run, in a process that runs many."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from taskcontrol import memory
+
+ONE_BIG_ONE_SMALL = """
+import django; django.setup()
+from taskcontrol import memory
+from tests import tasks
+memory.reset_peak(); before = memory.peak_kb()
+memory.reset_peak(); tasks.allocate(300); big = memory.peak_kb()
+memory.reset_peak(); tasks.nothing(); small = memory.peak_kb()
+print(before, big, small)
+"""
+
+
+@pytest.mark.skipif(not memory._CLEAR.exists(), reason="only Linux can lower the mark")
+def test_a_small_task_after_a_big_one_does_not_seem_as_big():
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_BIG_ONE_SMALL],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    before, big, small = map(int, done.stdout.split())
+    assert big > before + 250 * 1024
+    assert small < before + 50 * 1024
+
+
+def test_where_the_mark_cannot_be_lowered_it_stays(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "nowhere" / "clear_refs")
+
+    memory.reset_peak()
+
+    assert memory.peak_kb() > 10_000
+
+
+def test_on_a_mac_the_system_counts_bytes(monkeypatch):
+    kilobytes = memory.peak_kb()
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    assert memory.peak_kb() == pytest.approx(kilobytes / 1024, rel=0.5)
+    assert isinstance(memory._CLEAR, Path)
