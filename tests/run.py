@@ -19,6 +19,8 @@ RUNS: dict[str, list[str]] = {
     "mariadb": ["-m", "databases"],
 }
 NOTHING_COLLECTED = 5
+COVERAGE = "--coverage"
+PYTEST = ["-m", "pytest"]
 #: The order in which pytest counts in its last line.
 KINDS = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "error")
 
@@ -27,8 +29,15 @@ def main(argv: Sequence[str]) -> int:
     """Run pytest per database; return 0 when every run passed.
 
     TASKCONTROL_TEST_DATABASE (comma-separated) or a DATABASE_URL restricts the runs.
+    ``--coverage`` measures what all of them together reach, workers and all.
     """
     began = time.monotonic()
+    global PYTEST
+    measured = COVERAGE in argv
+    if measured:
+        argv = [option for option in argv if option != COVERAGE]
+        PYTEST = ["-m", "coverage", "run", "-m", "pytest"]
+        coverage("erase")
     total: Counter[str] = Counter()
     worst = 0
     for database in databases():
@@ -39,8 +48,18 @@ def main(argv: Sequence[str]) -> int:
             break
     if not worst and not total["passed"]:
         worst = NOTHING_COLLECTED
+    if measured:
+        coverage("combine", "--quiet")
+        worst = worst or coverage("report")
     print(closing_line(total, time.monotonic() - began), flush=True)  # noqa: T201
     return worst
+
+
+def coverage(*arguments: str) -> int:
+    """Run a command of coverage and return its exit status."""
+    return subprocess.run(
+        [sys.executable, "-m", "coverage", *arguments], check=False
+    ).returncode
 
 
 def databases() -> list[str]:
@@ -69,7 +88,7 @@ def run(database: str, argv: Sequence[str]) -> tuple[int, Counter[str]]:
     with tempfile.TemporaryDirectory() as directory:
         summary = Path(directory) / "summary.json"
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *RUNS.get(database, []), *argv],
+            [sys.executable, *PYTEST, *RUNS.get(database, []), *argv],
             env={
                 **os.environ,
                 "TASKCONTROL_TEST_DATABASE": database,
