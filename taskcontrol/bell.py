@@ -8,6 +8,7 @@ import select
 import threading
 import time
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from django.conf import settings
 from django.db import transaction
@@ -87,9 +88,9 @@ def redis_url() -> str | None:
         return conf.REDIS_URL
     broker = getattr(settings, "CELERY_BROKER_URL", None) or ""
     if broker.startswith("redis+socket://"):
-        path, _, query = broker.removeprefix("redis+socket://").partition("?")
-        database = query.removeprefix("virtual_host=") or "0"
-        return f"unix://{path}?db={database}"
+        address = urlsplit(broker)
+        database = dict(parse_qsl(address.query)).get("virtual_host", "0")
+        return f"unix://{address.netloc}{address.path}?db={database}"
     return broker if broker.startswith(("redis://", "rediss://")) else None
 
 

@@ -125,17 +125,23 @@ def forget_connections() -> None:
 
 
 def queue_depths(queues: Iterable[str]) -> dict[str, int | None]:
-    """Return how many messages wait in each Celery queue; None where that is unknown."""
-    depths: dict[str, int | None] = {}
-    with current_app.connection_or_acquire() as connection:
-        channel = connection.default_channel
-        for queue in queues:
-            try:
-                depths[queue] = channel.queue_declare(
-                    queue=queue, passive=True
-                ).message_count
-            except Exception as error:  # noqa: BLE001 - an unknown queue is empty, not a fault
-                logger.debug("No depth of queue %s: %s", queue, error)
-                depths[queue] = None
-                channel = connection.default_channel
+    """Return how many messages wait in each Celery queue; None where the broker is away."""
+    depths: dict[str, int | None] = dict.fromkeys(queues)
+    try:
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=conf.BROKER_TIMEOUT)
+            for queue in depths:
+                depths[queue] = _depth(connection, queue)
+    except Exception as error:
+        if not isinstance(error, UNREACHABLE) and not _is_transport_error(error):
+            raise
+        logger.debug("No depths of the queues: %s", error)
     return depths
+
+
+def _depth(connection: Any, queue: str) -> int:
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except connection.channel_errors:
+        return 0  # where a queue is a list, an empty one is not there

@@ -1,0 +1,234 @@
+"""The bell asks for a pass soon; it never blocks, never fails, and may be lost."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+
+import pytest
+from django.db import transaction
+
+import taskcontrol
+from taskcontrol import bell
+from tests.servers.redis import Redis
+from tests.waiting import eventually, within
+
+
+@pytest.fixture
+def ringer(monkeypatch):
+    """A ringer of the test's own, that tries again soon."""
+    monkeypatch.setattr(bell, "_BREAK_SECONDS", 0.2)
+    monkeypatch.setattr(bell, "_ringer", bell._Ringer())
+    return bell._ringer
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    """This process is a worker's main one for the test."""
+    monkeypatch.setattr(bell, "_pipe", bell._Pipe())
+    bell.open_in_worker()
+    yield bell._pipe
+    os.close(bell._pipe.fileno)
+    os.close(bell._pipe._write_end)
+
+
+def rings(broker: Redis):
+    with broker.client() as client:
+        return client.llen(bell.KEY)
+
+
+# By Redis
+
+
+def test_a_ring_waits_in_the_list(broker, ringer):
+    # One that takes longer than 100 ms is lost: the timer does what it asked.
+    eventually(lambda: bell.ring() or rings(broker) == 1)
+
+
+def test_many_rings_are_one(broker, ringer):
+    with broker.client() as client:
+        for _ in range(50):
+            bell.ring_by(client)
+
+    assert rings(broker) == 1
+
+
+def test_rings_of_many_threads_need_one_connection(broker, ringer):
+    def ring_often():
+        for _ in range(200):
+            bell.ring()
+
+    threads = [threading.Thread(target=ring_often) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    eventually(lambda: bell.ring() or rings(broker) == 1)
+    names = [thread.name for thread in threading.enumerate()]
+    # Those of earlier tests go on, asleep.
+    with broker.client() as client:
+        assert (
+            client.info("clients")["connected_clients"]
+            <= names.count("taskcontrol-bell") + 1
+        )
+
+
+@pytest.mark.parametrize("how", ["down", "frozen"])
+def test_a_ring_never_waits_for_a_redis_that_is_away(broker, ringer, how):
+    broker.kill() if how == "down" else broker.freeze()
+
+    with within(2):
+        for _ in range(1000):
+            bell.ring()
+
+    broker.start() if how == "down" else broker.thaw()
+    eventually(lambda: bell.ring() or rings(broker) == 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_rings_with_a_thread_of_its_own(broker, ringer):
+    eventually(lambda: bell.ring() or rings(broker) == 1)
+    broker.flush()
+
+    child = os.fork()
+    if child == 0:
+        eventually(lambda: bell.ring() or rings(broker) == 1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+
+    assert status == 0
+    assert rings(broker) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_rings_after_the_commit_and_not_after_a_rollback(broker, ringer):
+    with transaction.atomic():
+        taskcontrol.request_dispatch()
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        taskcontrol.request_dispatch()
+        assert rings(broker) == 0
+
+    eventually(lambda: taskcontrol.request_dispatch() or rings(broker) == 1)
+
+
+def test_without_a_redis_nothing_rings(ringer, settings):
+    settings.TASKCONTROL = {}
+    settings.CELERY_BROKER_URL = "amqp://guest@nowhere"
+
+    bell.ring()
+
+    assert ringer._owner is None
+    assert bell.connect(timeout=1) is None
+    bell.listen(threading.Event())
+
+
+@pytest.mark.parametrize(
+    ("given", "broker_url", "expected"),
+    [
+        ("redis://cache/3", "redis://broker/0", "redis://cache/3"),
+        (None, "redis://broker/0", "redis://broker/0"),
+        (None, "rediss://broker/0", "rediss://broker/0"),
+        (None, "redis+socket:///run/r.sock", "unix:///run/r.sock?db=0"),
+        (None, "redis+socket:///run/r.sock?virtual_host=2", "unix:///run/r.sock?db=2"),
+        (
+            None,
+            "redis+socket:///run/r.sock?virtual_host=2&x=y",
+            "unix:///run/r.sock?db=2",
+        ),
+        (None, "amqp://broker", None),
+        (None, "memory://", None),
+        (None, None, None),
+        ("", "", None),
+    ],
+)
+def test_the_bell_hangs_where_the_broker_is_unless_told(
+    settings, given, broker_url, expected
+):
+    settings.TASKCONTROL = {"REDIS_URL": given}
+    settings.CELERY_BROKER_URL = broker_url
+
+    assert bell.redis_url() == expected
+
+
+# In a worker
+
+
+def test_in_a_worker_the_bell_needs_no_redis(pipe, broker):
+    broker.kill()
+    assert bell.wait(0) is False
+
+    for _ in range(3):
+        bell.ring()
+
+    assert bell.wait(5) is True
+    assert bell.wait(0) is False
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_rings_the_bell_of_its_parent(pipe):
+    child = os.fork()
+    if child == 0:
+        bell.ring()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert bell.wait(5) is True
+
+
+def test_a_full_pipe_keeps_nobody_waiting(pipe):
+    with within(20):
+        for _ in range(100_000):
+            bell.ring()
+
+    assert bell.wait(0) is True
+    # One pass answers many rings, however many there were.
+    eventually(lambda: not bell.wait(0), every=0)
+
+
+def test_a_worker_opens_its_bell_once(pipe):
+    before = pipe.fileno
+
+    bell.open_in_worker()
+
+    assert bell._pipe.fileno == before
+
+
+def test_only_a_worker_waits_for_the_bell(monkeypatch):
+    monkeypatch.setattr(bell, "_pipe", bell._Pipe())
+
+    with pytest.raises(RuntimeError, match="main process"):
+        bell.wait(0)
+
+
+@contextmanager
+def listening():
+    stopped = threading.Event()
+    thread = threading.Thread(target=bell.listen, args=(stopped,), daemon=True)
+    thread.start()
+    yield
+    stopped.set()
+
+
+def test_a_ring_from_elsewhere_reaches_the_worker(pipe, broker):
+    with listening(), broker.client() as client:
+        bell.ring_by(client)
+
+        assert bell.wait(5) is True
+        eventually(lambda: rings(broker) == 0)
+
+
+def test_a_worker_hears_again_when_redis_is_back(pipe, broker, monkeypatch):
+    monkeypatch.setattr(bell, "_BREAK_SECONDS", 0.1)
+    with listening():
+        broker.kill()
+        broker.start()
+
+        def ring_and_hear():
+            with broker.client() as client:
+                bell.ring_by(client)
+            return bell.wait(0.1)
+
+        eventually(ring_and_hear, timeout=20)
