@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from . import context, events
 from .conf import conf
-from .models import Announcement, TaskLog
+from .dialect import DatabaseNow
+from .models import Announcement, TaskLog, seconds
 
 logger = logging.getLogger("taskcontrol")
+
+#: Seconds after which a news that somebody took counts as dropped by him.
+TELLING_TAKES = 60.0
 
 
 def announce(
@@ -21,23 +26,23 @@ def announce(
 ) -> None:
     """Announce that ``tasks`` moved from ``old`` to ``new``, after the commit.
 
-    ``tasks`` carry ``pk`` and ``rev``. Where user code must not run, the news is stored in
-    the same transaction and a worker's child delivers it.
+    ``tasks`` carry ``pk`` and ``rev``. The news is stored in the transaction of the move and
+    deleted when it was told: by this process after the commit, or, where user code must
+    not run, by a worker's child.
     """
     if not anyone_listens():
         return
-    news = [
+    news = Announcement.objects.bulk_create(
         Announcement(
             task_id=task.pk, rev=task.rev, old=old, new=new, message=message, error=error
         )
         for task in tasks
-    ]
+    )
     if context.user_code_may_run():
+        ids = [one.task_id for one in news]
         transaction.on_commit(
-            partial(_tell_in_order, news), using=conf.DATABASE, robust=True
+            partial(deliver_stored, ids), using=conf.DATABASE, robust=True
         )
-    else:
-        Announcement.objects.bulk_create(news)
 
 
 def anyone_listens() -> bool:
@@ -45,30 +50,54 @@ def anyone_listens() -> bool:
     return events.task_status_changed.has_listeners(TaskLog)
 
 
-def deliver_stored(limit: int = 500) -> int:
-    """Tell the stored news, oldest first; return how many were told.
+def deliver_stored(task_ids: Collection[int] | None = None, limit: int = 500) -> int:
+    """Tell the stored news, oldest first, of all or of some tasks; return how many were told.
 
-    A news is deleted after its receivers ran, so a crash between tells it again.
+    A news is told by one process at a time, and not before the earlier ones of its task. It
+    is deleted after its receivers ran, so a crash between tells it again.
     """
-    stored = list(Announcement.objects.order_by("id")[:limit])
-    for news in stored:
+    rows = Announcement.objects.order_by("id")
+    if task_ids is not None:
+        rows = rows.filter(task_id__in=task_ids)
+    told = 0
+    # Again until nothing is left: a receiver may have moved its task on.
+    while told < limit:
+        now = sum(_tell_if_free(news) for news in rows[: limit - told])
+        if not now:
+            break
+        told += now
+    return told
+
+
+def _tell_if_free(news: Announcement) -> int:
+    if not _take(news):
+        return 0
+    stored = Announcement.objects.filter(pk=news.pk)
+    try:
         _tell(news)
-        Announcement.objects.filter(pk=news.pk).delete()
-    return len(stored)
+    except BaseException:
+        stored.update(taken_at=None)
+        raise
+    stored.delete()
+    return 1
 
 
 def has_stored() -> bool:
-    """Return whether stored news wait to be told."""
-    return Announcement.objects.exists()
+    """Return whether stored news wait for somebody to tell them."""
+    return Announcement.objects.filter(_free()).exists()
 
 
-def _tell_in_order(news: list[Announcement]) -> None:
-    ids = [one.task_id for one in news]
-    for earlier in Announcement.objects.filter(task_id__in=ids).order_by("task_id", "rev"):
-        _tell(earlier)
-        Announcement.objects.filter(pk=earlier.pk).delete()
-    for one in news:
-        _tell(one)
+def _take(news: Announcement) -> bool:
+    """Take a news for telling, unless an earlier one of its task is still to be told."""
+    earlier = Announcement.objects.filter(task_id=news.task_id, rev__lt=news.rev)
+    if earlier.exists():
+        return False
+    mine = Announcement.objects.filter(_free(), pk=news.pk)
+    return bool(mine.update(taken_at=DatabaseNow()))
+
+
+def _free() -> Q:
+    return Q(taken_at=None) | Q(taken_at__lt=DatabaseNow() - seconds(TELLING_TAKES))
 
 
 def _tell(news: Announcement) -> None:

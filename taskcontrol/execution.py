@@ -27,7 +27,14 @@ from .arguments import decode
 from .celerytasks import RetryAsked, call
 from .conf import conf
 from .context import running
-from .exceptions import Discard, MethodNotFound, Retry, TaskCanceled, TimedOut
+from .exceptions import (
+    Discard,
+    MethodNotAllowed,
+    MethodNotFound,
+    Retry,
+    TaskCanceled,
+    TimedOut,
+)
 from .models import TaskLog
 from .output import captured
 from .progress import Reporter
@@ -111,6 +118,10 @@ def claim(task_id: int, attempt: int) -> TaskLog | None:
     A message may come twice, late, or after a cancel: who does not win does not run.
     """
     close_old_connections()
+    if here.in_worker and here.worker_id is None:
+        # Nobody would rescue what a worker runs that has no row.
+        logger.warning("Task %s is left to others: this worker is not registered.", task_id)
+        return None
     return lifecycle.claim(task_id, attempt, worker_id=here.worker_id, pid=os.getpid())
 
 
@@ -136,6 +147,8 @@ class Here:
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 8)
+        #: Whether this process belongs to a worker, registered or not.
+        self.in_worker = False
 
     @property
     def worker_id(self) -> int | None:
@@ -246,10 +259,12 @@ def _failure(row: TaskLog, error: BaseException) -> dict[str, Any]:
             retry_in = error.delay
         case Retry(delay=float() | int() as delay):
             retry_in = delay
-        case MethodNotFound():
+        case MethodNotFound() | MethodNotAllowed():
             # Where it was looked for tells nothing; the sentence does.
-            written["error"] = clean(f"MethodNotFound: {error}", conf.ERROR_MAX_CHARS)
-            written["reason"] = "unknown method"
+            text = f"{type(error).__name__}: {error}"
+            written["error"] = clean(text, conf.ERROR_MAX_CHARS)
+            known = isinstance(error, MethodNotAllowed)
+            written["reason"] = "not allowed in this worker" if known else "unknown method"
         case _ if only_when_asked:
             retry_in = None
     return {**written, "retry_in": retry_in}

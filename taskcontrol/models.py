@@ -572,6 +572,8 @@ class Announcement(models.Model):
     message = models.JSONField(null=True)
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(db_default=DatabaseNow())
+    #: Since when somebody tells it; long ago means that he died over it.
+    taken_at = models.DateTimeField(null=True)
 
     objects = HomeManager()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.db.models import F
+
 from . import lifecycle, permissions
 from .bell import request_dispatch
 from .conf import conf
@@ -23,7 +25,9 @@ def retry_failed_tasks() -> int:
     Safe to run anywhere, any number at once. A row that cannot be retried is logged and
     left; it stops neither the others nor the dispatcher.
     """
-    due = TaskLog.objects.filter(retry_at__lte=DatabaseNow()).order_by("retry_at")
+    due = TaskLog.objects.filter(
+        retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
+    ).order_by("retry_at")
     ids = list(due.values_list("pk", flat=True)[: conf.SWEEP_PAGE])
     if not ids:
         return 0

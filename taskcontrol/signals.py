@@ -168,6 +168,7 @@ def on_worker_init(sender: Any, **_signal: Any) -> None:
     """A worker's main process begins: its children inherit the bell."""
     bell.open_in_worker()
     interrupts.mark_main_process()
+    execution.here.in_worker = True
     sender.app.steps["consumer"].add(PoolCare)
     declare_queues(sender.app)
 

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.csrf import csrf_protect
+from django.middleware.csrf import CsrfViewMiddleware
+from django.views.decorators.csrf import csrf_exempt
 
 from .audit import given_reason
-from .exceptions import NotPermitted
 from .models import WaitInterval
 from .people import name_of
 from .switching import switch
@@ -22,7 +22,7 @@ class Nonsense(ValueError):
     """A request whose sentence says what is wrong with it."""
 
 
-@csrf_protect
+@csrf_exempt  # asked for in _check_sender, so that the answer is JSON
 def toggle(request: HttpRequest) -> JsonResponse:
     """Let the dispatcher promote or suspend it: ``{"enable": 0 or 1, "reason": "…"}``.
 
@@ -30,15 +30,36 @@ def toggle(request: HttpRequest) -> JsonResponse:
     """
     if request.method != "POST":
         return _refused("Send a POST request.", 405, Allow="POST")
-    if not request.user.is_authenticated:
-        return _refused("Log in first.", 403)
     try:
+        _check_sender(request)
         enable, reason = _asked(request)
         return JsonResponse(_switch(request.user, enable=enable, reason=reason))
-    except NotPermitted as error:
+    except PermissionError as error:
         return _refused(str(error), 403)
     except Nonsense as error:
         return _refused(str(error), 400)
+
+
+class _CsrfFault(CsrfViewMiddleware):
+    """Django's check, answered with its reason instead of a page."""
+
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        return reason
+
+
+def _check_sender(request: HttpRequest) -> None:
+    """Raise PermissionError unless a person who is logged in has sent this form."""
+    if not request.user.is_authenticated:
+        raise PermissionError("Log in first.")
+    check = _CsrfFault(_nothing)
+    check.process_request(request)
+    fault = check.process_view(request, _nothing, (), {})
+    if fault:
+        raise PermissionError(f"CSRF verification failed: {fault}")
+
+
+def _nothing(_request: HttpRequest) -> JsonResponse:
+    return JsonResponse({})
 
 
 def _asked(request: HttpRequest) -> tuple[bool, str]:

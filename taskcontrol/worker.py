@@ -44,6 +44,8 @@ PACE = LOOKAHEAD / 2
 #: Seconds after the hard time limit after which the keeper does what the event loop, which
 #: stands still while the broker is away, did not.
 LIMIT_SLACK = 2.0
+#: Seconds between two messages that let stored news be told.
+NEWS_EVERY = 1.0
 #: Seconds between two tries while the broker does not answer.
 BROKER_PAUSE = 2.0
 
@@ -58,14 +60,18 @@ class Boot:
         self.prefork = type(consumer.pool).__module__.endswith("prefork")
         self.process = psutil.Process()
         self.threads: list[threading.Thread] = []
-        self.row = self._register()
-        # The main thread needs the database no more, and no child shall inherit a connection.
-        connections.close_all()
+        self._trouble_at = float("-inf")
+        self._news = Every(NEWS_EVERY, self._have_news_told)
+        self.facts = self._facts()
+        #: None until the database has taken it: the keeper tries until then.
+        self.row: Worker | None = None
         self.keeper = Keeper(self)
 
     def start(self) -> None:
-        """Start the threads."""
-        here.worker_id = self.row.pk
+        """Register and start the threads."""
+        _safely(self.register, self.keeper.work)
+        # The main thread needs the database no more, and no child shall inherit a connection.
+        connections.close_all()
         for name, target in (
             ("dispatcher", self._dispatch_for_ever),
             ("keeper", self.keeper.keep_for_ever),
@@ -99,10 +105,12 @@ class Boot:
         self.keeper.say_goodbye()
         connections.close_all()
 
-    def _register(self) -> Worker:
-        worker = Worker(**self._facts())
+    def register(self) -> None:
+        """Begin a life under a new row."""
+        worker = Worker(**self.facts)
         worker.save(force_insert=True)
-        return worker
+        self.row = worker
+        here.worker_id = worker.pk
 
     def _facts(self) -> dict[str, Any]:
         app = self.consumer.app
@@ -120,8 +128,7 @@ class Boot:
 
     def register_again(self) -> None:
         """Begin a new life after this worker was declared lost: others have its tasks now."""
-        self.row = self._register()
-        here.worker_id = self.row.pk
+        self.register()
         if self.prefork:
             # They inherited the number of the lost worker, and what they run is others' now.
             for pid in self.consumer.pool.info["processes"]:
@@ -138,7 +145,7 @@ class Boot:
 
     def _dispatch_for_ever(self) -> None:
         sweeps = [
-            Every(5, rescue.rescue_lost_tasks),
+            Every(5, self._rescue),
             Every(5, resending.resend_unclaimed),
             Every(measures.EVERY, measures.learn),
         ]
@@ -155,18 +162,31 @@ class Boot:
                         _safely(sweep.run, work)
         connections.close_all()
 
+    def _rescue(self) -> None:
+        """Rescue, but not at once after the database was away.
+
+        Then every worker seems silent, this one too, until it has given its next sign.
+        """
+        if time.monotonic() - self._trouble_at > conf.HEARTBEAT_INTERVAL:
+            rescue.rescue_lost_tasks()
+
+    def _have_news_told(self) -> None:
+        """Ask a child to tell receivers what was stored for them."""
+        if anyone_listens() and has_stored():
+            broker.send(broker.DELIVER, queue=self.facts["queues"][0], expires=NEWS_EVERY)
+
     def _dispatch_once(self, work: DatabaseWork) -> bool:
         try:
             with work.piece():
                 ahead = make_pass().ahead
-                if anyone_listens() and has_stored():
-                    broker.send(broker.DELIVER, queue=self.row.queues[0], expires=60)
+                self._news.run()
                 return ahead
         except BrokerUnavailable as error:
             logger.warning("%s", error)
             self.stopped.wait(BROKER_PAUSE)
         except Exception:
             logger.exception("A dispatch pass failed; the next one comes within a second.")
+            self._trouble_at = time.monotonic()
             connections[conf.DATABASE].close()
             self.stopped.wait(conf.DISPATCH_INTERVAL)
         return False
@@ -182,7 +202,7 @@ class Keeper:
         self._unheld_since: dict[tuple[int, int], float] = {}
         self._asked_at: dict[tuple[int, int], float] = {}
         self._loop_seen_at = time.monotonic()
-        self._work = DatabaseWork()
+        self.work = DatabaseWork()
 
     def do(self, errand: Callable[[], Any]) -> None:
         """Let the thread do ``errand`` soon: the event loop must not wait for a database."""
@@ -195,22 +215,28 @@ class Keeper:
 
     def keep_for_ever(self) -> None:
         """Work until the worker has stopped, also through a long warm shutdown."""
-        beat = Every(conf.HEARTBEAT_INTERVAL, self._sign_of_life)
-        work = self._work
+        beat = Every(conf.HEARTBEAT_INTERVAL, self._sign_of_life, insist=True)
+        work = self.work
         with without_user_code():
             while not self.boot.stopped.is_set():
-                if self.boot.leaving:
-                    _safely(self._say_leaving, work)
-                _safely(beat.run, work)
-                self._run_errands()
-                _safely(self._watch, work)
+                if self.boot.row is None:
+                    _safely(self.boot.register, work)
+                else:
+                    self._keep(beat, work)
                 self._wake.wait(WATCH_EVERY)
                 self._wake.clear()
         connections.close_all()
 
+    def _keep(self, beat: Every, work: DatabaseWork) -> None:
+        if self.boot.leaving:
+            _safely(self._say_leaving, work)
+        _safely(beat.run, work)
+        self._run_errands()
+        _safely(self._watch, work)
+
     def _say_leaving(self) -> None:
         """Let nothing more be sent to this worker."""
-        rows = Worker.objects.filter(pk=self.boot.row.pk, leaving_at=None)
+        rows = Worker.objects.filter(pk=here.worker_id, leaving_at=None)
         rows.update(leaving_at=DatabaseNow())
 
     def say_goodbye(self) -> None:
@@ -219,11 +245,11 @@ class Keeper:
             self._run_errands()
             self._say_leaving()
             now = DatabaseNow()
-            rows = Worker.objects.filter(pk=self.boot.row.pk, lost_at=None)
+            rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
             rows.update(left_at=now, last_seen_at=now)
-            for row in TaskLog.objects.filter(occupies=True, worker=self.boot.row.pk):
+            for row in TaskLog.objects.filter(occupies=True, worker=here.worker_id):
                 if row.status != Status.QUEUED:
-                    _safely(partial(rescue.rescue_from_worker, row), self._work)
+                    _safely(partial(rescue.rescue_from_worker, row), self.work)
 
     def process_lost(self, task_id: int, attempt: int, why: str) -> None:
         """A child died while it held an attempt."""
@@ -232,7 +258,7 @@ class Keeper:
             return
         held.drop(task_id, attempt)
         if row.status == Status.STARTED:
-            rescue.lose(row, f"{self.boot.row.hostname}: {why.rstrip('.')}")
+            rescue.lose(row, f"{self.boot.facts['hostname']}: {why.rstrip('.')}")
         else:
             lifecycle.release(task_id, attempt)
         bell.ring()
@@ -246,10 +272,10 @@ class Keeper:
 
     def _run_errands(self) -> None:
         while self._errands:
-            _safely(self._errands.pop(0), self._work)
+            _safely(self._errands.pop(0), self.work)
 
     def _sign_of_life(self) -> None:
-        rows = Worker.objects.filter(pk=self.boot.row.pk)
+        rows = Worker.objects.filter(pk=here.worker_id)
         values = {"last_seen_at": DatabaseNow(), **self._vitals()}
         if rows.filter(lost_at=None).update(**values):
             return
@@ -276,7 +302,7 @@ class Keeper:
         """Look at what this worker's bodies hold: stop, free, or declare lost."""
         if not self.boot.prefork:
             return  # bodies stop where they ask, and free their places themselves
-        mine = TaskLog.objects.filter(Q(worker=self.boot.row.pk), occupies=True).exclude(
+        mine = TaskLog.objects.filter(Q(worker=here.worker_id), occupies=True).exclude(
             status=Status.QUEUED
         )
         seen = set()

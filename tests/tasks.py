@@ -540,7 +540,7 @@ class Shown(Exception):
     """Raises another error when its traceback is made."""
 
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         raise ValueError("no notes")
 
 

@@ -11,7 +11,8 @@ from taskcontrol.context import without_user_code
 from taskcontrol.events import task_status_changed
 from taskcontrol.models import Announcement, TaskLog
 from taskcontrol.status import Status
-from tests.factories import make_task
+from tests.factories import make_task, seconds_ago
+from tests.waiting import race
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -143,3 +144,30 @@ def test_a_receiver_may_move_the_task_on(news):
         task_status_changed.disconnect(go_on)
 
     assert moves(news) == [("Pending", "Paused"), ("Paused", "Pending")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_news_of_one_task_is_told_in_order_by_however_many_tellers(news):
+    tasks = [make_task() for _ in range(6)]
+    with without_user_code():
+        for task in tasks:
+            lifecycle.pause(task.pk)
+        for task in tasks:
+            lifecycle.resume(task.pk)
+
+    race(*[announcing.deliver_stored] * 4)
+    announcing.deliver_stored()
+
+    for task in tasks:
+        told = [(one.old, one.new) for one in news if one.task_id == task.pk]
+        assert told == [("Pending", "Paused"), ("Paused", "Pending")]
+
+
+@pytest.mark.django_db
+def test_news_that_somebody_died_over_is_told_again(news):
+    task = make_task()
+    with without_user_code():
+        lifecycle.pause(task.pk)
+    Announcement.objects.update(taken_at=seconds_ago(announcing.TELLING_TAKES + 1))
+
+    assert announcing.deliver_stored() == 1

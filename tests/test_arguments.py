@@ -141,7 +141,7 @@ leaves = st.one_of(
     st.datetimes(timezones=st.timezones()),
     st.complex_numbers(),
 )
-keys = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
+keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 values = st.recursive(
     leaves,
     lambda inner: st.one_of(

@@ -273,6 +273,7 @@ class Migration(migrations.Migration):
                 ('message', models.JSONField(null=True)),
                 ('error', models.TextField(blank=True)),
                 ('created_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow())),
+                ('taken_at', models.DateTimeField(null=True)),
                 ('task', models.ForeignKey(blank=True, db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog')),
             ],
             options={

@@ -109,7 +109,10 @@ def test_a_form_of_another_site_is_refused(conductor, staff, permitted):
     stranger = Client(enforce_csrf_checks=True)
     stranger.force_login(conductor.user if permitted else staff.user)
 
-    assert send(stranger, {"enable": 0}, as_json=True).status_code == 403
+    response = send(stranger, {"enable": 0}, as_json=True)
+
+    assert response.status_code == 403
+    assert response.json()["error"].startswith("CSRF verification failed: ")
     assert can_dispatch_now() is True
 
 

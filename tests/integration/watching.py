@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psutil
@@ -28,9 +28,18 @@ def story(task: Any) -> str:
     return f"{told}\nevents: {list(events)}"
 
 
+def reached(
+    find: Callable[[], TaskLog | None], timeout: float, why: Callable[[], str]
+) -> TaskLog:
+    """Return the row when it is found."""
+    found = eventually(find, timeout, why=why)
+    assert found is not None
+    return found
+
+
 def has_status(task: Any, *statuses: Status, timeout: float = 20) -> TaskLog:
     """Return the row when it stands in one of ``statuses``."""
-    return eventually(
+    return reached(
         lambda: next((now for now in [row(task)] if now.status in statuses), None),
         timeout,
         why=lambda: story(task),
@@ -39,7 +48,7 @@ def has_status(task: Any, *statuses: Status, timeout: float = 20) -> TaskLog:
 
 def ended(task: Any, timeout: float = 20) -> TaskLog:
     """Return the row when the task has ended and nobody holds its place."""
-    return eventually(
+    return reached(
         lambda: TaskLog.objects.ended().filter(pk=task.pk, occupies=False).first(),
         timeout,
         why=lambda: story(task),
@@ -63,7 +72,7 @@ def all_ended(tasks: Iterable[Any], timeout: float = 60) -> list[TaskLog]:
 
 def free(task: Any, timeout: float = 20) -> TaskLog:
     """Return the row when nobody holds the place of ``task`` any more."""
-    return eventually(
+    return reached(
         lambda: TaskLog.objects.filter(pk=task.pk, occupies=False).first(),
         timeout,
         why=lambda: story(task),
