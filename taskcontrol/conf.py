@@ -47,7 +47,8 @@ class Conf:
     RESEND_AFTER: float = 30.0
     #: How often a message is sent again before the task goes back to Pending.
     RESEND_LIMIT: int = 5
-    #: Seconds between two signs of life of a worker's main process.
+    #: Seconds between two signs of life of a worker's main process, and between two looks
+    #: for lost workers and lost messages.
     HEARTBEAT_INTERVAL: float = 5.0
     #: Seconds of silence after which a worker counts as lost.
     WORKER_LOST_AFTER: float = 20.0

@@ -145,8 +145,8 @@ class Boot:
 
     def _dispatch_for_ever(self) -> None:
         sweeps = [
-            Every(5, self._rescue),
-            Every(5, resending.resend_unclaimed),
+            Every(conf.HEARTBEAT_INTERVAL, self._rescue),
+            Every(conf.HEARTBEAT_INTERVAL, resending.resend_unclaimed),
             Every(measures.EVERY, measures.learn),
         ]
         work = DatabaseWork()
