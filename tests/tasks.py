@@ -213,7 +213,7 @@ def cooperate(seconds: float) -> None:
 
 def _beat(name: str, kind: str) -> None:
     """Show every few milliseconds that the body runs, and end in the way of ``kind``."""
-    until = time.monotonic() + (60 if kind in {"over_time", "swallow"} else 0.1)
+    until = time.monotonic() + (60 if kind in {"over_time", "swallow"} else 0.05)
     while time.monotonic() < until:
         try:
             record("beat", method=name)

@@ -113,48 +113,35 @@ def test_ordinary_code_stops_and_its_process_goes_on_p6(worker, record, method, 
     assert ended(taskcontrol.enqueue(tasks.add, left=1)).result == 1
 
 
-@pytest.mark.parametrize(
-    ("method", "arguments"),
-    [
-        (tasks.swallow_everything, {"seconds": 60}),
-        (tasks.ignore_sigterm, {"seconds": 60}),
-        (tasks.ignore_cancel, {"seconds": 60}),
-        (tasks.block_in_c, {"hold_interpreter": False}),
-        (tasks.block_in_c, {"hold_interpreter": True}),
-    ],
-    ids=["swallow", "ignore_sigterm", "ignore_cancel", "c", "c_with_gil"],
-)
-def test_code_that_does_not_listen_is_gone_within_the_grace_p6(
-    worker, record, method, arguments
-):
+STUBBORN = [
+    (tasks.swallow_everything, {"seconds": 60}),
+    (tasks.ignore_sigterm, {"seconds": 60}),
+    (tasks.ignore_cancel, {"seconds": 60}),
+    (tasks.block_in_c, {"hold_interpreter": False}),
+    (tasks.block_in_c, {"hold_interpreter": True}),
+]
+
+
+def test_code_that_does_not_listen_is_gone_within_the_grace_p6(start_worker, record):
+    start_worker(concurrency=len(STUBBORN) + 1)
+    for method in ("swallow_everything", "ignore_sigterm", "ignore_cancel", "block_in_c"):
+        make_type(f"tests.tasks.{method}")
     bystander, other_pid = running(record, tasks.sleep, seconds=60)
-    task, pid = running(record, method, **arguments)
+    bodies = [running(record, method, **arguments) for method, arguments in STUBBORN]
 
-    assert taskcontrol.cancel(task) is True
+    for task, _ in bodies:
+        assert taskcontrol.cancel(task) is True
 
-    now = row(task)
-    assert (now.status, now.occupies) == (Status.CANCELED, True)
-    free(task, GRACE)
-    assert not is_alive(pid)
-    assert row(task).status == Status.CANCELED
+    states = {(row(task).status, row(task).occupies) for task, _ in bodies}
+    assert states == {(Status.CANCELED, True)}
+    for task, pid in bodies:
+        assert free(task, GRACE).status == Status.CANCELED
+        assert not is_alive(pid)
+        assert kinds(task)[0] == "canceled"
     assert row(bystander).status == Status.STARTED
     assert is_alive(other_pid)
-    taskcontrol.cancel(bystander)
-    free(bystander)
-    assert ended(taskcontrol.enqueue(tasks.add, left=1)).result == 1
-
-
-def test_a_body_keeps_its_place_until_it_is_gone_p6(worker, record):
-    make_type("tests.tasks.swallow_everything", concurrency_limit=1)
-    task, pid = running(record, tasks.swallow_everything, seconds=60)
-    following = taskcontrol.enqueue(tasks.swallow_everything, seconds=0)
-
-    taskcontrol.cancel(task)
-
-    eventually(lambda: not is_alive(pid), GRACE)
-    assert ended(following).status == Status.FINISHED
-    begun = record.lines("started", task=following.pk)[0]["at"]
-    assert begun > max(line["at"] for line in record.lines("swallowed", task=task.pk))
+    for _ in range(4):
+        assert ended(taskcontrol.enqueue(tasks.add, left=1)).result == 1
 
 
 def test_processes_that_a_body_started_go_with_it_p6(worker, record):
@@ -226,11 +213,11 @@ def test_a_body_that_does_not_ask_is_not_said_to_be_forced_on_threads_p6(
     start_worker, record
 ):
     start_worker(pool="threads", conf={"CANCEL_GRACE": 0.2})
-    task, _ = running(record, tasks.swallow_everything, seconds=4)
+    task, _ = running(record, tasks.swallow_everything, seconds=2.5)
 
     taskcontrol.cancel(task)
 
-    always(lambda: row(task).occupies, 2.5)
+    always(lambda: row(task).occupies, 1.5)
     free(task)
     assert kinds(task) == ["canceled"]
 

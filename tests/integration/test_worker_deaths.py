@@ -21,12 +21,13 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.integration
 
 #: Seconds until a lost worker's task runs elsewhere: the lease, a sweep, a pass.
-RESCUE = QUICK["WORKER_LOST_AFTER"] + 5 + 5
+RESCUE = QUICK["WORKER_LOST_AFTER"] + 10
 
 
-def running(record, count, **arguments):
+def running(record, count, seconds=60):
     """Return so many tasks whose bodies run."""
-    rows = [taskcontrol.enqueue(tasks.recorded, arguments=arguments) for _ in range(count)]
+    make_type("tests.tasks.slow_at_first")
+    rows = [taskcontrol.enqueue(tasks.slow_at_first, seconds=seconds) for _ in range(count)]
     eventually(lambda: len(record.lines("started")) == count, 20)
     return rows
 
@@ -41,12 +42,12 @@ def slow_start(worker):
 
 def test_bodies_of_a_killed_machine_run_on_another_p1(start_worker, record):
     first = start_worker()
-    rows = running(record, 2, seconds=4)
+    rows = running(record, 2)
     second = start_worker()
 
     first.process.kill()
 
-    for now in all_ended(rows, 4 + RESCUE):
+    for now in all_ended(rows, RESCUE):
         assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 1)
         assert now.worker.hostname == second.hostname
     assert set(record.starts().values()) == {1}
@@ -86,7 +87,7 @@ def test_a_worker_killed_after_it_handed_the_message_on_loses_nothing_p1(
 
 
 def test_a_child_that_is_killed_is_noticed_at_once_p1(worker, record):
-    task = taskcontrol.enqueue(tasks.recorded, seconds=2)
+    task = taskcontrol.enqueue(tasks.slow_at_first, seconds=60)
     victim = eventually(lambda: record.lines("started"))[0]["pid"]
 
     os.kill(victim, signal.SIGKILL)
@@ -112,7 +113,7 @@ def test_a_child_that_is_killed_before_the_claim_costs_nothing_p1(worker, record
 
 def test_a_warm_shutdown_finishes_what_runs_and_takes_nothing_new_p1(start_worker, record):
     first = start_worker(concurrency=1)
-    (body,) = running(record, 1, seconds=3)
+    (body,) = running(record, 1, seconds=2)
     waiting = [taskcontrol.enqueue(tasks.recorded) for _ in range(5)]
 
     first.process.send(signal.SIGTERM)
@@ -132,12 +133,12 @@ def test_a_warm_shutdown_finishes_what_runs_and_takes_nothing_new_p1(start_worke
 
 def test_a_cold_shutdown_gives_back_what_runs_uncounted_p1(start_worker, record):
     first = start_worker()
-    rows = running(record, 2, seconds=5)
+    rows = running(record, 2)
 
     first.stop_cold()
 
     second = start_worker()
-    for now in all_ended(rows, 5 + RESCUE):
+    for now in all_ended(rows, RESCUE):
         assert (now.status, now.lost_count, now.retry_count) == (Status.FINISHED, 0, 0)
         assert (now.attempt, now.worker.hostname) == (2, second.hostname)
     assert set(record.starts().values()) == {1}
@@ -160,7 +161,7 @@ def test_a_cold_shutdown_of_stubborn_bodies_is_not_counted_either_p1(start_worke
 
 def test_a_shutdown_that_is_asked_for_twice_loses_nothing_p1(start_worker, record):
     first = start_worker()
-    rows = running(record, 2, seconds=5)
+    rows = running(record, 2)
     first.process.send(signal.SIGTERM)
     eventually(lambda: WorkerRow.objects.get(hostname=first.hostname).leaving_at)
 
@@ -168,7 +169,7 @@ def test_a_shutdown_that_is_asked_for_twice_loses_nothing_p1(start_worker, recor
     first.process.wait(30)
 
     start_worker()
-    for now in all_ended(rows, 5 + RESCUE):
+    for now in all_ended(rows, RESCUE):
         assert (now.status, now.lost_count) == (Status.FINISHED, 0)
 
 
@@ -187,12 +188,12 @@ def test_other_pools_shut_down_in_order_too_p1(start_worker, record, pool):
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_bodies_on_other_pools_are_rescued_too_p1(start_worker, record, pool):
     first = start_worker(pool=pool, concurrency=1)
-    (body,) = running(record, 1, seconds=3)
+    (body,) = running(record, 1)
 
     first.process.kill()
 
     start_worker()
-    now = ended(body, 3 + RESCUE)
+    now = ended(body, RESCUE)
     assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 1)
 
 

@@ -33,6 +33,17 @@ def run(command: Sequence[str], user: str = "") -> None:
         raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
 
 
+def wait_until_dead(processes: Sequence[psutil.Process], timeout: float = 10) -> None:
+    """Wait until none runs; whose parent is dead too may be left unburied for a while."""
+    eventually(lambda: not any(map(_runs, processes)), timeout)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 class Process:
     """A command with its log file and the signals that tests send it."""
 
@@ -119,8 +130,8 @@ class Process:
         for one in below:
             with suppress(psutil.NoSuchProcess):
                 one.kill()
-        psutil.wait_procs(below, timeout=5)
         self.wait()
+        wait_until_dead(below)
 
     def descendants(self) -> list[psutil.Process]:
         """Return the processes below it."""

@@ -19,7 +19,7 @@ from taskcontrol.broker import forget_connections
 from taskcontrol.models import Worker as WorkerRow
 from tests.lab import LAB
 from tests.servers.environment import site_environment
-from tests.servers.process import Process
+from tests.servers.process import Process, wait_until_dead
 from tests.waiting import eventually
 
 _number = count(1)
@@ -106,7 +106,7 @@ class Worker:
         below = self.process.descendants()
         self.process.send(signal.SIGKILL)
         self.process.wait()
-        psutil.wait_procs(below, timeout=10)
+        wait_until_dead(below)
 
     def __enter__(self) -> Worker:
         return self.start()
