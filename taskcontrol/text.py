@@ -62,7 +62,8 @@ def _secret_patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
         words = "|".join(map(re.escape, names))
         _compiled[names] = (
             # user:password@host in an address
-            (re.compile(r"(://[^\s:/@]{0,99}+):[^\s@/]{1,999}+@"), rf"\1:{_MASK}@"),
+            # (up to the last @, which a password may hold)
+            (re.compile(r"(://[^\s:/@]{0,99}+):[^\s/]{1,999}@"), rf"\1:{_MASK}@"),
             # Authorization: Bearer x, Basic x
             (
                 re.compile(r"\b(Bearer|Basic)\s{1,9}+[\w.~+/=-]{8,}+", re.IGNORECASE),
@@ -126,16 +127,21 @@ def last_line(error_message: str) -> str:
     return lines[-1].strip()[:500] if lines else ""
 
 
-def storable(value: Any) -> bool:
+#: MariaDB's JSON takes 32 levels.
+_LEVELS = 30
+
+
+def storable(value: Any, levels: int = _LEVELS) -> bool:
     """Return whether every database's JSON takes ``value`` and gives it back unchanged."""
     if isinstance(value, str):
         return not _UNSTORABLE.search(value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
-        return all(
-            isinstance(k, str) and storable(k) and storable(v) for k, v in value.items()
+        return levels > 0 and all(
+            isinstance(k, str) and storable(k) and storable(v, levels - 1)
+            for k, v in value.items()
         )
     if isinstance(value, list):
-        return all(map(storable, value))
+        return levels > 0 and all(storable(item, levels - 1) for item in value)
     return value is None or isinstance(value, bool | int)

@@ -266,3 +266,9 @@ def test_an_error_with_a_secret_in_its_text_does_not_tell_it():
 )
 def test_the_last_line_is_the_last_one_that_says_something(told, expected):
     assert text.last_line(told) == expected
+
+
+def test_a_password_in_an_address_is_masked_up_to_the_last_at_sign():
+    told = text.redact("mysql://root:p@ss@h/db and http://h:80/a@b")
+
+    assert told == "mysql://root:********@h/db and http://h:80/a@b"
