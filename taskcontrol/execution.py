@@ -8,6 +8,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from django.contrib.auth import get_user_model
 from django.db import (
+    Error as DatabaseError,
     InterfaceError,
     OperationalError,
     ProgrammingError,
@@ -288,8 +290,14 @@ def _drop_open_transactions() -> None:
         left_open = connection.in_atomic_block or connection.needs_rollback
         if left_open or not connection.autocommit:
             # Within an atomic block Django only notes that it is to be closed.
-            connection.in_atomic_block = False
-            connection.close()
+            connection.in_atomic_block = connection.closed_in_transaction = False
+            _close(connection)
+
+
+def _close(connection: Any) -> None:
+    """Some drivers refuse to close what the body closed; Django forgets it all the same."""
+    with suppress(DatabaseError):
+        connection.close()
 
 
 def _persistently(write: Callable[[], bool]) -> bool:
@@ -300,6 +308,6 @@ def _persistently(write: Callable[[], bool]) -> bool:
         except (OperationalError, InterfaceError, ProgrammingError) as error:
             # A ProgrammingError is SQLite's word for a connection that the body closed.
             logger.warning("The database did not take an end, trying again: %s", error)
-            connections[conf.DATABASE].close()
+            _close(connections[conf.DATABASE])
             time.sleep(pause)
     return write()

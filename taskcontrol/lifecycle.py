@@ -139,7 +139,9 @@ def _end(
     arrow = _ending(to, retried, tuple(sorted(values)))
     given = {"id": task_id, "attempt": attempt, "occupies": not body_gone, **values}
     if retried:
-        given["later"] = timedelta(seconds=min(retry_in or 0, LONGEST_DELAY))
+        # In this order NaN becomes 0.
+        delay = min(max(0.0, retry_in or 0.0), LONGEST_DELAY)
+        given["later"] = timedelta(seconds=delay)
     error = last_line(values.get("error_message", ""))
     return bool(_announced(arrow, given, error=error))
 

@@ -98,6 +98,7 @@ def _install() -> None:
     if _handler not in root.handlers:
         root.addHandler(_handler)
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if not isinstance(stream, _Tee):
+        # A body may have put None there, which is legal and says nothing.
+        stream = getattr(sys, name) or getattr(sys, f"__{name}__")
+        if stream is not None and not isinstance(stream, _Tee):
             setattr(sys, name, _Tee(stream))

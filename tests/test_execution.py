@@ -1,0 +1,756 @@
+"""Whatever a body does, its attempt has one readable end, and the next one runs untouched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import warnings
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from django.contrib.auth.models import User
+from django.db import connection, connections, transaction
+
+import taskcontrol
+from taskcontrol import execution, interrupts, lifecycle
+from taskcontrol.arguments import encode
+from taskcontrol.context import current_task, current_user
+from taskcontrol.exceptions import Discard, Retry, TaskCanceled
+from taskcontrol.execution import run, run_claimed
+from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog
+from taskcontrol.status import Status
+from tests import tasks
+from tests.factories import make_task, make_type, make_user
+from tests.models import Counter
+from tests.waiting import beside, race, within
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.databases,
+]
+
+#: Bodies that the tests make up: called by name through ``made_up``.
+made: dict[str, object] = {}
+
+
+def made_up(name="body"):
+    """The body of the test."""
+    return made[name]()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    """A body may close what it likes; the streams are pytest's."""
+    before = sys.stdout, sys.stderr
+    yield
+    sys.stdout, sys.stderr = before
+    connections.close_all()
+
+
+def queued(method="tests.test_execution.made_up", attempt=1, **columns):
+    arguments = encode(columns.pop("given", {}))
+    return make_task(
+        Status.QUEUED, method=method, attempt=attempt, arguments=arguments, **columns
+    )
+
+
+def outcome(body, **columns):
+    """Run ``body`` as the body of a task; return its row."""
+    made["body"] = body
+    task = queued(**columns)
+    row = execution.claim(task.pk, 1)
+    assert row is not None
+    with within(60):
+        run_claimed(row)
+    return TaskLog.objects.get(pk=task.pk)
+
+
+def raising(error):
+    def body():
+        raise error
+
+    return body
+
+
+def the_next_one_runs():
+    row = outcome(lambda: print("hello") or "fine")  # noqa: T201 - output is captured
+    assert (row.status, row.result, row.debug_log) == (Status.FINISHED, "fine", "hello\n")
+
+
+# The plain road
+
+
+def test_a_body_that_returns_has_finished():
+    task = queued(tasks.add.__module__ + ".add", given={"left": 1, "right": 2})
+
+    assert run(task.pk, 1) is True
+
+    row = TaskLog.objects.get()
+    assert (row.status, row.result, row.occupies, row.error_message) == (
+        Status.FINISHED,
+        3,
+        False,
+        "",
+    )
+    assert row.pid == os.getpid()
+    assert row.started_at <= row.ended_at
+    assert timedelta(0) <= row.time_taken < timedelta(seconds=5)
+    assert row.peak_memory_usage > 1000
+    assert not TaskEvent.objects.exists()
+
+
+def test_a_body_gets_its_arguments_with_their_types():
+    task = queued("tests.tasks.type_of", given={"value": Decimal(1)})
+
+    run(task.pk, 1)
+
+    assert TaskLog.objects.get().result == "Decimal"
+
+
+# Once
+
+
+def test_a_duplicate_message_runs_nothing_p3(record):
+    task = queued("tests.tasks.recorded")
+
+    assert [run(task.pk, 1) for _ in range(10)] == [True] + [False] * 9
+
+    assert record.starts() == {(task.pk, 1): 1}
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 3])
+def test_a_message_of_another_attempt_runs_nothing_p3(record, attempt):
+    task = queued("tests.tasks.recorded", attempt=2)
+
+    assert run(task.pk, attempt) is False
+
+    assert record.lines() == []
+    assert TaskLog.objects.get().status == Status.QUEUED
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.QUEUED}))
+def test_a_message_that_comes_too_late_runs_nothing_p3(record, status):
+    task = make_task(status, method="tests.tasks.recorded", attempt=1)
+
+    assert run(task.pk, 1) is False
+
+    assert record.lines() == []
+    assert TaskLog.objects.get().rev == 0
+
+
+def test_a_message_of_a_deleted_task_runs_nothing(record):
+    assert run(123456, 1) is False
+
+
+def test_of_many_deliveries_at_once_one_runs_p3(record):
+    task = queued("tests.tasks.recorded")
+
+    answers = race(*[lambda: run(task.pk, 1)] * 6)
+
+    assert sorted(answers) == [False] * 5 + [True]
+    assert record.starts() == {(task.pk, 1): 1}
+
+
+def test_a_superseded_attempt_changes_nothing_and_frees_its_place_p3():
+    task = queued()
+
+    def body():
+        lifecycle.cancel(TaskLog.objects.get(pk=task.pk), reason="enough")
+        return "late"
+
+    made["body"] = body
+    row = execution.claim(task.pk, 1)
+
+    assert run_claimed(row) is False
+
+    after = TaskLog.objects.get()
+    assert (after.status, after.result, after.ended_reason, after.occupies) == (
+        Status.CANCELED,
+        None,
+        "enough",
+        False,
+    )
+
+
+def test_a_superseded_attempt_cannot_end_its_successor_p3():
+    task = queued()
+
+    def body():
+        lifecycle.rescue(task.pk, 1, detail="lost")
+        lifecycle.promote([task.pk], site="s")
+        lifecycle.claim(task.pk, 2, worker_id=None, pid=1)
+        raise ValueError("late")
+
+    made["body"] = body
+    run_claimed(execution.claim(task.pk, 1))
+
+    after = TaskLog.objects.get()
+    assert (after.status, after.attempt, after.error_message, after.occupies) == (
+        Status.STARTED,
+        2,
+        "",
+        True,
+    )
+
+
+# Nasty errors: every one ends readably
+
+
+class Own(BaseException):
+    """Not an Exception."""
+
+
+class Recursive(Exception):
+    def __str__(self):
+        return str(self)
+
+
+class Reduced(Exception):
+    def __reduce__(self):
+        raise RuntimeError("no pickle")
+
+
+class Falsy(Exception):
+    def __bool__(self):
+        raise RuntimeError("no truth")
+
+    def __eq__(self, other):
+        raise RuntimeError("no equality")
+
+    __hash__ = Exception.__hash__
+
+
+class NamedBadly(Exception):
+    __module__ = "no\0pe\ud800"
+
+
+def in_a_circle():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    raise first
+
+
+def deep_group():
+    group: BaseException = ValueError("innermost")
+    for _ in range(500):
+        group = ExceptionGroup("g", [group])  # type: ignore[list-item]
+    raise group
+
+
+def wide_group():
+    raise BaseExceptionGroup("many", [KeyError(n) for n in range(5000)])
+
+
+def with_notes():
+    error = ValueError("noted")
+    error.add_note("a note\0" + "x" * 10**6)
+    raise error
+
+
+ERRORS = {
+    "plain": (raising(ValueError("bad")), "ValueError: bad"),
+    "nul": (tasks.fail_with_nul, "before\ufffdafter"),
+    "half a character": (tasks.fail_with_surrogate, "before\ufffdafter"),
+    "fifty megabytes": (lambda: tasks.fail_with_megabytes(50), "xxx"),
+    "unpicklable": (tasks.fail_unpicklably, "cannot be pickled"),
+    "reduce raises": (raising(Reduced("r")), "Reduced: r"),
+    "no text": (tasks.fail_without_text, "Mute"),
+    "endless text": (raising(Recursive()), "Recursive"),
+    "no truth": (raising(Falsy("f")), "Falsy"),
+    "module of nonsense": (raising(NamedBadly("n")), "NamedBadly: n"),
+    "chain of 1,000": (lambda: tasks.fail_in_chain(280), "level 280"),
+    "circle": (in_a_circle, "ValueError: first"),
+    "group": (tasks.fail_in_group, "several"),
+    "deep group": (deep_group, ""),
+    "wide group": (wide_group, "many"),
+    "notes": (with_notes, "noted"),
+    "stop iteration": (tasks.stop_iterating, "StopIteration"),
+    "generator exit": (raising(GeneratorExit("g")), "GeneratorExit: g"),
+    "canceled in asyncio": (raising(asyncio.CancelledError("a")), "CancelledError: a"),
+    "exit": (lambda: tasks.leave(3), "SystemExit: 3"),
+    "exit with text": (lambda: sys.exit("\0"), "SystemExit: \ufffd"),
+    "interrupt": (tasks.interrupt, "KeyboardInterrupt"),
+    "memory": (tasks.run_out_of_memory, "MemoryError: no more"),
+    "recursion": (tasks.recurse, "RecursionError"),
+    "base": (raising(Own("own")), "Own: own"),
+    "celery's reject": (raising(Reject("r")), "Reject"),
+    "discard with nul": (raising(Discard("no\0pe")), "no\ufffdpe"),
+    "warning": (raising(UserWarning("w")), "UserWarning: w"),
+    "decode error": (b"\xff".decode, "UnicodeDecodeError"),
+    "encode error": ("\ud800".encode, "UnicodeEncodeError"),
+    "syntax error": (lambda: compile("a b\0", "f\0", "exec"), "Error"),
+    "broken transaction": (lambda: TaskLog.objects.create(status="no"), "IntegrityError"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_whatever_a_body_raises_is_told_readably(name):
+    body, said = ERRORS[name]
+
+    row = outcome(body)
+
+    assert (row.status, row.occupies, row.retry_at) == (Status.FAILED, False, None)
+    assert said in row.error_message
+    assert len(row.error_message) <= 64 * 1024
+    assert row.ended
+    the_next_one_runs()
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "exit", "interrupt", "memory", "recursion", "base"]
+)
+def test_whatever_a_body_raises_is_retried_when_retries_are_left_p7(name):
+    row = outcome(ERRORS[name][0], max_retries=1, retry_delay=60)
+
+    assert row.retry_at - row.ended_at == pytest.approx(
+        timedelta(seconds=60), abs=timedelta(seconds=1)
+    )
+
+
+# Nasty results: every one ends as Finished
+
+
+def nested(depth):
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+RESULTS = {
+    "none": (None, None),
+    "number": (5, 5),
+    "nested": ({"a": [1, None, True, "ä"]}, {"a": [1, None, True, "ä"]}),
+    "tuple": ((1, 2), [1, 2]),
+    "nan": (float("nan"), None),
+    "infinity": ({"a": float("inf")}, None),
+    "set": ({1}, None),
+    "bytes": (b"a", None),
+    "object": (object(), None),
+    "row": (Counter(name="c"), None),
+    "generator": ((n for n in [1]), None),
+    "long number": (10**400, 10**400),
+    "too long number": (10**5000, None),
+    "nul": ({"a": "\0"}, None),
+    "nul in a key": ({"\0": 1}, None),
+    "half a character": (["\ud800"], None),
+    "megabytes": ("x" * 3_000_000, None),
+    "deep": (nested(100_000), None),
+    "error": (ValueError("returned"), None),
+    "circle": ([], None),
+    **{f"{depth} deep": (nested(depth), ...) for depth in range(20, 1000, 70)},
+}
+RESULTS["circle"][0].append(RESULTS["circle"][0])
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_whatever_a_body_returns_it_has_finished(name):
+    value, kept = RESULTS[name]
+
+    row = outcome(lambda: value)
+
+    assert (row.status, row.error_message) == (Status.FINISHED, "")
+    if kept is ...:
+        assert row.result in (None, value)
+    else:
+        assert row.result == kept
+
+
+def test_a_result_up_to_the_limit_is_kept(conf):
+    conf(RESULT_MAX_BYTES=100)
+
+    assert outcome(lambda: "x" * 98).result == "x" * 98
+    assert outcome(lambda: "x" * 99).result is None
+
+
+def test_a_body_that_asks_to_be_ignored_has_finished():
+    assert outcome(raising(Ignore())).status == Status.FINISHED
+
+
+# What errors mean
+
+
+def test_a_discarded_task_is_not_retried():
+    row = outcome(raising(Discard("worthless")), max_retries=5)
+
+    assert (row.status, row.retry_at, row.ended_reason) == (
+        Status.FAILED,
+        None,
+        "discarded: worthless",
+    )
+
+
+@pytest.mark.parametrize(
+    ("delay", "own", "expected"), [(None, 7, 7), (30, 7, 30), (0, 7, 0), (0.5, None, 0.5)]
+)
+def test_a_task_may_ask_for_its_next_attempt(delay, own, expected):
+    row = outcome(raising(Retry(delay)), max_retries=1, retry_delay=own)
+
+    waited = (row.retry_at - row.ended_at).total_seconds()
+    assert waited == pytest.approx(expected, abs=0.9)
+
+
+@pytest.mark.parametrize("delay", [float("nan"), float("inf"), -5, 1e300, True], ids=str)
+def test_a_nonsensical_delay_harms_nobody(delay):
+    row = outcome(raising(Retry(delay)), max_retries=1)
+
+    assert (row.status, row.retry_at is not None) == (Status.FAILED, True)
+
+
+def test_asking_does_not_pass_the_number_of_retries_p7():
+    row = outcome(raising(Retry(0)), max_retries=2, retry_count=2)
+
+    assert row.retry_at is None
+
+
+def test_a_timeout_is_told_as_one_and_retried():
+    row = outcome(raising(SoftTimeLimitExceeded()), timeout=5, max_retries=1)
+
+    assert row.ended_reason == "timed out"
+    assert "longer than its timeout of 5 s" in row.error_message
+    assert row.retry_at is not None
+
+
+def test_a_body_that_raises_our_cancel_by_itself_has_failed():
+    row = outcome(raising(TaskCanceled()), max_retries=1)
+
+    assert (row.status, row.ended_reason, row.retry_at) == (Status.FAILED, "stopped", None)
+
+
+@pytest.mark.parametrize("method", ["tests.tasks.not_deployed", "tests.nowhere.job"])
+def test_an_unknown_method_fails_with_what_to_do_and_is_retried_p1(method):
+    task = queued(method, max_retries=1)
+
+    run(task.pk, 1)
+
+    row = TaskLog.objects.get()
+    assert (row.status, row.ended_reason) == (Status.FAILED, "unknown method")
+    assert "deploy it to this worker" in row.error_message
+    assert "Traceback" not in row.error_message
+    assert row.retry_at is not None
+
+
+def test_a_method_that_may_not_run_here_fails_and_is_not_run():
+    task = queued("os.getpid")
+
+    run(task.pk, 1)
+
+    row = TaskLog.objects.get()
+    assert (row.status, row.result) == (Status.FAILED, None)
+    assert "may not run" in row.error_message
+
+
+def test_arguments_that_do_not_fit_any_more_fail_readably():
+    task = queued("tests.tasks.add", given={"up": 1})
+
+    run(task.pk, 1)
+
+    assert "unexpected keyword argument 'up'" in TaskLog.objects.get().error_message
+
+
+def test_stored_arguments_that_cannot_be_read_fail_readably():
+    task = queued("tests.tasks.give_back")
+    TaskLog.objects.update(arguments={"value": {"tc": ["no such tag", 1]}})
+
+    run(task.pk, 1)
+
+    assert TaskLog.objects.get(pk=task.pk).status == Status.FAILED
+
+
+# Bodies that break what is around them
+
+
+def leave_a_transaction_open():
+    transaction.atomic().__enter__()
+    Counter.objects.create(name="never committed")
+
+
+def leave_autocommit_off():
+    connection.set_autocommit(False)
+    Counter.objects.create(name="never committed")
+
+
+def break_a_transaction():
+    transaction.atomic().__enter__()
+    connection.needs_rollback = True
+
+
+def close_within_a_transaction():
+    transaction.atomic().__enter__()
+    connection.close()
+
+
+def close_the_raw_connection():
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+def block_every_signal():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {interrupts.CANCEL, interrupts.TIMEOUT})
+
+
+def replace_stdout():
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - left open on purpose
+
+
+def leave_a_thread():
+    threading.Thread(target=threading.Event().wait, args=(0.2,)).start()
+
+
+BREAKERS = {
+    "transaction left open": leave_a_transaction_open,
+    "autocommit off": leave_autocommit_off,
+    "transaction broken": break_a_transaction,
+    "closed within a transaction": close_within_a_transaction,
+    "all connections closed": connections.close_all,
+    "raw connection closed": close_the_raw_connection,
+    "stdout taken away": lambda: setattr(sys, "stdout", None),
+    "stdout replaced": replace_stdout,
+    "signals blocked": block_every_signal,
+    "thread left": leave_a_thread,
+    "recursion limit": lambda: sys.setrecursionlimit(300),
+    "warnings as errors": lambda: warnings.simplefilter("error"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKERS)
+@pytest.mark.parametrize("then", ["return", "raise"])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_whatever_a_body_breaks_its_end_is_written_and_the_next_one_runs(name, then):
+    limit = sys.getrecursionlimit()
+
+    def body():
+        BREAKERS[name]()
+        if then == "raise":
+            raise ValueError("and raised")
+
+    with warnings.catch_warnings():
+        try:
+            row = outcome(body)
+            assert row.status == (Status.FINISHED if then == "return" else Status.FAILED)
+            the_next_one_runs()
+        finally:
+            sys.setrecursionlimit(limit)
+    assert not Counter.objects.exists()
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_a_body_whose_session_was_ended_by_the_server_has_its_end(then):
+    def body():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+
+        def end_it():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+        beside(end_it)
+        if then == "raise":
+            raise ValueError("and raised")
+
+    row = outcome(body)
+
+    assert row.status == (Status.FINISHED if then == "return" else Status.FAILED)
+    the_next_one_runs()
+
+
+def test_the_end_is_written_when_the_database_comes_back(monkeypatch):
+    monkeypatch.setattr(execution, "END_PAUSES", (0.01, 0.01, 0.01))
+    from django.db import OperationalError
+
+    task = queued()
+    row = execution.claim(task.pk, 1)
+    outages = iter([True, True, False, False])
+    real = lifecycle.finish
+
+    def finish(*args, **values):
+        if next(outages):
+            raise OperationalError("the database restarts")
+        return real(*args, **values)
+
+    monkeypatch.setattr(lifecycle, "finish", finish)
+    made["body"] = lambda: 1
+
+    assert run_claimed(row) is True
+
+
+def test_a_cancel_signal_stops_a_body_and_nothing_else():
+    before = signal.getsignal(interrupts.CANCEL)
+    interrupts.install()
+    reached = []
+
+    def body():
+        os.kill(os.getpid(), interrupts.CANCEL)
+        reached.append(1)
+
+    try:
+        row = outcome(body)
+        os.kill(os.getpid(), interrupts.CANCEL)
+        the_next_one_runs()
+    finally:
+        signal.signal(interrupts.CANCEL, before)
+
+    assert reached == []
+    assert row.ended_reason == "stopped"
+
+
+# A process that must go
+
+
+@pytest.fixture
+def must_go(monkeypatch):
+    """The worker ends this process from outside."""
+    monkeypatch.setattr(interrupts, "process_must_go", lambda: True)
+
+
+def test_a_body_that_was_interrupted_by_its_workers_end_is_given_back_p1(must_go):
+    made["body"] = raising(SystemExit())
+    task = queued()
+    row = execution.claim(task.pk, 1)
+
+    with pytest.raises(SystemExit):
+        run_claimed(row)
+
+    after = TaskLog.objects.get()
+    assert (after.status, after.lost_count, after.occupies) == (Status.PENDING, 0, False)
+    assert TaskAttempt.objects.count() == 1
+
+
+def test_a_body_that_finished_while_its_worker_ended_has_finished(must_go):
+    made["body"] = lambda: "done"
+    task = queued()
+    row = execution.claim(task.pk, 1)
+
+    with pytest.raises(SystemExit):
+        run_claimed(row)
+
+    after = TaskLog.objects.get()
+    assert (after.status, after.result) == (Status.FINISHED, "done")
+
+
+# The current task
+
+
+def test_a_body_knows_its_task_and_nothing_stays_of_it_p8():
+    user = make_user("ann")
+    seen = []
+
+    def body():
+        task = current_task()
+        task.check_canceled()
+        seen.append(
+            (task.id, task.attempt, task.name, task.idempotency_key, current_user())
+        )
+
+    row = outcome(body, created_by=user)
+
+    assert seen == [(row.pk, 1, str(row.pk), f"taskcontrol-{row.pk}", user)]
+    assert (current_task(), current_user()) == (None, None)
+
+
+def test_a_task_of_nobody_after_one_of_somebody_runs_as_nobody_p8():
+    outcome(lambda: None, created_by=make_user("ann"))
+
+    assert outcome(lambda: str(current_user())).result == "None"
+
+
+def test_what_a_body_enqueues_belongs_to_its_creator_p8():
+    user = make_user("ann")
+
+    row = outcome(lambda: taskcontrol.enqueue("tests.tasks.nothing").pk, created_by=user)
+
+    assert TaskLog.objects.get(pk=row.result).created_by == user
+
+
+def test_a_task_whose_creator_was_deleted_does_not_run_as_the_system_p8():
+    user = make_user("ann")
+    made["body"] = lambda: taskcontrol.enqueue("tests.tasks.nothing").pk
+    task = queued(created_by=user)
+    User.objects.all().delete()
+
+    run(task.pk, 1)
+
+    row = TaskLog.objects.get()
+    assert row.status == Status.FAILED
+    assert "User matching query does not exist" in row.error_message
+
+
+def test_a_body_is_told_that_it_was_canceled():
+    task = queued()
+
+    def body():
+        lifecycle.cancel(TaskLog.objects.get(pk=task.pk))
+        current_task().check_canceled()
+        return "not reached"
+
+    made["body"] = body
+    assert run_claimed(execution.claim(task.pk, 1)) is False
+
+    assert TaskLog.objects.get().result is None
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_a_body_in_a_transaction_is_told_that_it_was_canceled():
+    task = queued()
+
+    def body():
+        with transaction.atomic():
+            Counter.objects.create(name="c")
+            beside(lambda: lifecycle.cancel(TaskLog.objects.get(pk=task.pk)))
+            current_task().check_canceled()
+
+    made["body"] = body
+    assert run_claimed(execution.claim(task.pk, 1)) is False
+
+    assert not Counter.objects.exists()
+
+
+def test_the_last_progress_is_kept_and_the_log():
+    def body():
+        for count in range(1, 51):
+            taskcontrol.notify_task_status({"progress": {"count": count, "total": 50}})
+        tasks.talk("here")
+
+    row = outcome(body)
+
+    assert row.progress == {"count": 50, "total": 50}
+    assert "printed here" in row.debug_log
+
+
+def test_the_bell_rings_at_the_end_of_a_body(monkeypatch):
+    rung = []
+    monkeypatch.setattr(execution.bell, "ring", lambda: rung.append(1))
+
+    outcome(lambda: None)
+
+    assert rung == [1]
+
+
+def test_a_body_runs_in_autocommit():
+    def body():
+        Counter.objects.create(name="kept")
+        raise ValueError("after the write")
+
+    outcome(body)
+
+    assert Counter.objects.count() == 1
+    Counter.objects.all().delete()
+
+
+@pytest.mark.only_on("postgresql", "sqlite")
+def test_a_run_is_two_statements(django_assert_max_num_queries):
+    make_type("tests.test_execution.made_up", declared={})
+    outcome(lambda: None)
+    task = queued()
+
+    with django_assert_max_num_queries(2):
+        run(task.pk, 1)
