@@ -9,7 +9,9 @@ from unittest.mock import ANY
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 import taskcontrol
@@ -352,13 +354,16 @@ def test_the_front_page_needs_no_more_queries_for_more_batches(
 ):
     client.force_login(admin_user)
     TaskBatch.objects.create(id="b", total=1)
-    with django_assert_num_queries(7):
+    client.get("/")  # what Django keeps in memory is read once
+    with CaptureQueriesContext(connection) as one_batch:
         client.get("/")
     for number in range(4):
         TaskBatch.objects.create(id=f"b{number}", total=1)
 
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(len(one_batch)):
         client.get("/")
+
+    assert len(one_batch) <= 7
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning as Caution
-from django.db import connections
 
+from .. import side
 from ..conf import Conf, conf, known_settings
 from ..status import TERMINAL
 
@@ -70,10 +70,12 @@ def _what_is_wanted(name: str, value: Any) -> str | None:
 
 
 def _check_together() -> Iterator[CheckMessage]:
-    if conf.DATABASE not in connections:
+    # The side connection adds an alias of its own while tasks run.
+    databases = sorted(set(settings.DATABASES) - {side.ALIAS})
+    if conf.DATABASE not in databases:
         yield Error(
             f'TASKCONTROL["DATABASE"] is {conf.DATABASE!r}, which DATABASES does not have.',
-            hint=f"DATABASES has: {', '.join(sorted(connections))}.",
+            hint=f"DATABASES has: {', '.join(databases)}.",
             id="taskcontrol.E003",
         )
     if conf.WORKER_LOST_AFTER < 2 * conf.HEARTBEAT_INTERVAL:
