@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 from celery import Task as CeleryTask
 from celery._state import _task_stack
-from celery.exceptions import MaxRetriesExceededError
+from celery.exceptions import MaxRetriesExceededError, Retry as CelerysRetry
 from django.utils import timezone
 
 from .arguments import encode
@@ -18,8 +19,11 @@ from .context import current_task
 from .models import TaskLog
 
 
-class RetryAsked(Exception):
-    """Raised instead of Celery's Retry: the next attempt goes through the ledger."""
+class RetryAsked(CelerysRetry):
+    """Raised instead of Celery's Retry: the next attempt goes through the ledger.
+
+    One of its kind, which Celery's ``autoretry_for`` and a task's own ``except`` let pass.
+    """
 
     def __init__(
         self, delay: float, cause: BaseException | None, arguments: dict[str, Any] | None
@@ -111,7 +115,9 @@ def _ask(  # noqa: PLR0913, PLR0917 - the signature of Celery's Task.retry
 def _changed(task: Any, args: Any, kwargs: Any) -> dict[str, Any] | None:
     if args is None and kwargs is None:
         return None
-    import inspect
-
     bound = inspect.signature(task.run).bind(*(args or ()), **(kwargs or {}))
-    return dict(encode(dict(bound.arguments)))
+    given = dict(bound.arguments)
+    for name, parameter in bound.signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given |= given.pop(name, {})
+    return dict(encode(given))

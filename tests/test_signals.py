@@ -1,0 +1,422 @@
+"""Each receiver alone moves the row, a second time it moves nothing, and it never harms."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals as celerys
+
+from taskcontrol import broker, claims, execution, interrupts, signals
+from taskcontrol.models import TaskAttempt, TaskLog
+from taskcontrol.status import Status
+from tests.factories import make_task
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.databases,
+]
+
+
+class Sender:
+    """The Celery task that sends a signal."""
+
+    def __init__(self, request: Any) -> None:
+        self.name, self.request = broker.RUN, request
+
+
+class Stage:
+    """A task of ours at the point where Celery sends a signal of it."""
+
+    def __init__(self, status: Status, **columns: Any) -> None:
+        self.row = make_task(status, attempt=2, **columns)
+        TaskLog.objects.filter(pk=self.row.pk).update(celery_task_id="0a1b2c3d-9-2")
+        self.request = SimpleNamespace(id="0a1b2c3d-9-2", args=(self.row.pk, 2))
+        self.sender = Sender(self.request)
+        if status is not Status.QUEUED:
+            setattr(self.request, claims._CLAIM, self.row)
+
+    def now(self) -> TaskLog:
+        return TaskLog.objects.get(pk=self.row.pk)
+
+
+def prerun(stage):
+    celerys.task_prerun.send(
+        sender=stage.sender,
+        task_id=stage.request.id,
+        task=stage.sender,
+        args=stage.request.args,
+        kwargs={},
+    )
+
+
+def success(stage):
+    celerys.task_success.send(sender=stage.sender, result=None)
+
+
+def failure(stage):
+    celerys.task_failure.send(
+        sender=stage.sender,
+        task_id=stage.request.id,
+        exception=ValueError("late"),
+        args=stage.request.args,
+        kwargs={},
+        traceback=None,
+        einfo=None,
+    )
+
+
+def retry(stage):
+    celerys.task_retry.send(
+        sender=stage.sender, request=stage.request, reason="shutdown", einfo=None
+    )
+
+
+def postrun(stage):
+    celerys.task_postrun.send(
+        sender=stage.sender,
+        task_id=stage.request.id,
+        task=stage.sender,
+        args=stage.request.args,
+        kwargs={},
+        retval=None,
+        state="SUCCESS",
+    )
+
+
+def internal_error(stage):
+    celerys.task_internal_error.send(
+        sender=stage.sender,
+        task_id=stage.request.id,
+        args=stage.request.args,
+        kwargs={},
+        request={"id": stage.request.id},
+        exception=RuntimeError("celery's own"),
+        traceback=None,
+        einfo=None,
+    )
+
+
+def revoked(stage):
+    celerys.task_revoked.send(
+        sender=stage.sender,
+        request=stage.request,
+        terminated=False,
+        signum=None,
+        expired=False,
+    )
+
+
+def unknown(stage):
+    celerys.task_unknown.send(
+        sender=None, message=None, exc=KeyError("x"), name=broker.RUN, id=stage.request.id
+    )
+
+
+def rejected(stage):
+    message = SimpleNamespace(headers={"id": stage.request.id})
+    celerys.task_rejected.send(sender=None, message=message, exc=ValueError("spoilt"))
+
+
+#: What ARCHITECTURE.md says: signal, from, to, what the row tells.
+TABLE = {
+    "task_prerun": (prerun, Status.QUEUED, Status.STARTED, {}),
+    "task_success": (success, Status.STARTED, Status.FINISHED, {}),
+    "task_failure": (failure, Status.STARTED, Status.FAILED, {"error": "ValueError: late"}),
+    "task_retry": (retry, Status.STARTED, Status.PENDING, {"lost_count": 0}),
+    "task_postrun": (
+        postrun,
+        Status.STARTED,
+        Status.FAILED,
+        {"error": "ended without a word"},
+    ),
+    "task_internal_error": (
+        internal_error,
+        Status.STARTED,
+        Status.FAILED,
+        {"error": "RuntimeError: celery's own"},
+    ),
+    "task_revoked": (
+        revoked,
+        Status.QUEUED,
+        Status.CANCELED,
+        {"reason": "revoked through Celery"},
+    ),
+    "task_unknown": (unknown, Status.QUEUED, Status.PENDING, {"event": "not have"}),
+    "task_rejected": (rejected, Status.QUEUED, Status.PENDING, {"event": "spoilt"}),
+}
+rows = pytest.mark.parametrize("name", TABLE)
+
+
+def connected():
+    """Return the signals of Celery that one of our receivers hears."""
+    return {
+        name
+        for name in celerys.__all__
+        for _, receiver in getattr(celerys, name).receivers or ()
+        if getattr(receiver, "__module__", "") == signals.__name__
+    }
+
+
+def test_every_signal_of_a_task_that_we_hear_stands_in_the_table():
+    heard = {name for name in connected() if name.startswith("task_")}
+
+    assert heard == set(TABLE)
+
+
+def test_the_workers_life_is_heard():
+    assert {name for name in connected() if name.startswith("worker_")} >= {
+        "worker_init",
+        "worker_process_init",
+        "worker_ready",
+        "worker_shutting_down",
+        "worker_shutdown",
+    }
+
+
+@rows
+def test_each_receiver_alone_moves_the_row(name):
+    send, old, new, told = TABLE[name]
+    stage = Stage(old)
+
+    send(stage)
+
+    row = stage.now()
+    assert (row.status, row.rev) == (new, 1)
+    assert told.get("error", "") in row.error_message
+    assert told.get("reason", "") in row.ended_reason
+    assert row.lost_count == 0
+    if "event" in told:
+        assert told["event"] in row.events.get().detail
+
+
+@rows
+def test_each_receiver_moves_a_row_once(name):
+    send, old, *_ = TABLE[name]
+    stage = Stage(old)
+    send(stage)
+    first = TaskLog.objects.values().get()
+    attempts = TaskAttempt.objects.count()
+
+    for _ in range(3):
+        send(stage)
+
+    assert TaskLog.objects.values().get() == first
+    assert TaskAttempt.objects.count() == attempts
+
+
+@rows
+@pytest.mark.parametrize("status", sorted(Status))
+def test_from_any_other_status_a_receiver_moves_nothing(name, status):
+    send, old, *_ = TABLE[name]
+    if status == old:
+        pytest.skip("from here it does")
+    stage = Stage(Status(status))
+    before = TaskLog.objects.values().get()
+
+    send(stage)
+
+    assert TaskLog.objects.values().get() == before
+
+
+@rows
+def test_the_signals_of_other_tasks_are_not_ours(name):
+    send, old, *_ = TABLE[name]
+    if name == "task_unknown":
+        celerys.task_unknown.send(sender=None, name="others.task", id="0a1b2c3d-9-2")
+    stage = Stage(old)
+    before = TaskLog.objects.values().get()
+    stage.sender.name = "others.task"
+    if name in {"task_unknown", "task_rejected"}:
+        stage.request.id = "others"
+
+    send(stage)
+
+    assert TaskLog.objects.values().get() == before
+
+
+@rows
+def test_a_message_of_an_older_attempt_moves_nothing_p3(name):
+    send, old, *_ = TABLE[name]
+    stage = Stage(old)
+    if hasattr(stage.request, claims._CLAIM):
+        stage.row.attempt = 1
+    stage.request.args = (stage.row.pk, 1)
+    stage.request.id = "0a1b2c3d-9-1"
+    before = TaskLog.objects.values().get()
+
+    send(stage)
+
+    assert TaskLog.objects.values().get() == before
+
+
+# The claim between prerun and body
+
+
+def test_the_body_takes_over_the_claim_of_the_signal():
+    stage = Stage(Status.QUEUED)
+    prerun(stage)
+
+    with claims.of(stage.request, *stage.request.args) as row:
+        assert row.pk == stage.row.pk
+
+    assert stage.now().rev == 1
+    assert claims.unfinished(stage.request) is None
+
+
+def test_the_body_claims_itself_when_the_signal_did_not_come():
+    stage = Stage(Status.QUEUED)
+
+    with claims.of(stage.request, *stage.request.args) as row:
+        assert row.attempt == 2
+
+    assert stage.now().status == Status.STARTED
+
+
+def test_the_body_does_not_begin_when_the_claim_was_lost():
+    stage = Stage(Status.CANCELED)
+    prerun(stage)
+
+    with claims.of(stage.request, *stage.request.args) as row:
+        assert row is None
+
+
+def test_a_receiver_that_failed_leaves_the_claim_to_the_body(monkeypatch):
+    stage = Stage(Status.QUEUED)
+
+    def broken(*_args):
+        raise RuntimeError("database")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(execution, "claim", broken)
+        prerun(stage)
+
+    with claims.of(stage.request, *stage.request.args) as row:
+        assert row is not None
+
+
+def test_an_end_that_the_body_could_not_write_is_written_by_the_next_signal():
+    stage = Stage(Status.QUEUED)
+
+    def body():
+        with claims.of(stage.request, *stage.request.args):
+            raise RuntimeError("no end written")
+
+    with pytest.raises(RuntimeError):
+        body()
+    failure(stage)
+    postrun(stage)
+
+    row = stage.now()
+    assert (row.status, row.rev) == (Status.FAILED, 2)
+    assert "ValueError: late" in row.error_message
+
+
+# In the main process
+
+
+class Keeper:
+    """Notes what the keeper's thread is asked to do."""
+
+    def __init__(self):
+        self.asked = []
+
+    def do(self, errand):
+        self.asked.append((errand.func.__name__, errand.args))
+
+    def timed_out(self, *_args): ...
+
+    def process_lost(self, *_args): ...
+
+
+@pytest.fixture
+def keeper(monkeypatch):
+    """This process is a worker's main one, with a keeper that only listens."""
+    keeper = Keeper()
+    boot = SimpleNamespace(keeper=keeper, left=[], stopped=[])
+    boot.leave = lambda: boot.left.append(1)
+    boot.stop = lambda: boot.stopped.append(1)
+    monkeypatch.setattr(signals, "_boot", boot)
+    monkeypatch.setattr(interrupts, "in_main_process", lambda: True)
+    keeper.boot = boot
+    return keeper
+
+
+@pytest.mark.parametrize(
+    ("exception", "errand"),
+    [(TimeLimitExceeded(5), "timed_out"), (WorkerLostError("signal 9"), "process_lost")],
+)
+def test_what_happened_to_a_child_is_left_to_the_keeper(keeper, exception, errand):
+    stage = Stage(Status.STARTED)
+
+    for _ in range(2):  # Celery sends it twice at a hard limit
+        celerys.task_failure.send(
+            sender=stage.sender,
+            task_id=stage.request.id,
+            exception=exception,
+            args=stage.request.args,
+            kwargs={},
+            traceback=None,
+            einfo=None,
+        )
+
+    assert [(name, args[:2]) for name, args in keeper.asked] == [
+        (errand, (stage.row.pk, 2))
+    ] * 2
+    assert stage.now().status == Status.STARTED
+
+
+@pytest.mark.parametrize(
+    "name", ["task_retry", "task_revoked", "task_unknown", "task_rejected"]
+)
+def test_the_event_loop_never_waits_for_the_database(
+    name, keeper, django_assert_num_queries
+):
+    send, old, *_ = TABLE[name]
+    stage = Stage(old)
+
+    with django_assert_num_queries(0):
+        send(stage)
+
+    assert len(keeper.asked) == 1
+
+
+def test_a_worker_that_is_told_to_go_notes_it_and_hands_in_its_row(keeper):
+    celerys.worker_shutting_down.send(sender="w", sig="TERM", how="Warm", exitcode=0)
+    celerys.worker_shutdown.send(sender="w")
+
+    assert (keeper.boot.left, keeper.boot.stopped) == ([1], [1])
+
+
+def test_a_terminated_task_is_told_elsewhere():
+    stage = Stage(Status.QUEUED)
+
+    celerys.task_revoked.send(
+        sender=stage.sender,
+        request=stage.request,
+        terminated=True,
+        signum=15,
+        expired=False,
+    )
+
+    assert stage.now().status == Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    "headers", [None, {}, {"id": None}, {"id": "\0"}, {"id": 5}], ids=str
+)
+def test_a_spoilt_message_that_says_nothing_harms_nobody(headers):
+    celerys.task_rejected.send(
+        sender=None, message=SimpleNamespace(headers=headers), exc=ValueError("spoilt")
+    )
+
+
+def test_a_child_takes_the_cancel_signal(monkeypatch):
+    installed = []
+    monkeypatch.setattr(interrupts, "install", lambda: installed.append(1))
+
+    celerys.worker_process_init.send(sender=None)
+
+    assert installed == [1]
