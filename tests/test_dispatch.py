@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
+import time_machine
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from hypothesis.extra.django import TestCase
 
@@ -211,6 +214,33 @@ def test_a_pass_ends_what_has_expired(status):
     assert dispatch_pending() == 0
 
     assert TaskLog.objects.get(pk=task.pk).status == Status.CANCELED
+
+
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_only_the_clock_of_the_database_counts(hours):
+    """A machine whose clock is two days off promotes, expires and retries as any other."""
+    make_worker()
+    make_type()
+    due = make_task(run_at=seconds_ago(1), ready_lane=None)
+    later = make_task(run_at=seconds_ago(-3600), ready_lane=None)
+    alive, expired = (make_task(expires_at=seconds_ago(age)) for age in (-3600, 1))
+    failed = make_task(Status.FAILED, max_retries=1, retry_at=seconds_ago(1))
+    waiting = make_task(Status.FAILED, max_retries=1, retry_at=seconds_ago(-3600))
+
+    with time_machine.travel(timezone.now() + timedelta(hours=hours)):
+        dispatch_pending()
+
+    statuses = dict(TaskLog.objects.values_list("pk", "status"))
+    assert [
+        statuses[task.pk] for task in (due, later, alive, expired, failed, waiting)
+    ] == [
+        Status.QUEUED,
+        Status.PENDING,
+        Status.QUEUED,
+        Status.CANCELED,
+        Status.PENDING,
+        Status.FAILED,
+    ]
 
 
 def test_a_paused_task_stays():

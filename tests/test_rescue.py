@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+import time_machine
 from django.db import transaction
+from django.utils import timezone
 
 from taskcontrol import lifecycle
 from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, Worker
@@ -50,6 +54,14 @@ def test_while_a_worker_gives_signs_of_life_nothing_is_rescued(age):
 
     assert rescue_lost_tasks() == 0
     assert Worker.objects.get().lost_at is None
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_sweeper_with_a_wrong_clock_declares_nobody_lost(hours):
+    make_task(Status.STARTED, worker=make_worker())
+
+    with time_machine.travel(timezone.now() + timedelta(hours=hours)):
+        assert rescue_lost_tasks() == 0
 
 
 def test_a_worker_that_left_in_order_gives_its_tasks_back_uncounted():
