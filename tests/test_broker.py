@@ -190,7 +190,7 @@ def test_a_server_that_is_no_broker_is_told(at):
 
 
 def test_an_error_that_is_not_the_brokers_is_not_hidden(broker):
-    broken = Message(1, 1, "default", "id", timeout="never")  # type: ignore[arg-type]
+    broken = Message(1, 1, "default", "id", timeout="never")
 
     with pytest.raises(TypeError):
         publish([broken])

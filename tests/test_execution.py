@@ -239,7 +239,7 @@ def in_a_circle():
 def deep_group():
     group: BaseException = ValueError("innermost")
     for _ in range(500):
-        group = ExceptionGroup("g", [group])  # type: ignore[list-item]
+        group = ExceptionGroup("g", [group])
     raise group
 
 

@@ -44,7 +44,11 @@ def test_pausing_says_who_when_and_why_and_opens_an_interval(scope):
     pause_all(scope, user=user, reason="full")
 
     scope.refresh_from_db()
-    assert (scope.paused_by, scope.paused_reason, scope.paused_until) == (user, "full", None)
+    assert (scope.paused_by, scope.paused_reason, scope.paused_until) == (
+        user,
+        "full",
+        None,
+    )
     assert is_paused(scope, dialect.now("default"))
     kind = "type" if isinstance(scope, TaskType) else "queue"
     assert intervals() == [(kind, SCOPES[kind][2], "full", True)]

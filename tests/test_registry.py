@@ -402,8 +402,8 @@ def test_a_decorated_function_is_declared(declarations, name):
 
 
 def test_an_option_that_no_type_has_is_refused_with_those_there_are():
-    with pytest.raises(InvalidCall, match=r"unknown options colour; there are: .*timeout"):
-        registry.declare_type("a.b", colour="red")
+    with pytest.raises(InvalidCall, match=r"unknown options shade; there are: .*timeout"):
+        registry.declare_type("a.b", shade="red")
 
 
 @pytest.mark.parametrize(
