@@ -42,7 +42,8 @@ WAYS: dict[str, Any] = {
 @shared_task(bind=True)
 def again(self: Any, how: str, value: Any = None, **more: Any) -> Any:
     """Ask for another attempt in one of Celery's many ways."""
-    if current_task().attempt > 1:
+    running = current_task()
+    if running is not None and running.attempt > 1:
         return [str(value), more]
     if how == "nothing thrown":
         raise self.retry(countdown=77, throw=False)

@@ -10,7 +10,12 @@ import pytest
 
 from taskcontrol import memory
 
+#: In a fork, as a pool makes one: a program keeps the mark of what executed it.
 ONE_BIG_ONE_SMALL = """
+import os
+child = os.fork()
+if child:
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 import django; django.setup()
 from taskcontrol import memory
 from tests import tasks
