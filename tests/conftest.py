@@ -171,6 +171,23 @@ def start_worker(workshop: Workshop) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture
+def start_workers(
+    start_worker: Callable[..., Worker],
+) -> Iterator[Callable[..., list[Worker]]]:
+    """Start several at the same time: ``start_workers({"concurrency": 4}, {})``."""
+    with ExitStack() as stack:
+
+        def start(*options: dict[str, Any]) -> list[Worker]:
+            workers = [Worker(**one) for one in options]
+            for one in workers:
+                one.launch()
+                stack.callback(one.clear_away)
+            return [one.start() for one in workers]
+
+        yield start
+
+
+@pytest.fixture
 def start_beat(workshop: Workshop) -> Iterator[Callable[..., Beat]]:
     """Start beats."""
     with ExitStack() as stack:

@@ -32,9 +32,8 @@ def limits():
     return LIMITS
 
 
-def test_limits_hold_in_a_storm_p4(start_worker, record, limits):
-    start_worker(concurrency=4)
-    start_worker(concurrency=4)
+def test_limits_hold_in_a_storm_p4(start_workers, record, limits):
+    start_workers({"concurrency": 4}, {"concurrency": 4})
     dice = random.Random(4)
     rows = [
         taskcontrol.enqueue(

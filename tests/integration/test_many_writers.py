@@ -45,9 +45,9 @@ def writers(count, tmp_path):
 
 
 def test_four_who_enqueue_and_two_who_drain_do_not_lock_each_other_out(
-    start_worker, record, tmp_path
+    start_workers, record, tmp_path
 ):
-    workers = [start_worker(), start_worker()]
+    workers = start_workers({}, {})
     started = writers(4, tmp_path)
 
     codes = [process.wait(120) for process in started]

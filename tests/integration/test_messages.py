@@ -43,9 +43,8 @@ def settle():
     all_ended([taskcontrol.enqueue(tasks.nothing) for _ in range(4)], 30)
 
 
-def test_ten_copies_of_every_message_run_one_body_p3(start_worker, record):
-    for _ in range(2):
-        start_worker()
+def test_ten_copies_of_every_message_run_one_body_p3(start_workers, record):
+    start_workers({}, {})
     taskcontrol.toggle_dispatcher(enable=False)
     rows = [taskcontrol.enqueue(tasks.recorded) for _ in range(20)]
     taskcontrol.toggle_dispatcher(enable=True)

@@ -108,7 +108,7 @@ def test_a_process_that_is_lost_costs_no_automatic_retry(lively, record):
 
 
 def test_the_neighbor_of_a_crash_goes_on(lively, record):
-    neighbor = taskcontrol.enqueue(tasks.recorded, seconds=3)
+    neighbor = taskcontrol.enqueue(tasks.recorded, seconds=1.5)
 
     run(tasks.crash)
 
@@ -196,7 +196,7 @@ def test_a_method_that_is_gone_fails_and_says_so(lively):
 
 
 def test_a_frozen_child_is_not_taken_for_lost(lively, record):
-    task = taskcontrol.enqueue(tasks.freeze_itself_for, seconds=5)
+    task = taskcontrol.enqueue(tasks.freeze_itself_for, seconds=4)
 
     now = ended(task)
 

@@ -63,9 +63,8 @@ def test_beat_alone_retries_rescues_and_prunes(start_worker, start_beat, record)
     eventually(lambda: not TaskLog.objects.filter(pk=old.pk).exists(), 20)
 
 
-def test_two_beats_do_no_harm(start_worker, start_beat, record):
-    for _ in range(2):
-        start_worker()
+def test_two_beats_do_no_harm(start_workers, start_beat, record):
+    start_workers({}, {})
     for _ in range(2):
         start_beat(conf=dict.fromkeys(OFTEN, 0.2))
     eventually(seen, 20)

@@ -23,10 +23,9 @@ pytestmark = pytest.mark.integration
 
 
 def test_retries_never_pass_their_number_with_many_sweepers_p7(
-    start_worker, start_beat, record
+    start_workers, start_beat, record
 ):
-    for _ in range(2):
-        start_worker(concurrency=2)
+    start_workers({}, {})
     start_beat(conf={"retry-failed": 0.2, "dispatch": 0.2})
     rows = [taskcontrol.enqueue(tasks.fail_recorded, max_retries=n % 4) for n in range(24)]
     ids = [task.pk for task in rows]

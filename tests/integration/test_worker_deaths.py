@@ -113,7 +113,7 @@ def test_a_child_that_is_killed_before_the_claim_costs_nothing_p1(worker, record
 
 def test_a_warm_shutdown_finishes_what_runs_and_takes_nothing_new_p1(start_worker, record):
     first = start_worker(concurrency=1)
-    (body,) = running(record, 1, seconds=2)
+    (body,) = running(record, 1, seconds=1.5)
     waiting = [taskcontrol.enqueue(tasks.recorded) for _ in range(5)]
 
     first.process.send(signal.SIGTERM)
@@ -147,13 +147,13 @@ def test_a_cold_shutdown_gives_back_what_runs_uncounted_p1(start_worker, record)
 
 def test_a_cold_shutdown_of_stubborn_bodies_is_not_counted_either_p1(start_worker, record):
     first = start_worker(concurrency=1)
-    task = taskcontrol.enqueue(tasks.swallow_everything, seconds=5)
+    task = taskcontrol.enqueue(tasks.swallow_everything, seconds=3)
     has_status(task, Status.STARTED)
     start_worker()
 
     first.stop_cold()
 
-    now = ended(task, 5 + RESCUE)
+    now = ended(task, RESCUE)
     assert (now.status, now.lost_count) == (Status.FINISHED, 0)
     first_lines, later = record.lines(task=task.pk, attempt=1), record.lines(attempt=2)
     assert not later or later[0]["at"] > first_lines[-1]["at"]
@@ -173,28 +173,43 @@ def test_a_shutdown_that_is_asked_for_twice_loses_nothing_p1(start_worker, recor
         assert (now.status, now.lost_count) == (Status.FINISHED, 0)
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_other_pools_shut_down_in_order_too_p1(start_worker, record, pool):
-    first = start_worker(pool=pool, concurrency=1)
-    (body,) = running(record, 1, seconds=2)
+def on_other_pools(start_workers, record, seconds):
+    """Return workers with pools of threads and of one, and the body that each runs."""
+    workers = start_workers(
+        {"queues": ["short"], "pool": "threads", "concurrency": 1},
+        {"queues": ["long"], "pool": "solo", "concurrency": 1},
+    )
+    make_type("tests.tasks.slow_at_first")
+    rows = [
+        taskcontrol.enqueue(tasks.slow_at_first, queue=queue, seconds=seconds)
+        for queue in ("short", "long")
+    ]
+    eventually(lambda: len(record.lines("started")) == 2, 20)
+    return workers, rows
 
-    assert first.stop() == 0
 
-    now = row(body)
-    assert (now.status, now.attempt, now.occupies) == (Status.FINISHED, 1, False)
-    assert WorkerRow.objects.get(hostname=first.hostname).left_at is not None
+def test_other_pools_shut_down_in_order_too_p1(start_workers, record):
+    workers, rows = on_other_pools(start_workers, record, seconds=1.5)
+
+    for worker in workers:
+        worker.process.send(signal.SIGTERM)
+
+    assert [worker.process.wait(30) for worker in workers] == [0, 0]
+    for task in rows:
+        now = row(task)
+        assert (now.status, now.attempt, now.occupies) == (Status.FINISHED, 1, False)
+        assert now.worker.left_at is not None
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_bodies_on_other_pools_are_rescued_too_p1(start_worker, record, pool):
-    first = start_worker(pool=pool, concurrency=1)
-    (body,) = running(record, 1)
+def test_bodies_on_other_pools_are_rescued_too_p1(start_workers, record):
+    workers, rows = on_other_pools(start_workers, record, seconds=60)
 
-    first.process.kill()
+    for worker in workers:
+        worker.process.kill()
 
-    start_worker()
-    now = ended(body, RESCUE)
-    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 1)
+    start_workers({})
+    for now in all_ended(rows, RESCUE):
+        assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 1)
 
 
 def test_a_pool_whose_children_are_replaced_loses_nothing_p1(start_worker, record):
