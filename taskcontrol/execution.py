@@ -186,9 +186,20 @@ def _run_body(row: TaskLog) -> Outcome:
     return outcome
 
 
+def _confirm_type(method: str) -> None:
+    """A database that drops the connection here must not fail a body that never began."""
+    try:
+        tasktypes.confirm(method)
+    except (OperationalError, InterfaceError) as error:
+        logger.warning(
+            "The type %s was not confirmed, the next task does it: %s", method, error
+        )
+        connections[conf.DATABASE].close()
+
+
 def _call(row: TaskLog) -> Any:
     target = resolve(row.method)
-    tasktypes.confirm(row.method)
+    _confirm_type(row.method)
     return call(target, decode(row.arguments), row)
 
 
