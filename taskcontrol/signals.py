@@ -13,6 +13,7 @@ from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
 from celery import bootsteps, signals
+from celery.worker.consumer import Consumer
 
 from . import bell, broker, claims, execution, interrupts, lifecycle
 from .models import TaskLog
@@ -170,6 +171,8 @@ def on_worker_init(sender: Any, **_signal: Any) -> None:
     interrupts.mark_main_process()
     execution.here.in_worker = True
     sender.app.steps["consumer"].add(PoolCare)
+    if sender.consumer_cls == DEFAULT_CONSUMER:
+        sender.consumer_cls = SoonBack
     declare_queues(sender.app)
 
 
@@ -205,6 +208,25 @@ def _later(errand: Any) -> None:
 
 def _id_of(request: Any) -> str:
     return str(request["id"] if isinstance(request, dict) else request.id)
+
+
+DEFAULT_CONSUMER = "celery.worker.consumer:Consumer"
+
+
+class SoonBack(Consumer):
+    """Celery's consumer, which after an outage of the broker is back within seconds.
+
+    By itself it would wait longer with each failure, up to half a minute in the end.
+    """
+
+    longest_pause = 4
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, trying again every few seconds."""
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_max=self.longest_pause
+        )
+        return super().ensure_connected(conn)
 
 
 class PoolCare(bootsteps.StartStopStep):

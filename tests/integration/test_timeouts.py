@@ -118,7 +118,12 @@ def test_a_time_limit_holds_while_the_broker_is_down(worker, broker, record):
     now = row(task)
     assert (now.status, now.ended_reason) == (Status.FAILED, "timed out")
     assert not is_alive(now.pid)
+    # However long the outage, the worker looks every few seconds whether it is over.
+    said = worker.process.log.read_text()
+    assert "Trying again in 4.00 seconds" in said
+    assert "Trying again in 6.00 seconds" not in said
     broker.start()
+    ended(taskcontrol.enqueue(tasks.nothing), 15)
 
 
 def test_the_next_task_of_the_child_is_not_hit_by_a_limit(one_slot, record):
