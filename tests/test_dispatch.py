@@ -619,6 +619,21 @@ def test_a_backlog_of_a_full_type_does_not_delay_a_free_type_p4(backlog):
     assert queued() == [backlog.pk]
 
 
+def test_many_lanes_of_a_full_type_do_not_hide_the_rest_of_another(conf):
+    conf(DISPATCH_PAGE=8)
+    make_worker(pool_size=15)
+    make_type("m.one", concurrency_limit=1)
+    make_type("m.other")
+    for priority in range(1, 8):
+        make_task(method="m.one", priority=priority)
+    others = many(20, method="m.other", position=10**9)
+
+    assert dispatch_pending() == 15
+
+    assert queued(method="m.other") == [task.pk for task in others[:14]]
+    assert TaskLog.objects.get(method="m.one", status=Status.QUEUED).priority == 7
+
+
 # Several at once
 
 

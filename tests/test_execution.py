@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.contrib.auth.models import User
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 
 import taskcontrol
 from taskcontrol import execution, interrupts, lifecycle
@@ -565,8 +565,6 @@ def test_a_body_whose_session_was_ended_by_the_server_has_its_end(then):
 
 def test_the_end_is_written_when_the_database_comes_back(monkeypatch):
     monkeypatch.setattr(execution, "END_PAUSES", (0.01, 0.01, 0.01))
-    from django.db import OperationalError
-
     task = queued()
     row = execution.claim(task.pk, 1)
     outages = iter([True, True, False, False])
@@ -638,6 +636,52 @@ def test_a_body_that_finished_while_its_worker_ended_has_finished(must_go):
 
     after = TaskLog.objects.get()
     assert (after.status, after.result) == (Status.FINISHED, "done")
+
+
+def test_a_body_that_was_ended_by_force_at_its_time_limit_has_timed_out(must_go):
+    made["body"] = raising(SystemExit())
+    task = queued(timeout=0, max_retries=1)
+    row = execution.claim(task.pk, 1)
+
+    with pytest.raises(SystemExit):
+        run_claimed(row)
+
+    after = TaskLog.objects.get()
+    assert (after.status, after.ended_reason, after.lost_count) == (
+        Status.FAILED,
+        "timed out",
+        0,
+    )
+    assert "ended by force" in after.error_message
+    assert after.retry_at is not None
+
+
+def test_a_worker_that_has_no_row_runs_nothing_p1(monkeypatch, record):
+    here = execution.Here()
+    here.in_worker = True
+    monkeypatch.setattr(execution, "here", here)
+    task = queued("tests.tasks.recorded")
+
+    assert run(task.pk, 1) is False
+    assert (TaskLog.objects.get().status, record.lines()) == (Status.QUEUED, [])
+
+    here.worker_id = 7
+    assert run(task.pk, 1) is True
+    assert TaskLog.objects.get().worker_id == 7
+
+
+def test_a_database_that_stays_away_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(execution, "END_PAUSES", (0.01, 0.01))
+    tries = []
+
+    def never():
+        tries.append(1)
+        raise OperationalError("gone")
+
+    with pytest.raises(OperationalError):
+        execution._persistently(never)
+
+    assert len(tries) == 3
 
 
 # The current task

@@ -144,6 +144,13 @@ def test_tasks_are_deleted_by_hand_only_when_they_have_ended():
     assert set(TaskLog.objects.values_list("pk", flat=True)) == set(ids[1:])
 
 
+def test_many_are_deleted_by_hand_page_by_page(conf):
+    conf(SWEEP_PAGE=2)
+    ids = [make_task(Status.FINISHED).pk for _ in range(5)]
+
+    assert delete_tasks(ids) == 5
+
+
 def test_a_page_costs_the_same_number_of_statements_whatever_it_holds():
     def cost(count):
         for _ in range(count):

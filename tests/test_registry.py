@@ -424,6 +424,8 @@ def test_an_option_that_no_type_has_is_refused_with_those_there_are():
         {"queue": "nowhere"},
         {"on_lost": "explode"},
         {"description": "x" * 301},
+        {"atomic": "yes"},
+        {"owner_may_cancel": 1},
     ],
 )
 def test_a_value_that_the_database_would_refuse_is_refused_where_it_is_declared(wrong):

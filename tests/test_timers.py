@@ -43,3 +43,22 @@ def test_a_run_that_fails_counts(clock):
     every.run()
 
     assert ran == [100]
+
+
+def test_a_run_that_fails_is_tried_again_when_it_insists(clock):
+    ran = []
+
+    def fail():
+        ran.append(clock.now)
+        if len(ran) < 3:
+            raise ValueError("failed")
+
+    every = Every(5, fail, insist=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="failed"):
+            every.run()
+        clock.now += 1
+    for clock.now in (102, 104, 107):
+        every.run()
+
+    assert ran == [100, 101, 102, 107]
