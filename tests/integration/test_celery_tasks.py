@@ -103,7 +103,11 @@ def test_beside_us_its_retry_stays_celerys(worker, record):
 
     # Not its state: Celery may store a retry after the success of what was retried.
     eventually(lambda: len(record.lines("started")) == 6)
-    assert Counter(line["retries"] for line in record.lines("started")) == {0: 2, 1: 2, 2: 2}
+    assert Counter(line["retries"] for line in record.lines("started")) == {
+        0: 2,
+        1: 2,
+        2: 2,
+    }
     assert TaskLog.objects.count() == 1
 
 
