@@ -14,7 +14,7 @@ from .conf import conf
 from .dialect import DatabaseNow
 from .models import TaskLog, TaskType, Worker, seconds
 from .prepared import PreparedQuery
-from .slots import LOOKAHEAD, Pool, Slots
+from .slots import LOOKAHEAD, Pool, Slots, is_short
 from .status import Status
 
 
@@ -47,12 +47,19 @@ def read_occupancy() -> Occupancy:
         if group.status == Status.QUEUED:
             sent.append(group)
         elif group.worker in home:
-            home[group.worker].busy += group.number
+            _hold(home[group.worker], group)
     for group in sent:
         for _ in range(group.number):
             # What finds no slot waits in the broker already: it uses up the lookahead.
             slots.take(group.queue, group.usual)
     return Occupancy(slots, by_type)
+
+
+def _hold(pool: Pool, group: Held) -> None:
+    """Take the slots of running bodies, and nothing is sent to wait behind a long one."""
+    pool.busy += group.number
+    if not is_short(group.usual):
+        pool.lookahead = max(pool.lookahead - group.number * LOOKAHEAD, 0)
 
 
 def _read_pools() -> tuple[list[Pool], dict[int, Pool]]:

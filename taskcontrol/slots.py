@@ -13,6 +13,11 @@ SHORT = 0.1
 LEAST = 0.002
 
 
+def is_short(usual_seconds: float | None) -> bool:
+    """Return whether a run usually ends soon; what never ended yet might be of any length."""
+    return usual_seconds is not None and usual_seconds <= SHORT
+
+
 @dataclass
 class Pool:
     """Workers that consume the same queues, seen as one."""
@@ -99,7 +104,7 @@ class Slots:
 
     def _ahead(self, queue: str, usual_seconds: float | None) -> Pool | None:
         """Return a pool in whose lookahead a run that takes so long would fit."""
-        if usual_seconds is None or usual_seconds > SHORT:
+        if usual_seconds is None or not is_short(usual_seconds):
             return None
         cost = max(usual_seconds, LEAST)
         fits = (

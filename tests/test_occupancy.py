@@ -108,6 +108,18 @@ def test_a_body_holds_a_slot_of_the_worker_that_runs_it_and_not_of_its_queue():
     assert {queues: pool.busy for queues, pool in pools().items()} == {"a": 0, "b": 1}
 
 
+def test_nothing_is_sent_to_wait_behind_a_long_body():
+    make_type("short", usual_seconds=0.05)
+    make_type("long", usual_seconds=60)
+    worker = make_worker(["a"], 4, prefetch_off=True)
+    for method in ("short", "long", "never ended yet"):
+        make_task(Status.STARTED, worker=worker, queue="a", method=method)
+
+    (pool,) = read_occupancy().slots.pools
+
+    assert (pool.busy, pool.lookahead) == (3, pytest.approx(2 * LOOKAHEAD))
+
+
 # What was sent
 
 

@@ -74,7 +74,7 @@ class Up(Process):
         self.eventually(lambda: self.times_up() > before, timeout=60)
 
     def times_up(self) -> int:
-        return self.said.count("everything is up")
+        return self.said.count("stop   Ctrl-C")
 
     def eventually(self, condition: Callable[[], object], timeout: float = 20) -> object:
         return eventually(condition, timeout, every=0.1, why=lambda: self.said)
