@@ -114,6 +114,9 @@ class TaskType(models.Model):
         _("retry delay"), null=True, blank=True, help_text=_("Seconds.")
     )
     backoff = models.JSONField(_("backoff"), null=True, blank=True)
+    #: Dotted paths of exception classes.
+    retry_on = models.JSONField(_("retry on"), null=True, blank=True)
+    discard_on = models.JSONField(_("discard on"), null=True, blank=True)
     atomic = models.BooleanField(_("atomic"), null=True, blank=True)
     on_lost = models.CharField(
         _("when its process is lost"),
@@ -122,6 +125,10 @@ class TaskType(models.Model):
         default=OnLost.RERUN,
     )
     store_celery_result = models.BooleanField(_("store a Celery result"), default=False)
+    one_per_document = models.BooleanField(_("one at a time per document"), default=False)
+    retention_days = models.JSONField(
+        _("retention"), null=True, blank=True, help_text=_("Days by status.")
+    )
     owner_may_cancel = models.BooleanField(_("owner may cancel"), default=True)
     owner_may_retry = models.BooleanField(_("owner may retry"), default=False)
 
@@ -297,6 +304,9 @@ class TaskLog(models.Model):
     schedule = models.CharField(_("schedule"), max_length=200, blank=True)
     #: The task that must end before this one may be promoted.
     after = weak_key("self", verbose_name=_("after"), db_index=False)
+    #: Whether its changes are told to more than the receivers of the signal: to callbacks or
+    #: to its document.
+    heard = models.BooleanField(default=False, editable=False)
     #: Policies that no query filters by: callbacks, backoff, exception lists, atomic, on_lost.
     options = models.JSONField(default=dict, blank=True)
     result = models.JSONField(_("result"), null=True, blank=True)

@@ -16,7 +16,8 @@ import taskcontrol
 from taskcontrol import bell, dialect, enqueueing, options
 from taskcontrol.arguments import decode
 from taskcontrol.context import acting_as
-from taskcontrol.enqueueing import OPTIONS, bulk_enqueue, enqueue
+from taskcontrol.drafts import OPTIONS
+from taskcontrol.enqueueing import bulk_enqueue, enqueue
 from taskcontrol.exceptions import (
     ArgumentsNotSerializable,
     ArgumentsTooLarge,
