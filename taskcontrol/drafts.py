@@ -35,28 +35,79 @@ from .status import Status
 from .tasktypes import defaults_of
 from .text import clipped
 
+Check = Callable[[str, Any], Any]
+
 #: Tells "the caller said nothing" from "the caller said: nobody".
 UNSAID: Any = object()
 
 #: The options of ``enqueue``, which arguments given by keyword must not be mistaken for.
 OPTIONS = frozenset(
     {
+        "after",
         "arguments",
         "at_front",
+        "at_front_when_starved",
+        "atomic",
+        "backoff",
         "batch_id",
         "batch_order",
+        "call_whitelisted_function",
         "created_by",
+        "deduplicate",
+        "discard_on",
+        "document_action",
+        "document_name",
+        "document_type",
+        "enqueue_after_commit",
         "event",
         "expires",
+        "is_async",
         "job_id",
         "job_name",
         "max_retries",
+        "now",
+        "on_duplicate",
+        "on_failure",
+        "on_success",
         "paused",
         "priority",
         "queue",
         "retry_delay",
+        "retry_on",
         "run_at",
         "timeout",
+        "track_job",
+    }
+)
+
+#: What an option holds that was not given, where that is not None or False.
+UNUSUAL_DEFAULTS: dict[str, Any] = {
+    "created_by": UNSAID,
+    "enqueue_after_commit": True,
+    "is_async": True,
+    "track_job": True,
+}
+
+#: Options that are refused until they work.
+UNBUILT = frozenset(
+    {
+        "after",
+        "at_front_when_starved",
+        "atomic",
+        "backoff",
+        "call_whitelisted_function",
+        "deduplicate",
+        "discard_on",
+        "document_action",
+        "document_name",
+        "document_type",
+        "enqueue_after_commit",
+        "is_async",
+        "now",
+        "on_duplicate",
+        "on_failure",
+        "on_success",
+        "retry_on",
     }
 )
 
@@ -75,10 +126,12 @@ class Draft:
         """``said``: the options that come from the caller and not from us."""
         if method is None:
             raise InvalidCall("enqueue() needs a method: a function or its dotted path.")
+        _refuse_unbuilt(options)
         self.options = options
         self.creator = creator_of(options.get("created_by", UNSAID))
         self.method = label(255)("method", path_of(method))
         self.said = said
+        self.defaults = defaults_of(self.method)
         self._check_target(keywords)
         self.values = self._resolve_values()
 
@@ -116,9 +169,7 @@ class Draft:
         meant = {
             name
             for name, value in self.options.items()
-            if name != "arguments"
-            and name in self.said
-            and not any(value is unsaid for unsaid in (None, False, UNSAID))
+            if name != "arguments" and name in self.said and is_given(name, value)
         }
         mistaken = sorted(meant & parameters_of(target))
         if mistaken:
@@ -130,44 +181,69 @@ class Draft:
             )
 
     def _resolve_values(self) -> dict[str, Any]:
-        options, defaults = self.options, defaults_of(self.method)
+        """Return the columns of the row: one function for each group of options."""
+        return {
+            **self._work(),
+            **self._place(),
+            **self._limits(),
+            **self._identity(),
+            "options": self._policies(),
+        }
 
-        def choose(name: str, otherwise: Any) -> Any:
-            value = options.get(name)
-            return defaults.get(name, otherwise) if value is None else value
-
-        def check(kind: Callable[[str, Any], Any], name: str, otherwise: Any = None) -> Any:
-            return optional(kind, name, choose(name, otherwise))
-
-        def own(kind: Callable[[str, Any], Any], name: str) -> Any:
-            return optional(kind, name, options.get(name))
-
-        queue = check(known_queue, "queue", "default")
-        priority = own(valid_priority, "priority")
-        lane = lane_of(queue, self.method, priority)
-        paused, run_at = bool(options.get("paused")), own(moment, "run_at")
+    def _work(self) -> dict[str, Any]:
+        """Return what is to be done."""
         return {
             "method": self.method,
-            "job_name": clipped(str(options.get("job_name") or self.method), 300),
+            "job_name": clipped(str(self.options.get("job_name") or self.method), 300),
             "arguments": self.arguments,
+        }
+
+    def _place(self) -> dict[str, Any]:
+        """Return where and when it stands in which line."""
+        queue = self._chosen(known_queue, "queue", "default")
+        priority = self._own(valid_priority, "priority")
+        lane = lane_of(queue, self.method, priority)
+        paused, run_at = bool(self.options.get("paused")), self._own(moment, "run_at")
+        return {
             "queue": queue,
-            "timeout": check(whole_seconds, "timeout", queue_timeout(queue)),
-            "max_retries": check(retries, "max_retries", self.celerys_retries),
-            "retry_delay": check(duration, "retry_delay"),
-            "at_front": bool(options.get("at_front")),
+            "at_front": bool(self.options.get("at_front")),
             "priority": priority,
             "lane": lane,
             "ready_lane": None if paused or run_at is not None else lane,
             "status": Status.PAUSED if paused else Status.PENDING,
             "run_at": run_at,
-            "expires_at": own(moment, "expires"),
-            "batch_id": own(label(140), "batch_id"),
-            "batch_order": own(place, "batch_order") or 0,
-            "job_id": own(label(255), "job_id") or None,
-            "event": own(label(140), "event") or "",
-            "created_by_id": getattr(self.creator, "pk", None),
-            "options": self._policies(choose),
+            "expires_at": self._own(moment, "expires"),
         }
+
+    def _limits(self) -> dict[str, Any]:
+        """Return how long it may run and how often it is retried."""
+        queue = self._chosen(known_queue, "queue", "default")
+        return {
+            "timeout": self._chosen(whole_seconds, "timeout", queue_timeout(queue)),
+            "max_retries": self._chosen(retries, "max_retries", self.celerys_retries),
+            "retry_delay": self._chosen(duration, "retry_delay"),
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        """Return whose it is, what it belongs to and the names it is found by."""
+        return {
+            "batch_id": self._own(label(140), "batch_id"),
+            "batch_order": self._own(place, "batch_order") or 0,
+            "job_id": self._own(label(255), "job_id") or None,
+            "event": self._own(label(140), "event") or "",
+            "created_by_id": getattr(self.creator, "pk", None),
+        }
+
+    def _chosen(self, check: Check, name: str, otherwise: Any = None) -> Any:
+        """Return what the call says, or else the type, or else ``otherwise``."""
+        value = self.options.get(name)
+        if value is None:
+            value = self.defaults.get(name, otherwise)
+        return optional(check, name, value)
+
+    def _own(self, check: Check, name: str) -> Any:
+        """Return what the call says."""
+        return optional(check, name, self.options.get(name))
 
     @property
     def celerys_retries(self) -> int:
@@ -177,12 +253,27 @@ class Draft:
         limit = self.target.max_retries
         return MOST_RETRIES if limit is None else min(limit, MOST_RETRIES)
 
-    def _policies(self, choose: Callable[[str, Any], Any]) -> dict[str, Any]:
-        policies = {}
-        if isinstance(self.target, CeleryTask) and choose("max_retries", None) is None:
+    def _policies(self) -> dict[str, Any]:
+        """Return what no query filters by."""
+        policies: dict[str, Any] = {}
+        if isinstance(self.target, CeleryTask) and (
+            self._chosen(retries, "max_retries") is None
+        ):
             # Celery retries a task that asks, not one that merely fails.
             policies["retry_when_asked"] = True
         return policies
+
+
+def _refuse_unbuilt(options: Mapping[str, Any]) -> None:
+    for name in UNBUILT & options.keys():
+        if is_given(name, options[name]):
+            raise InvalidCall(f"The option {name} is not built yet.")
+
+
+def is_given(name: str, value: Any) -> bool:
+    """Return whether an option's value says anything."""
+    usual = UNUSUAL_DEFAULTS.get(name)
+    return not any(value is unsaid for unsaid in (None, usual, usual or False))
 
 
 def creator_of(given: Any) -> Any:

@@ -6,9 +6,10 @@ import datetime as dt
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from django.db import transaction
+from django.db.models import Model
 
 from . import batches
 from .bell import request_dispatch
@@ -21,28 +22,54 @@ from .models import TaskLog
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
 CHUNK = 1000
 
+#: A function of the project, or its dotted path.
+Reference = str | Callable[..., Any]
+#: Exception classes or their dotted paths, one or several.
+ErrorClasses = type[BaseException] | str | Iterable[type[BaseException] | str]
+OnDuplicate = Literal["skip", "return", "replace", "trailing"]
+#: None, but only where deduplication was asked for: no caller need check it elsewhere.
+MaybeNone = Any
+
 
 def enqueue(  # noqa: PLR0913 - the options that the documents promise
-    method: str | Callable[..., Any] | None = None,
+    method: Reference | None = None,
     *,
     queue: str | None = None,
-    timeout: int | None = None,
+    timeout: float | dt.timedelta | None = None,
     job_name: str | None = None,
+    document_type: type[Model] | str | None = None,
+    document_name: Any = None,
+    document_action: str | None = None,
     max_retries: int | None = None,
     retry_delay: float | dt.timedelta | None = None,
     at_front: bool = False,
+    call_whitelisted_function: bool = False,
     batch_id: str | None = None,
     batch_order: int | None = None,
     paused: bool = False,
     run_at: dt.datetime | dt.timedelta | None = None,
     priority: int | None = None,
     job_id: str | None = None,
+    deduplicate: bool = False,
+    on_duplicate: OnDuplicate | None = None,
+    enqueue_after_commit: bool = True,
+    now: bool = False,
+    is_async: bool = True,
+    at_front_when_starved: bool = False,
+    on_success: Reference | None = None,
+    on_failure: Reference | None = None,
+    retry_on: ErrorClasses | None = None,
+    discard_on: ErrorClasses | None = None,
+    backoff: Any = None,
+    atomic: bool | None = None,
     event: str | None = None,
+    track_job: bool = True,
     created_by: Any = UNSAID,
     expires: dt.datetime | dt.timedelta | None = None,
+    after: TaskLog | str | int | None = None,
     arguments: Mapping[str, Any] | None = None,
     **kwargs: Any,
-) -> TaskLog:
+) -> TaskLog | MaybeNone:
     """Store a task and return its row; it runs after the commit, as soon as it may.
 
     The row is inserted in the caller's transaction: a rollback leaves nothing, and the
