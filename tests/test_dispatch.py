@@ -333,7 +333,7 @@ def test_what_is_short_does_not_overtake_what_waits_for_a_slot_of_the_same_queue
 def test_what_is_short_is_sent_ahead_in_order_p5():
     worker = make_worker(["default"], 1, prefetch_off=True)
     make_type("m.short", usual_seconds=0.03)
-    make_task(Status.STARTED, worker=worker)
+    make_task(Status.STARTED, worker=worker, method="m.short")
     tasks_in_order = [make_task(method="m.short", position=n) for n in range(10)]
 
     assert dispatch_pending() == 3
