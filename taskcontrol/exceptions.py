@@ -109,6 +109,39 @@ class BatchClosed(InvalidCall):
         self.batch_id = batch_id
 
 
+class BatchNotFound(TaskControlError, LookupError):
+    """No batch stands under this id."""
+
+    def __init__(self, batch_id: object) -> None:
+        super().__init__(
+            f"There is no batch {batch_id!r}. A batch is there from its first task on, or "
+            "from create_batch()."
+        )
+        self.batch_id = batch_id
+
+
+class BatchExists(InvalidCall):
+    """A batch was to be made under an id that another one has."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(
+            f"There is a batch {batch_id!r} already. Make it before its first task is "
+            "enqueued, or leave the id out to get a new one."
+        )
+        self.batch_id = batch_id
+
+
+class BatchClosed(InvalidCall):
+    """A canceled batch takes no more tasks."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(
+            f"Batch {batch_id!r} was canceled and takes no more tasks. "
+            f"retry_batch({batch_id!r}) opens it again; a new batch takes tasks at once."
+        )
+        self.batch_id = batch_id
+
+
 class NotPermitted(TaskControlError, PermissionError):
     """The user lacks the permission for what was asked."""
 

@@ -38,7 +38,7 @@ MOVES: dict[Status, dict[Status, str]] = {
     },
     Status.QUEUED: {
         Status.STARTED: "a worker won the claim for this attempt; the body begins",
-        Status.PENDING: "the broker did not take its message, or lost it too often",
+        Status.PENDING: "the broker lost its message or did not take it, or its batch is held back",
         Status.CANCELED: "a person stopped it, or it expired, before a worker claimed it",
     },
     Status.STARTED: {

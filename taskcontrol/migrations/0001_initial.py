@@ -41,15 +41,27 @@ class Migration(migrations.Migration):
                 ('total', models.PositiveIntegerField(default=0, verbose_name='tasks')),
                 ('on_failure', models.CharField(choices=[('continue', 'goes on'), ('hold', 'is held back')], default='continue', max_length=10, verbose_name='after a failure the rest')),
                 ('callbacks', models.JSONField(blank=True, default=dict)),
+                ('open_since', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('ended_at', models.DateTimeField(blank=True, null=True, verbose_name='ended')),
+                ('paused_at', models.DateTimeField(blank=True, null=True, verbose_name='paused at')),
+                ('paused_reason', models.CharField(blank=True, max_length=300, verbose_name='reason of the pause')),
+                ('resumed_at', models.DateTimeField(blank=True, null=True, verbose_name='resumed at')),
+                ('canceled_at', models.DateTimeField(blank=True, null=True, verbose_name='canceled at')),
                 ('pruned', models.JSONField(blank=True, default=dict)),
                 ('created_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='created by')),
+                ('paused_by', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='paused by')),
             ],
             options={
                 'verbose_name': 'batch',
                 'verbose_name_plural': 'batches',
                 'ordering': ('-created_at',),
                 'default_permissions': ('view',),
+                'indexes': [
+                    taskcontrol.dialect.PartialIndex(condition=models.Q(('open_since__isnull', False)), fields=['open_since', 'id'], name='taskcontrol_batch_open'),
+                    taskcontrol.dialect.PartialIndex(condition=models.Q(('on_failure', 'hold'), ('open_since__isnull', False)), fields=['on_failure', 'open_since'], name='taskcontrol_batch_hold'),
+                    taskcontrol.dialect.PartialIndex(condition=models.Q(('paused_at__isnull', False)), fields=['paused_at'], name='taskcontrol_batch_paused'),
+                    models.Index(fields=['-created_at', '-id'], name='taskcontrol_batch_created'),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -339,7 +351,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='tasklog',
-            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('batch_id__isnull', False)), fields=['batch_id', 'status'], name='taskcontrol_task_batch'),
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('batch_id__isnull', False)), fields=['batch_id', 'status', 'retry_at'], name='taskcontrol_task_batch'),
         ),
         migrations.AddIndex(
             model_name='tasklog',
