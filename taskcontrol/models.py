@@ -379,9 +379,9 @@ class TaskLog(models.Model):
                 name="taskcontrol_task_status",
                 condition=~Q(status=Status.FINISHED),
             ),
-            # counts and members of a batch
+            # counts and members of a batch; whether one has not ended, or failed for good
             PartialIndex(
-                fields=["batch_id", "status"],
+                fields=["batch_id", "status", "retry_at"],
                 name="taskcontrol_task_batch",
                 condition=Q(batch_id__isnull=False),
             ),
@@ -669,9 +669,20 @@ class TaskBatch(models.Model):
         choices=OnFailure.choices,
         default=OnFailure.CONTINUE,
     )
-    #: Callables by event ("success", "failure", "completion") and the tasks made for them.
+    #: By event ("success", "failure", "completion"): the columns of the task to insert, which
+    #: were checked when the batch was made, and the key of the task once it was inserted.
     callbacks = models.JSONField(default=dict, blank=True)
+    #: Since when it has had members that may not have ended; None before the first one and
+    #: when all have ended. What the sweep looks at.
+    open_since = models.DateTimeField(null=True, blank=True, editable=False)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
+    paused_by = weak_key(USER, verbose_name=_("paused by"), db_index=False)
+    paused_reason = models.CharField(_("reason of the pause"), max_length=300, blank=True)
+    #: Failures before this time hold the rest back no more.
+    resumed_at = models.DateTimeField(_("resumed at"), null=True, blank=True)
+    #: A canceled batch takes no more members.
+    canceled_at = models.DateTimeField(_("canceled at"), null=True, blank=True)
     #: What pruned members counted for, by status.
     pruned = models.JSONField(default=dict, blank=True)
 
@@ -682,6 +693,27 @@ class TaskBatch(models.Model):
         verbose_name_plural = _("batches")
         ordering = ("-created_at",)
         default_permissions = ("view",)
+        indexes = (
+            # the sweep: batches that may have ended
+            PartialIndex(
+                fields=["open_since", "id"],
+                name="taskcontrol_batch_open",
+                condition=Q(open_since__isnull=False),
+            ),
+            # the pass: batches that a failure holds back, and those that a person does
+            PartialIndex(
+                fields=["on_failure", "open_since"],
+                name="taskcontrol_batch_hold",
+                condition=Q(on_failure="hold", open_since__isnull=False),
+            ),
+            PartialIndex(
+                fields=["paused_at"],
+                name="taskcontrol_batch_paused",
+                condition=Q(paused_at__isnull=False),
+            ),
+            # admin: the newest first
+            models.Index(fields=["-created_at", "-id"], name="taskcontrol_batch_created"),
+        )
 
     def __str__(self) -> str:
         return self.title or self.id
