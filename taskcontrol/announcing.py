@@ -1,9 +1,9 @@
-"""Tells receivers of ``task_status_changed`` of each committed change, in order."""
+"""Tells of each committed change of status, in order, everybody who wants to hear of it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -20,24 +20,35 @@ logger = logging.getLogger("taskcontrol")
 #: Seconds after which a news that somebody took counts as dropped by him.
 TELLING_TAKES = 60.0
 
+#: Tells one listener of a task one news of it.
+Teller = Callable[[TaskLog, Announcement], None]
+
+#: Who tell of the tasks that are ``heard``, beside the receivers of the signal, who hear of
+#: all: rooms that have listeners add themselves in ``apps.ready``. What a teller raises is
+#: logged, and what it does may be done twice.
+TELLERS: list[Teller] = []
+
 
 def announce(
     tasks: Iterable[TaskLog], old: str, new: str, *, message: Any = None, error: str = ""
 ) -> None:
     """Announce that ``tasks`` moved from ``old`` to ``new``, after the commit.
 
-    ``tasks`` carry ``pk`` and ``rev``. The news is stored in the transaction of the move and
-    deleted when it was told: by this process after the commit, or, where user code must
-    not run, by a worker's child.
+    ``tasks`` carry ``pk``, ``rev`` and ``heard``. The news is stored in the transaction of
+    the move and deleted when it was told: by this process after the commit, or, where user
+    code must not run, by a worker's child. What nobody hears of is not stored.
     """
-    if not anyone_listens():
-        return
-    news = Announcement.objects.bulk_create(
+    everything = anyone_listens()
+    news = [
         Announcement(
             task_id=task.pk, rev=task.rev, old=old, new=new, message=message, error=error
         )
         for task in tasks
-    )
+        if everything or task.heard
+    ]
+    if not news:
+        return
+    Announcement.objects.bulk_create(news)
     if context.user_code_may_run():
         ids = [one.task_id for one in news]
         transaction.on_commit(
@@ -46,7 +57,10 @@ def announce(
 
 
 def anyone_listens() -> bool:
-    """Return whether a change of status has a receiver at all; without one it costs nothing."""
+    """Return whether receivers in this process hear of the changes of every task.
+
+    Without one, the change of a task that is not ``heard`` costs nothing.
+    """
     return events.task_status_changed.has_listeners(TaskLog)
 
 
@@ -104,6 +118,22 @@ def _tell(news: Announcement) -> None:
     task = TaskLog.objects.filter(pk=news.task_id).first()
     if task is None:
         return
+    _tell_receivers(task, news)
+    for tell in TELLERS if task.heard else ():
+        try:
+            tell(task, news)
+        except Exception:
+            logger.exception(
+                "Task %s: %s.%s failed at the news %s -> %s.",
+                task.pk,
+                tell.__module__,
+                tell.__name__,
+                news.old,
+                news.new,
+            )
+
+
+def _tell_receivers(task: TaskLog, news: Announcement) -> None:
     answers = events.task_status_changed.send_robust(
         sender=TaskLog,
         task=task,

@@ -47,6 +47,17 @@ def acting_as(user: Any) -> Iterator[None]:
 
 
 @contextmanager
+def on_behalf_of(user: Any) -> Iterator[None]:
+    """Run a callback inside the block as ``user``, apart from the task that runs around it."""
+    task, creator = _task.set(None), _user.set(user)
+    try:
+        yield
+    finally:
+        _user.reset(creator)
+        _task.reset(task)
+
+
+@contextmanager
 def without_user_code() -> Iterator[None]:
     """Keep receivers and callbacks from running inside the block.
 

@@ -43,7 +43,7 @@ def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
     size = 1 << (len(ids) - 1).bit_length()
     padded = [*ids, *[ids[-1]] * (size - len(ids))]
     given = {f"id{n}": task_id for n, task_id in enumerate(padded)}
-    return _announced(_promote(size), {**given, "site": f"{site}-"})
+    return _announced(_promote(size), {**given, "site": f"{site}-"}, alone=False)
 
 
 @cache
@@ -417,14 +417,29 @@ class Arrow(PreparedMove):
             rows, values = build(p)
             return rows.filter(status=old), _written(old, new, values)
 
-        super().__init__(TaskLog, ("rev", *columns), whole)
+        def unheard(p: Any) -> Any:
+            rows, values = whole(p)
+            return rows.filter(heard=False), values
+
+        columns = ("rev", "heard", *columns)
+        super().__init__(TaskLog, columns, whole)
         self.old, self.new = old, new
+        #: The same for tasks whose changes are told to nobody.
+        self.unheard = PreparedMove(TaskLog, columns, unheard)
 
 
-def _announced(arrow: Arrow, given: dict[str, Any], *, error: str = "") -> list[TaskLog]:
-    """Make the move; announce it in its own transaction if anybody listens."""
-    if not anyone_listens():
-        return arrow.run(conf.DATABASE, given)
+def _announced(
+    arrow: Arrow, given: dict[str, Any], *, error: str = "", alone: bool = True
+) -> list[TaskLog]:
+    """Make the move; announce it in its own transaction if anybody is to hear of it.
+
+    Who that is stands in the row. Most are heard by nobody, so the move of one task
+    (``alone``) is tried as such first, which then is the only statement.
+    """
+    if alone and not anyone_listens():
+        moved = arrow.unheard.run(conf.DATABASE, given)
+        if moved:
+            return moved
     with transaction.atomic(using=conf.DATABASE, savepoint=False):
         moved = arrow.run(conf.DATABASE, given)
         announce(moved, arrow.old, arrow.new, error=error)
@@ -443,7 +458,7 @@ def _move(
     """Write ``new`` to those of ``rows`` that are ``old``; return them, announced."""
     with transaction.atomic(using=conf.DATABASE, savepoint=False):
         moved: list[TaskLog] = update_returning(
-            rows.filter(status=old), _written(old, new, values), ("rev", *columns)
+            rows.filter(status=old), _written(old, new, values), ("rev", "heard", *columns)
         )
         announce(moved, old, new, message=message)
     return moved

@@ -18,7 +18,7 @@ from django.db import connections
 from django.db.models import Q
 
 from . import bell, broker, held, lifecycle, measures, rescue, resending
-from .announcing import anyone_listens, has_stored
+from .announcing import has_stored
 from .conf import conf, known_queues
 from .context import without_user_code
 from .dialect import DatabaseNow
@@ -171,8 +171,8 @@ class Boot:
             rescue.rescue_lost_tasks()
 
     def _have_news_told(self) -> None:
-        """Ask a child to tell receivers what was stored for them."""
-        if anyone_listens() and has_stored():
+        """Ask a child to tell what was stored because user code must not run here."""
+        if has_stored():
             broker.send(broker.DELIVER, queue=self.facts["queues"][0], expires=NEWS_EVERY)
 
     def _dispatch_once(self, work: DatabaseWork) -> bool:

@@ -1,6 +1,8 @@
-"""Receivers hear of each committed change once, in order, and where their code may run."""
+"""Who listens hears of each committed change once, in order, where user code may run."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import pytest
 from django.db import connection, transaction
@@ -171,3 +173,119 @@ def test_news_that_somebody_died_over_is_told_again(news):
     Announcement.objects.update(taken_at=seconds_ago(announcing.TELLING_TAKES + 1))
 
     assert announcing.deliver_stored() == 1
+
+
+# Tasks that are heard by more than the receivers of the signal
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What a teller was told, in order; there are no others."""
+    heard = []
+
+    def tell(task, news):
+        heard.append((task.pk, news.old, news.new, news.error))
+
+    monkeypatch.setattr(announcing, "TELLERS", [tell])
+    return heard
+
+
+def whole_road(task):
+    lifecycle.promote([task.pk], site="s")
+    lifecycle.claim(task.pk, 1, worker_id=None, pid=1)
+    lifecycle.fail(task.pk, 1, error="ValueError: no")
+    lifecycle.retry_by_hand(task.pk, Status.FAILED)
+    lifecycle.cancel(task)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_change_of_a_heard_task_is_told_without_any_receiver(told):
+    heard, plain = make_task(heard=True), make_task()
+
+    for task in (plain, heard):
+        whole_road(task)
+
+    assert told == [
+        (heard.pk, "Pending", "Queued", ""),
+        (heard.pk, "Queued", "Started", ""),
+        (heard.pk, "Started", "Failed", "ValueError: no"),
+        (heard.pk, "Failed", "Pending", ""),
+        (heard.pk, "Pending", "Canceled", ""),
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_the_heard_ones_among_several_are_told(told):
+    tasks = [make_task(heard=number % 2 == 0) for number in range(4)]
+
+    lifecycle.promote([task.pk for task in tasks], site="s")
+
+    assert TaskLog.objects.filter(status=Status.QUEUED).count() == 4
+    assert sorted(one[0] for one in told) == [tasks[0].pk, tasks[2].pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_move_that_is_lost_is_not_told_of(told):
+    task = make_task(Status.QUEUED, heard=True)
+
+    assert lifecycle.claim(task.pk, 7, worker_id=None, pid=1) is None
+    assert lifecycle.finish(task.pk, 1) is False
+
+    assert told == []
+    assert not Announcement.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rolled_back_move_of_a_heard_task_is_not_told_of(told):
+    task = make_task(Status.QUEUED, heard=True)
+
+    with suppress(ValueError), transaction.atomic():
+        lifecycle.claim(task.pk, 1, worker_id=None, pid=1)
+        raise ValueError
+
+    assert told == []
+    assert announcing.deliver_stored() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_user_code_may_not_run_a_heard_task_is_told_of_later(told):
+    task = make_task(heard=True)
+    with without_user_code():
+        whole_road(task)
+    assert told == []
+    assert announcing.has_stored()
+
+    assert announcing.deliver_stored() == 5
+
+    assert [new for _, _, new, _ in told] == [
+        "Queued",
+        "Started",
+        "Failed",
+        "Pending",
+        "Canceled",
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_teller_that_raises_stops_neither_the_others_nor_the_task(
+    told, monkeypatch, caplog
+):
+    def broken(task, news):
+        raise RuntimeError("teller")
+
+    monkeypatch.setattr(announcing, "TELLERS", [broken, *announcing.TELLERS])
+    task = make_task(heard=True)
+
+    whole_road(task)
+
+    assert len(told) == 5
+    assert caplog.text.count("broken failed at the news") == 5
+
+
+@pytest.mark.only_on("postgresql", "sqlite")
+@pytest.mark.parametrize("heard", [False, True])
+def test_the_move_of_a_plain_task_is_one_statement(heard, django_assert_num_queries):
+    task = make_task(Status.QUEUED, heard=heard)
+    # tried as a plain one, then with what is to be told
+    with django_assert_num_queries(3 if heard else 1), without_user_code():
+        lifecycle.claim(task.pk, 1, worker_id=None, pid=1)
