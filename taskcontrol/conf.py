@@ -61,6 +61,11 @@ class Conf:
     #: Days after which ended tasks are deleted, by status; a status left out is kept.
     RETENTION_DAYS: Mapping[str, float] = {"Finished": 30, "Canceled": 30, "Failed": 90}
 
+    #: Whether an explicit job_name is a deduplication key without deduplicate=True.
+    DEDUPLICATE_BY_JOB_NAME: bool = False
+    #: Seconds that a call waits for an open transaction that enqueues under the same key.
+    KEY_WAIT: float = 10.0
+
     #: Parts of names whose values never appear in tracebacks or screens.
     SECRET_NAMES: Sequence[str] = (
         "api",

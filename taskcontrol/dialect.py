@@ -64,6 +64,16 @@ class DatabaseMicroseconds(models.Func):
         )
 
 
+class ExactCharField(models.CharField):
+    """A name that is compared as written: MariaDB takes "A", "a" and "a " for the same."""
+
+    def db_type(self, connection: Any) -> str | None:
+        """Return the type of the column."""
+        kind = super().db_type(connection)
+        exact = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+        return f"{kind} {exact}" if kind and connection.vendor == "mysql" else kind
+
+
 class PartialIndex(models.Index):
     """An index with a condition, which becomes a full one where the database lacks those.
 

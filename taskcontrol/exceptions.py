@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -99,6 +99,33 @@ class TaskNotFound(TaskControlError, LookupError):
     def __init__(self, key: object) -> None:
         super().__init__(f"There is no task {key!r}; it may have been pruned.")
         self.key = key
+
+
+class KeyTaken(InvalidTransition):
+    """A task cannot run again because another one has taken its deduplication key."""
+
+    def __init__(self, task_id: int, key: str, owner: int, status: str) -> None:
+        TaskControlError.__init__(
+            self,
+            f"Task {task_id} cannot be retried: its key {key!r} belongs to task {owner} now, "
+            f"which is {status} and has not ended. Retry it when that has ended, or cancel "
+            "that one first.",
+        )
+        self.task_id, self.key, self.owner, self.status = task_id, key, owner, status
+
+
+class KeyBusy(TaskControlError):
+    """A deduplication key was not free to look at in time; nothing was stored."""
+
+    def __init__(self, keys: Collection[str], seconds: float) -> None:
+        names = ", ".join(repr(key) for key in list(keys)[:3])
+        more = f" or {len(keys) - 3} more" if len(keys) > 3 else ""
+        super().__init__(
+            f"Another transaction enqueues under the key {names}{more} and has not ended "
+            f'within {seconds:g} s (TASKCONTROL["KEY_WAIT"]). Enqueue at the end of long '
+            "transactions, or there with enqueue_after_commit=False."
+        )
+        self.keys = list(keys)
 
 
 class BatchClosed(InvalidCall):

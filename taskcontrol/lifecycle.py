@@ -15,6 +15,7 @@ from django.db import connections, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
+from . import keys
 from .announcing import announce, anyone_listens
 from .conf import conf
 from .dialect import DatabaseNow, skip_locked, update_returning
@@ -296,10 +297,14 @@ ASKED_FOR: dict[str, Any] = {
 def retry_by_hand(
     task_id: int, old: Status, *, actor: Any = None, first: bool = False
 ) -> bool:
-    """Failed or Canceled -> Pending because somebody asked; ``first`` puts it at the front."""
+    """Failed or Canceled -> Pending because somebody asked; ``first`` puts it at the front.
+
+    Raises KeyTaken when another task has got its deduplication key meanwhile.
+    """
     rows = TaskLog.objects.filter(pk=task_id)
     with transaction.atomic(using=conf.DATABASE):
         locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
+        keys.regain(task_id)
         archive(locked)
         values = {"at_front": True, "position": 0} if first else {}
         moved = _again(rows.filter(pk__in=locked), old, **ASKED_FOR, **values)

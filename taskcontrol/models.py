@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from .conf import conf
-from .dialect import DatabaseMicroseconds, DatabaseNow, PartialIndex
+from .dialect import DatabaseMicroseconds, DatabaseNow, ExactCharField, PartialIndex
 from .exceptions import StandardTypeProtected
 from .status import ACTIVE, TERMINAL, Status
 
@@ -299,7 +299,7 @@ class TaskLog(models.Model):
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     canceled_by = weak_key(USER, verbose_name=_("canceled by"), db_index=False)
     ended_reason = models.CharField(_("reason of the end"), max_length=300, blank=True)
-    job_id = models.CharField(_("job id"), max_length=255, null=True, blank=True)  # noqa: DJ001
+    job_id = ExactCharField(_("job id"), max_length=255, null=True, blank=True)
     event = models.CharField(_("event"), max_length=140, blank=True)
     schedule = models.CharField(_("schedule"), max_length=200, blank=True)
     #: The task that must end before this one may be promoted.
@@ -631,11 +631,11 @@ class WaitInterval(models.Model):
 
 
 class TaskKey(models.Model):
-    """A claim on a deduplication key, taken and given up with the moves of its task."""
+    """A deduplication key and the task that took it last; it counts until that has ended."""
 
-    key = models.CharField(max_length=255)
+    key = ExactCharField(max_length=255)
     slot = models.PositiveSmallIntegerField(default=0)
-    task = weak_key(TaskLog, null=False)
+    task = weak_key(TaskLog)
 
     objects = HomeManager()
 

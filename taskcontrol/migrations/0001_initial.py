@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
                 ('sent_at', models.DateTimeField(blank=True, null=True)),
                 ('cancel_requested_at', models.DateTimeField(blank=True, null=True)),
                 ('ended_reason', models.CharField(blank=True, max_length=300, verbose_name='reason of the end')),
-                ('job_id', models.CharField(blank=True, max_length=255, null=True, verbose_name='job id')),
+                ('job_id', taskcontrol.dialect.ExactCharField(blank=True, max_length=255, null=True, verbose_name='job id')),
                 ('event', models.CharField(blank=True, max_length=140, verbose_name='event')),
                 ('schedule', models.CharField(blank=True, max_length=200, verbose_name='schedule')),
                 ('options', models.JSONField(blank=True, default=dict)),
@@ -250,9 +250,9 @@ class Migration(migrations.Migration):
             name='TaskKey',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=255)),
+                ('key', taskcontrol.dialect.ExactCharField(max_length=255)),
                 ('slot', models.PositiveSmallIntegerField(default=0)),
-                ('task', models.ForeignKey(blank=True, db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog')),
+                ('task', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog')),
             ],
             options={
                 'default_permissions': (),

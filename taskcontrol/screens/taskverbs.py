@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import permissions
 from ..audit import CHANGED, DELETED, perform
 from ..cancellation import cancel
-from ..exceptions import InvalidTransition, NotPermitted, TaskNotFound
+from ..exceptions import InvalidTransition, KeyTaken, NotPermitted, TaskNotFound
 from ..holding import pause, resume
 from ..models import TaskLog
 from ..pruning import delete_tasks
@@ -150,6 +150,8 @@ def _outcome(verb: Verb, task: TaskLog, user: Any, reason: str) -> str:
         verb.act(task, user, reason)
     except NotPermitted:
         return "not permitted"
+    except KeyTaken:
+        return "left, since another has their key"
     except InvalidTransition as error:
         return "not ended yet" if verb is ERASE else f"already {error.status.lower()}"
     except (ObjectDoesNotExist, TaskNotFound):

@@ -1,0 +1,132 @@
+"""Who holds which deduplication key: at most one task that has not ended, on any database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from django.db import connections
+from django.db.models import Q
+
+from . import lockwaits
+from .conf import conf
+from .exceptions import KeyBusy, KeyTaken
+from .models import TaskKey, TaskLog
+from .status import TERMINAL, Status
+
+#: The slots of each kind of key. A job's key has a second one, for the task that waits
+#: until the running one has ended; locking the first locks them all.
+SLOTS: Mapping[str, tuple[int, ...]] = {"job": (0, 1), "document": (2,)}
+
+
+class Key(NamedTuple):
+    """A name that only one task may have at a time, and what kind of name it is."""
+
+    text: str
+    kind: str = "job"
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """The places in which tasks hold it."""
+        return SLOTS[self.kind]
+
+
+class Hold(NamedTuple):
+    """A key, and the slot of it that a task holds."""
+
+    key: Key
+    slot: int
+
+
+#: The tasks that hold a key, by slot.
+Holders = dict[int, TaskLog]
+
+
+def holders(keys: Collection[Key], *, using: str | None = None) -> dict[Key, Holders]:
+    """Return who holds each of ``keys`` now: the tasks that have not ended, by slot.
+
+    A key counts only while its task has not ended, so the end of a task writes nothing
+    here. Whoever acts upon a key that is free must have asked ``lock``.
+    """
+    unended = Q(task__status__in=sorted(set(Status) - TERMINAL))
+    held = TaskKey.objects.using(using or conf.DATABASE).filter(
+        unended | Q(task__retry_at__isnull=False), key__in={key.text for key in keys}
+    )
+    found: dict[Key, Holders] = {key: {} for key in keys}
+    for row in held.select_related("task"):
+        for key in keys:
+            if row.key == key.text and row.slot in key.slots:
+                found[key][row.slot] = row.task
+    return found
+
+
+def lock(keys: Collection[Key], *, using: str | None = None) -> dict[Key, Holders]:
+    """Return who holds each of ``keys``, which nobody else can take before the commit.
+
+    Writes a row where there is none, so it waits for the transaction that is taking the
+    same key; raises KeyBusy when that takes longer than ``KEY_WAIT``.
+    """
+    using = using or conf.DATABASE
+    first = [(key.text, key.slots[0]) for key in keys]
+    rows = [TaskKey(key=text, slot=slot) for text, slot in sorted(set(first))]
+    try:
+        with lockwaits.at_most(conf.KEY_WAIT, using):
+            _write(rows, "slot", using)
+    except lockwaits.LockWaitOver as over:
+        raise KeyBusy([text for text, _ in first], conf.KEY_WAIT) from over
+    return holders(keys, using=using)
+
+
+def give(holds: Iterable[tuple[Hold, int]], *, using: str | None = None) -> None:
+    """Let the tasks of these ids have these holds; the keys must be locked."""
+    rows = [TaskKey(key=key.text, slot=slot, task_id=id_) for (key, slot), id_ in holds]
+    _write(rows, "task", using or conf.DATABASE)
+
+
+def free_slot(key: Key, held: Holders) -> Hold:
+    """Return the first free place of a key that has one."""
+    return Hold(key, next(slot for slot in key.slots if slot not in held))
+
+
+def keys_of(options: Mapping[str, list[list[str]]]) -> list[Key]:
+    """Return the keys under which a task was enqueued, from its column ``options``."""
+    return [Key(*one) for one in options.get("keys", ())]
+
+
+def as_options(keys: Iterable[Key]) -> dict[str, list[list[str]]]:
+    """Return what the column ``options`` of a task keeps of its keys."""
+    kept = [list(key) for key in keys]
+    return {"keys": kept} if kept else {}
+
+
+def regain(task_id: int) -> None:
+    """Take the keys of an ended task again; call it in the transaction that revives it.
+
+    Raises KeyTaken when another task, which has not ended, has got one of them meanwhile.
+    """
+    rows = TaskLog.objects.filter(pk=task_id)
+    own = keys_of(rows.values_list("options", flat=True).first() or {})
+    holds = []
+    for key, held in lock(own).items() if own else ():
+        others = [task for task in held.values() if task.pk != task_id]
+        if others:
+            raise KeyTaken(task_id, key.text, others[0].pk, others[0].status)
+        if not held:
+            holds.append((free_slot(key, held), task_id))
+    if holds:
+        give(holds)
+
+
+def _write(rows: list[TaskKey], column: str, using: str) -> None:
+    """Insert ``rows``, or write ``column`` to those that exist: either way they are ours.
+
+    Ordered by key, so that two calls never wait for each other.
+    """
+    features = connections[using].features
+    target = features.supports_update_conflicts_with_target
+    TaskKey.objects.using(using).bulk_create(
+        rows,
+        update_conflicts=True,
+        update_fields=[column],
+        unique_fields=["key", "slot"] if target else None,
+    )
