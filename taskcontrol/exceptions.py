@@ -81,6 +81,14 @@ class UnknownQueue(InvalidCall):
         self.queue = queue
 
 
+class InvalidCron(InvalidCall):
+    """A cron expression cannot be read, or names a time that never comes."""
+
+    def __init__(self, expression: object, why: str) -> None:
+        super().__init__(f"The cron expression {expression!r} is not valid: {why}.")
+        self.expression = expression
+
+
 class InvalidTransition(InvalidCall):
     """A task cannot make this move from the status it is in."""
 
@@ -91,14 +99,6 @@ class InvalidTransition(InvalidCall):
             f"Task {task_id} is {status}; only {' or '.join(allowed)} tasks can be {verb}."
         )
         self.task_id, self.status = task_id, status
-
-
-class TaskNotFound(TaskControlError, LookupError):
-    """No task stands under this name."""
-
-    def __init__(self, key: object) -> None:
-        super().__init__(f"There is no task {key!r}; it may have been pruned.")
-        self.key = key
 
 
 class KeyTaken(InvalidTransition):
@@ -126,6 +126,14 @@ class KeyBusy(TaskControlError):
             "transactions, or there with enqueue_after_commit=False."
         )
         self.keys = list(keys)
+
+
+class TaskNotFound(TaskControlError, LookupError):
+    """No task stands under this name."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"There is no task {key!r}; it may have been pruned.")
+        self.key = key
 
 
 class BatchClosed(InvalidCall):
