@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 
 from .bell import request_dispatch
 from .conf import conf
@@ -27,8 +27,8 @@ def dispatcher_state() -> DispatcherState:
             DispatcherState.objects.create(
                 pk=DispatcherState.THE_ONE, site=secrets.token_hex(4)
             )
-    except IntegrityError:
-        pass  # made by another process at the same moment
+    except (IntegrityError, OperationalError):
+        pass  # made by another process at the same moment, which MariaDB may call a deadlock
     return DispatcherState.objects.get(pk=DispatcherState.THE_ONE)  # type: ignore[no-any-return]
 
 

@@ -11,6 +11,7 @@ from django.db.models import Count
 from taskcontrol.dialect import DatabaseNow
 from taskcontrol.models import TaskLog, seconds
 from taskcontrol.status import Status
+from tests.factories import make_task
 
 
 def tasks():
@@ -29,6 +30,7 @@ QUERIES = {
     "run_at": lambda: tasks().filter(
         status=Status.PENDING,
         ready_lane=None,
+        after=None,
         run_at__isnull=False,
         run_at__lte=DatabaseNow(),
     ),
@@ -41,6 +43,9 @@ QUERIES = {
         expires_at__isnull=False, ended_at=None, expires_at__lte=DatabaseNow()
     ),
     "after": lambda: tasks().filter(after=5, status=Status.PENDING),
+    "queue": lambda: tasks().filter(
+        queue="short", status__in=(Status.PENDING, Status.QUEUED)
+    )[:17],
     "ended": lambda: (
         tasks()
         .filter(ended_at__lt=DatabaseNow() - seconds(86400 * 30))
@@ -63,29 +68,37 @@ def test_every_index_names_the_query_that_it_serves():
     }
 
 
+#: How the columns of row ``n`` differ from those of a task as the model makes it.
+DIFFERENT = {
+    "method": "'m.' || n % 100",
+    "status": "status",
+    "document_type": "CASE WHEN n % 50 = 0 THEN 'invoice' ELSE '' END",
+    "document_name": "CASE WHEN n % 50 = 0 THEN 'INV-' || n ELSE '' END",
+    "batch_id": "CASE WHEN n % 10 = 0 THEN 'batch-' || n % 1000 END",
+    "started_at": "NOW()",
+    "ended_at": "CASE WHEN ended THEN NOW() - n * INTERVAL '1 minute' END",
+    "created_by_id": "CASE WHEN n % 20 = 0 THEN n % 200 END",
+    "position": "n",
+    "lane": "n % 100",
+    "ready_lane": "CASE WHEN status = 'Pending' AND n % 2 = 0 THEN n % 100 END",
+    "attempt": "1",
+    "occupies": "status IN ('Queued', 'Started')",
+    "job_id": "CASE WHEN n % 25 = 0 THEN 'job-' || n END",
+    "retry_at": "CASE WHEN status = 'Failed' AND n % 3 = 0 THEN NOW() END",
+    "run_at": (
+        "CASE WHEN status = 'Pending' AND n % 7 = 0 THEN NOW() + n * INTERVAL '1 minute' END"
+    ),
+    "expires_at": (
+        "CASE WHEN NOT ended AND n % 11 = 0 THEN NOW() + n * INTERVAL '1 minute' END"
+    ),
+    "queued_at": "NOW()",
+    "after_id": "CASE WHEN status = 'Pending' AND n % 13 = 0 THEN n / 2 END",
+}
+
 FILL = """
-INSERT INTO taskcontrol_tasklog (
-    job_name, method, queue, timeout, status, at_front, call_whitelisted_function, arguments,
-    document_type, document_name, document_action, batch_id, max_retries, retry_count,
-    started_at, ended_at, error_message, debug_log, created_by_id, position, lane, ready_lane,
-    attempt, occupies, lost_count, sent_count, ended_reason, job_id, event, schedule, options,
-    rev, retry_at, run_at, expires_at, queued_at, after_id
-)
-SELECT 'job', 'm.' || n % 100, 'default', 300, status, FALSE, FALSE, '{}',
-    CASE WHEN n % 50 = 0 THEN 'invoice' ELSE '' END,
-    CASE WHEN n % 50 = 0 THEN 'INV-' || n ELSE '' END, '',
-    CASE WHEN n % 10 = 0 THEN 'batch-' || n % 1000 END, 0, 0,
-    NOW(), CASE WHEN ended THEN NOW() - n * INTERVAL '1 minute' END, '', '',
-    CASE WHEN n % 20 = 0 THEN n % 200 END, n, n % 100,
-    CASE WHEN status = 'Pending' AND n % 2 = 0 THEN n % 100 END,
-    1, status IN ('Queued', 'Started'), 0, 0, '',
-    CASE WHEN n % 25 = 0 THEN 'job-' || n END, '', '', '{}', 0,
-    CASE WHEN status = 'Failed' AND n % 3 = 0 THEN NOW() END,
-    CASE WHEN status = 'Pending' AND n % 7 = 0 THEN NOW() + n * INTERVAL '1 minute' END,
-    CASE WHEN NOT ended AND n % 11 = 0 THEN NOW() + n * INTERVAL '1 minute' END, NOW(),
-    CASE WHEN status = 'Pending' AND n % 13 = 0 THEN n / 2 END
-FROM (
-    SELECT n, status, status IN ('Finished', 'Failed', 'Canceled') AS ended FROM (
+INSERT INTO taskcontrol_tasklog ({columns}) SELECT {values}
+FROM taskcontrol_tasklog AS model, (
+    SELECT n, status AS stands, status IN ('Finished', 'Failed', 'Canceled') AS ended FROM (
         SELECT n, CASE
             WHEN n % 100 < 88 THEN 'Finished' WHEN n % 100 < 90 THEN 'Failed'
             WHEN n % 100 < 91 THEN 'Canceled' WHEN n % 1000 = 991 THEN 'Queued'
@@ -96,10 +109,21 @@ FROM (
 """
 
 
+def filling():
+    """Return the statement; every column that no query needs is as the model makes it."""
+    columns = [one.column for one in TaskLog._meta.concrete_fields if not one.primary_key]
+    values = [
+        DIFFERENT.get(column, f"model.{column}").replace("status", "stands")
+        for column in columns
+    ]
+    return FILL.format(columns=", ".join(columns), values=", ".join(values))
+
+
 @pytest.fixture(scope="module")
 def many_rows(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute(FILL)
+        make_task()
+        cursor.execute(filling())
         cursor.execute("ANALYZE taskcontrol_tasklog")
         yield
         cursor.execute("TRUNCATE taskcontrol_tasklog")
