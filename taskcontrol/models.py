@@ -649,6 +649,29 @@ class TaskKey(models.Model):
         return self.key
 
 
+class Lock(models.Model):
+    """A name that one block of code holds at a time: see ``taskcontrol.lock``."""
+
+    key = ExactCharField(max_length=255, unique=True)
+    #: Of this one holding: what extends, guards and releases it names it.
+    token = models.UUIDField(default=uuid.uuid4)
+    taken_at = models.DateTimeField(db_default=DatabaseNow())
+    #: Unless it is extended before; anybody may take it afterwards.
+    expires_at = models.DateTimeField()
+    #: Who holds it: a process of a machine, and the attempt that runs there.
+    holder = models.CharField(max_length=300)
+    task = weak_key(TaskLog, db_index=False)
+    attempt = models.PositiveIntegerField(default=0)
+
+    objects = HomeManager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class TaskBatch(models.Model):
     """Tasks enqueued together; its numbers are read from the rows until they are pruned."""
 

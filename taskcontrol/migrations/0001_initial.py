@@ -260,6 +260,22 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Lock',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('key', taskcontrol.dialect.ExactCharField(max_length=255, unique=True)),
+                ('token', models.UUIDField(default=uuid.uuid4)),
+                ('taken_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow())),
+                ('expires_at', models.DateTimeField()),
+                ('holder', models.CharField(max_length=300)),
+                ('attempt', models.PositiveIntegerField(default=0)),
+                ('task', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog')),
+            ],
+            options={
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
             name='TaskEvent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
