@@ -25,6 +25,10 @@ class Conf:
     REDIS_URL: str | None = None
     #: Whether bodies run inside one transaction with their end, unless task or type says.
     ATOMIC: bool = False
+    #: Functions called before each body with (method, kwargs, transaction_type).
+    BEFORE_JOB: Sequence[str] = ()
+    #: Functions called after each end with (method, kwargs, result), failures too.
+    AFTER_JOB: Sequence[str] = ()
     #: Standard types cannot be deleted or renamed; None means: when DEBUG is off.
     PROTECT_STANDARD_TYPES: bool | None = None
 
@@ -58,6 +62,14 @@ class Conf:
     CANCEL_GRACE: float = 10.0
     #: Rows that one statement of a sweep touches.
     SWEEP_PAGE: int = 500
+    #: Schedules of the code, in the shape of the seeds' ``scheduler_events``.
+    SCHEDULES: Mapping[str, Any] = {}
+    #: Seconds between two runs of what stands under "all" in ``SCHEDULES``.
+    SCHEDULER_INTERVAL: int = 240
+    #: Name of the user as whom schedules run; None makes one who cannot log in.
+    SCHEDULER_USER: str | None = None
+    #: Seconds by which a run may be late before it counts as missed.
+    SCHEDULE_GRACE: float = 60.0
     #: Days after which ended tasks are deleted, by status; a status left out is kept.
     RETENTION_DAYS: Mapping[str, float] = {"Finished": 30, "Canceled": 30, "Failed": 90}
 

@@ -302,7 +302,7 @@ class TaskLog(models.Model):
     job_id = ExactCharField(_("job id"), max_length=255, null=True, blank=True)
     event = models.CharField(_("event"), max_length=140, blank=True)
     schedule = models.CharField(_("schedule"), max_length=200, blank=True)
-    #: The task that must end before this one may be promoted.
+    #: The task that must end before this one may be promoted; None once it has ended.
     after = weak_key("self", verbose_name=_("after"), db_index=False)
     #: Whether its changes are told to more than the receivers of the signal: to callbacks or
     #: to its document.
@@ -347,7 +347,9 @@ class TaskLog(models.Model):
             PartialIndex(
                 fields=["run_at"],
                 name="taskcontrol_task_run_at",
-                condition=Q(status=Status.PENDING, ready_lane=None, run_at__isnull=False),
+                condition=Q(
+                    status=Status.PENDING, ready_lane=None, after=None, run_at__isnull=False
+                ),
             ),
             # the retry sweep: what is due
             PartialIndex(
@@ -361,11 +363,17 @@ class TaskLog(models.Model):
                 name="taskcontrol_task_expires",
                 condition=Q(expires_at__isnull=False, ended_at=None),
             ),
-            # the end of a task: who waits for it
+            # the pass: the tasks that others wait for
             PartialIndex(
                 fields=["after"],
                 name="taskcontrol_task_after",
                 condition=Q(after__isnull=False, status=Status.PENDING),
+            ),
+            # how long the line of a queue is; what waits there
+            PartialIndex(
+                fields=["queue", "status", "id"],
+                name="taskcontrol_task_queue",
+                condition=Q(status__in=(Status.PENDING, Status.QUEUED)),
             ),
             # pruning by age; what a type usually takes
             PartialIndex(
@@ -396,6 +404,12 @@ class TaskLog(models.Model):
                 fields=["document_name", "document_type"],
                 name="taskcontrol_task_document",
                 condition=~Q(document_name=""),
+            ),
+            # the runs of a schedule, newest first
+            PartialIndex(
+                fields=["schedule", "id"],
+                name="taskcontrol_task_schedule",
+                condition=~Q(schedule=""),
             ),
             # search by type, newest first
             models.Index(fields=["method", "id"], name="taskcontrol_task_method"),
@@ -740,6 +754,70 @@ class TaskBatch(models.Model):
 
     def __str__(self) -> str:
         return self.title or self.id
+
+
+class Schedule(models.Model):
+    """What is kept beside a periodic task of django-celery-beat that enqueues.
+
+    What runs and when stands there, to be edited; here stand the time of the next run,
+    which decides, and what became of the last ones.
+    """
+
+    class OnMissed(models.TextChoices):
+        """What becomes of runs whose time passed while nothing could run."""
+
+        SKIP = "skip", _("none of them")
+        ONCE = "once", _("the last one")
+        ALL = "all", _("each, one after the other")
+
+    #: The key of the PeriodicTask; not a foreign key, since its app need not be installed.
+    periodic_id = models.PositiveIntegerField(unique=True, editable=False)
+    name = models.CharField(_("name"), max_length=200)
+    method = models.CharField(_("method"), max_length=255, blank=True)
+    enabled = models.BooleanField(_("enabled"), default=True, editable=False)
+    #: When it runs, as last read: another text sets the next run anew.
+    timetable = models.CharField(_("when"), max_length=700, blank=True, editable=False)
+    next_run_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
+    on_missed = models.CharField(
+        _("runs missed while nothing could run"),
+        max_length=4,
+        choices=OnMissed.choices,
+        default=OnMissed.ONCE,
+    )
+    scheduled_against = models.CharField(_("against"), max_length=140, blank=True)
+    run_as = weak_key(USER, verbose_name=_("runs as"), db_index=False)
+    #: What ``run_as`` was given for; anything else does not run as that user.
+    run_as_for = models.CharField(max_length=64, blank=True, editable=False)
+    last_run_at = models.DateTimeField(_("last run"), null=True, blank=True, editable=False)
+    last_task = weak_key(
+        TaskLog, verbose_name=_("last task"), db_index=False, editable=False
+    )
+    run_count = models.PositiveIntegerField(_("runs"), default=0, editable=False)
+    skipped_count = models.PositiveIntegerField(_("skipped"), default=0, editable=False)
+    skipped_at = models.DateTimeField(
+        _("last skipped"), null=True, blank=True, editable=False
+    )
+    skipped_why = models.CharField(_("why"), max_length=500, blank=True, editable=False)
+    #: Why it cannot run; empty when it can.
+    error = models.CharField(_("error"), max_length=500, blank=True, editable=False)
+    #: What code last declared, so that a person's edit is told from an old default.
+    declared = models.JSONField(null=True, blank=True, editable=False)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("schedule")
+        verbose_name_plural = _("schedules")
+        ordering = ("name",)
+        default_permissions = ("view",)
+        permissions = (
+            ("manage_schedule", "Can edit, run, skip and switch schedules, as any user"),
+        )
+        # what is due, asked every second
+        indexes = (models.Index(fields=["next_run_at"], name="taskcontrol_schedule_next"),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class QueueState(models.Model):

@@ -14,7 +14,7 @@ from ..conf import Conf, conf, known_settings
 from ..status import TERMINAL
 
 #: The numbers that may be 0; all others must be above it.
-MAY_BE_ZERO = frozenset({"CANCEL_GRACE", "LOST_LIMIT", "RESEND_LIMIT"})
+MAY_BE_ZERO = frozenset({"CANCEL_GRACE", "LOST_LIMIT", "RESEND_LIMIT", "SCHEDULE_GRACE"})
 #: What the options of a queue may be.
 QUEUE_OPTIONS = frozenset({"background_workers", "timeout"})
 #: What the Redis client takes; Celery's ``redis+socket://`` is not among them.
@@ -137,6 +137,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "int": (_is_whole, "a whole number"),
     "str": (_is_text, "a text"),
     "str | None": (_or_none(_is_text), "a text or None"),
+    "Mapping[str, Any]": (lambda value: isinstance(value, Mapping), "a dict"),
     "Mapping[str, float]": (_are_numbers, "a dict of numbers by name"),
     "Mapping[str, Mapping[str, Any]]": (_are_dicts, "a dict of dicts by name"),
     "Sequence[str]": (_are_texts, "a list of texts"),

@@ -333,6 +333,38 @@ class Migration(migrations.Migration):
                 'indexes': [models.Index(fields=['scope', 'key', 'to_at'], name='taskcontrol_wait_scope')],
             },
         ),
+        migrations.CreateModel(
+            name='Schedule',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('periodic_id', models.PositiveIntegerField(editable=False, unique=True)),
+                ('name', models.CharField(max_length=200, verbose_name='name')),
+                ('method', models.CharField(blank=True, max_length=255, verbose_name='method')),
+                ('enabled', models.BooleanField(default=True, editable=False, verbose_name='enabled')),
+                ('timetable', models.CharField(blank=True, editable=False, max_length=700, verbose_name='when')),
+                ('next_run_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='next run')),
+                ('on_missed', models.CharField(choices=[('skip', 'none of them'), ('once', 'the last one'), ('all', 'each, one after the other')], default='once', max_length=4, verbose_name='runs missed while nothing could run')),
+                ('scheduled_against', models.CharField(blank=True, max_length=140, verbose_name='against')),
+                ('run_as', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='runs as')),
+                ('run_as_for', models.CharField(blank=True, editable=False, max_length=64)),
+                ('last_run_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last run')),
+                ('last_task', models.ForeignKey(blank=True, db_constraint=False, db_index=False, editable=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog', verbose_name='last task')),
+                ('run_count', models.PositiveIntegerField(default=0, editable=False, verbose_name='runs')),
+                ('skipped_count', models.PositiveIntegerField(default=0, editable=False, verbose_name='skipped')),
+                ('skipped_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last skipped')),
+                ('skipped_why', models.CharField(blank=True, editable=False, max_length=500, verbose_name='why')),
+                ('error', models.CharField(blank=True, editable=False, max_length=500, verbose_name='error')),
+                ('declared', models.JSONField(blank=True, editable=False, null=True)),
+            ],
+            options={
+                'verbose_name': 'schedule',
+                'verbose_name_plural': 'schedules',
+                'ordering': ('name',),
+                'permissions': (('manage_schedule', 'Can edit, run, skip and switch schedules, as any user'),),
+                'default_permissions': ('view',),
+                'indexes': [models.Index(fields=['next_run_at'], name='taskcontrol_schedule_next')],
+            },
+        ),
         migrations.AddIndex(
             model_name='tasklog',
             index=taskcontrol.dialect.PartialIndex(condition=models.Q(('ready_lane__isnull', False)), fields=['ready_lane', '-at_front', 'position', 'batch_order', 'id'], name='taskcontrol_task_lane'),
@@ -343,7 +375,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='tasklog',
-            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('ready_lane', None), ('run_at__isnull', False), ('status', 'Pending')), fields=['run_at'], name='taskcontrol_task_run_at'),
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('after', None), ('ready_lane', None), ('run_at__isnull', False), ('status', 'Pending')), fields=['run_at'], name='taskcontrol_task_run_at'),
         ),
         migrations.AddIndex(
             model_name='tasklog',
@@ -356,6 +388,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='tasklog',
             index=taskcontrol.dialect.PartialIndex(condition=models.Q(('after__isnull', False), ('status', 'Pending')), fields=['after'], name='taskcontrol_task_after'),
+        ),
+        migrations.AddIndex(
+            model_name='tasklog',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('status__in', ('Pending', 'Queued'))), fields=['queue', 'status', 'id'], name='taskcontrol_task_queue'),
         ),
         migrations.AddIndex(
             model_name='tasklog',
@@ -380,6 +416,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='tasklog',
             index=models.Index(fields=['method', 'id'], name='taskcontrol_task_method'),
+        ),
+        migrations.AddIndex(
+            model_name='tasklog',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('schedule', ''), _negated=True), fields=['schedule', 'id'], name='taskcontrol_task_schedule'),
         ),
         migrations.AddIndex(
             model_name='tasklog',
