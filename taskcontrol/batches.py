@@ -2,41 +2,141 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, F
+from django.db.models import BigIntegerField, Count, F, OuterRef, Subquery, Value
+from django.db.models.functions import Coalesce
 
 from .conf import conf
+from .dialect import DatabaseNow
+from .exceptions import BatchClosed, BatchNotFound
 from .models import TaskBatch, TaskLog
-from .status import TERMINAL, Status
+from .options import label
+from .status import TERMINAL, WAITING, Status
+
+HOLD = TaskBatch.OnFailure.HOLD
+#: Before every failure.
+LONG_AGO = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
+
+
+def find_batch(batch_id: str) -> TaskBatch:
+    """Return the row of a batch; raises BatchNotFound."""
+    found: TaskBatch | None = TaskBatch.objects.filter(pk=batch_id).first()
+    if found is None:
+        raise BatchNotFound(batch_id)
+    return found
 
 
 def grow(batch_id: str, by: int, *, created_by: Any = None, title: str = "") -> None:
     """Add ``by`` tasks to the total of a batch, which is made when it does not exist.
 
-    Call it in the transaction that inserts the tasks: done can then never pass the total.
+    Call it in the transaction that inserts the tasks: done can then never pass the total,
+    and nobody ends or cancels the batch between. Raises BatchClosed when it was canceled.
     """
     if _grow(batch_id, by):
         return
+    key = label(140)("batch_id", batch_id)
     try:
         with transaction.atomic(using=conf.DATABASE):
             TaskBatch.objects.create(
-                id=batch_id,
+                id=key,
                 total=by,
                 created_by_id=getattr(created_by, "pk", None),
                 title=title,
-                ended_at=None,
+                open_since=DatabaseNow(),
             )
     except IntegrityError:
-        _grow(batch_id, by)  # made by another hand at the same moment
+        # Canceled, or made by another hand at the same moment.
+        if not _grow(batch_id, by):
+            raise BatchClosed(batch_id) from None
 
 
 def _grow(batch_id: str, by: int) -> bool:
-    batches = TaskBatch.objects.filter(pk=batch_id)
-    return bool(batches.update(total=F("total") + by, ended_at=None))
+    batches = TaskBatch.objects.filter(pk=batch_id, canceled_at=None)
+    return bool(batches.update(total=F("total") + by, **_opened()))
+
+
+def reopen(batch_ids: Iterable[str | None]) -> None:
+    """Note that these batches have members again that have not ended.
+
+    Call it in the transaction that revives the members: whoever is about to end a batch
+    holds its row, and looks at the members afterwards.
+    """
+    ids = sorted({key for key in batch_ids if key is not None})
+    for key in ids:
+        TaskBatch.objects.filter(pk=key).update(**_opened())
+
+
+def _opened() -> dict[str, Any]:
+    return {"ended_at": None, "open_since": Coalesce("open_since", DatabaseNow())}
+
+
+# What stands in the way. Each looks for one member of the outer query's batch by one probe
+# of the index (batch_id, status, retry_at), however many members there are.
+
+
+def unended_member() -> Any:
+    """Return the expression for a member that has not ended; NULL when all have."""
+    retrying = _members(Status.FAILED).filter(retry_at__isnull=False)
+    alive = [_one(_members(status)) for status in Status if status not in TERMINAL]
+    return Coalesce(*alive, _one(retrying))
+
+
+def waiting_member() -> Any:
+    """Return the expression for a member that the dispatcher may promote, or has sent."""
+    promotable = WAITING - {Status.PAUSED}
+    return Coalesce(*(_one(_members(status)) for status in sorted(promotable)))
+
+
+def failed_member() -> Any:
+    """Return the expression for a member that failed for good since the last resume."""
+    resumed = Coalesce(OuterRef("resumed_at"), Value(LONG_AGO))
+    failed = _members(Status.FAILED).filter(retry_at=None, ended_at__gt=resumed)
+    return _one(failed)
+
+
+def unsuccessful_member() -> Any:
+    """Return the expression for a member that ended otherwise than Finished."""
+    return Coalesce(*(_one(_members(one)) for one in (Status.FAILED, Status.CANCELED)))
+
+
+def _members(status: Status) -> Any:
+    return TaskLog.objects.filter(batch_id=OuterRef("pk"), status=status)
+
+
+def _one(members: Any) -> Subquery:
+    # Ordered as the index is: else the planner, who thinks that any row will do, may read
+    # the table from its start.
+    return Subquery(members.order_by("retry_at").values("pk")[:1])
+
+
+def held_batches() -> Any:
+    """Return (id, failed member, reason of a pause) of the batches that promote nothing.
+
+    Only those that have something to promote or to take back: the others cost nothing.
+    """
+    columns = ("pk", "failed", "paused_reason")
+    annotated = TaskBatch.objects.order_by().annotate(waiting=waiting_member())
+    rows = annotated.filter(waiting__isnull=False)
+    stopped = rows.filter(on_failure=HOLD, open_since__isnull=False, paused_at=None)
+    stopped = stopped.annotate(failed=failed_member()).filter(failed__isnull=False)
+    paused = rows.filter(paused_at__isnull=False).annotate(failed=Value(None, BigIntegerField()))
+    return stopped.values_list(*columns).union(paused.values_list(*columns), all=True)
+
+
+def why_held(batch: TaskBatch) -> str:
+    """Return why nothing of ``batch`` is promoted, as half a sentence; empty when it may be."""
+    if batch.paused_at is not None:
+        return f"it was paused: {batch.paused_reason}" if batch.paused_reason else "it was paused"
+    if batch.on_failure != HOLD:
+        return ""
+    rows = TaskBatch.objects.filter(pk=batch.pk)
+    failed = rows.values_list(failed_member(), flat=True).first()
+    return f"task {failed} failed" if failed else ""
 
 
 def counts(batch_id: str) -> dict[str, int]:
@@ -82,7 +182,7 @@ def counts_of(batches: Iterable[TaskBatch]) -> Mapping[str, Counter[str]]:
     )
     members = TaskLog.objects.filter(batch_id__in=list(numbers)).order_by()
     groups = members.values_list("batch_id", "status").annotate(
-        n=Count("pk"), retrying=Count("retry_at")
+        n=Count("*"), retrying=Count("retry_at")
     )
     retrying: Counter[str] = Counter()
     for batch_id, status, number, due in groups:
