@@ -7,9 +7,10 @@ from typing import Any
 
 from celery import Task as CeleryTask
 
-from . import context
+from . import context, keys
 from .arguments import encode, size_of
 from .conf import conf, queue_timeout
+from .deduplication import wish_of
 from .exceptions import (
     ArgumentsTooLarge,
     InvalidCall,
@@ -96,7 +97,6 @@ UNBUILT = frozenset(
         "atomic",
         "backoff",
         "call_whitelisted_function",
-        "deduplicate",
         "discard_on",
         "document_action",
         "document_name",
@@ -104,7 +104,6 @@ UNBUILT = frozenset(
         "enqueue_after_commit",
         "is_async",
         "now",
-        "on_duplicate",
         "on_failure",
         "on_success",
         "retry_on",
@@ -132,6 +131,7 @@ class Draft:
         self.method = label(255)("method", path_of(method))
         self.said = said
         self.defaults = defaults_of(self.method)
+        self.wish = wish_of(options)
         self._check_target(keywords)
         self.values = self._resolve_values()
 
@@ -229,7 +229,7 @@ class Draft:
         return {
             "batch_id": self._own(label(140), "batch_id"),
             "batch_order": self._own(place, "batch_order") or 0,
-            "job_id": self._own(label(255), "job_id") or None,
+            "job_id": self._job_id,
             "event": self._own(label(140), "event") or "",
             "created_by_id": getattr(self.creator, "pk", None),
         }
@@ -248,6 +248,11 @@ class Draft:
     @property
     def celerys_retries(self) -> int:
         """How often a Celery task may ask to be retried, when nothing else says."""
+    @property
+    def _job_id(self) -> str | None:
+        """What it can be found by: its key, or its own label."""
+        return self.wish.key.text if self.wish else self._own(label(255), "job_id") or None
+
         if not isinstance(self.target, CeleryTask):
             return 0
         limit = self.target.max_retries
@@ -255,7 +260,7 @@ class Draft:
 
     def _policies(self) -> dict[str, Any]:
         """Return what no query filters by."""
-        policies: dict[str, Any] = {}
+        policies: dict[str, Any] = keys.as_options([self.wish.key] if self.wish else [])
         if isinstance(self.target, CeleryTask) and (
             self._chosen(retries, "max_retries") is None
         ):

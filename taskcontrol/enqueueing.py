@@ -14,6 +14,7 @@ from django.db.models import Model
 from . import batches
 from .bell import request_dispatch
 from .conf import conf
+from .deduplication import admit
 from .dialect import microseconds_now
 from .drafts import OPTIONS, UNSAID, Draft, creator_of
 from .exceptions import InvalidCall
@@ -85,6 +86,10 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     to be started after it. ``paused``: held back until resumed. ``job_name``: a label,
     default the method. ``event``: a label to filter by. ``batch_id``, ``batch_order``: the
     batch that it belongs to, and its place there. ``job_id``: your own name for it.
+    ``deduplicate``: no second task under this ``job_id`` (or else ``job_name``) before the
+    first has ended; the call then returns None. ``on_duplicate`` says otherwise: "return"
+    the first, "replace" its arguments while it waits, or one more that is "trailing" the
+    one that runs.
     ``created_by``: the user it runs as; default the request's user or the enqueuing task's.
 
     What the function takes is given by keyword, or in ``arguments=`` (which wins), where a
@@ -97,14 +102,16 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     given = {name: value for name, value in locals().items() if name in OPTIONS}
     draft = Draft(method, given, kwargs)
     with transaction.atomic(using=conf.DATABASE, savepoint=False):
-        if batch_id is not None:
-            batches.grow(batch_id, 1, created_by=draft.creator)
-        row = draft.row()
-        row.save(force_insert=True, using=conf.DATABASE)
-        _read_back_times(row)
-        if draft.is_ready:
-            request_dispatch()
-    return row
+        admission = admit([draft], Draft.row)
+        for row in admission.rows:
+            if batch_id is not None:
+                batches.grow(batch_id, 1, created_by=draft.creator)
+            row.save(force_insert=True, using=conf.DATABASE)
+            _read_back_times(row)
+            if draft.is_ready:
+                request_dispatch()
+        admission.give_keys()
+    return admission.answers[0]
 
 
 def bulk_enqueue(
@@ -115,15 +122,18 @@ def bulk_enqueue(
     ``tasks`` yields dicts of what ``enqueue`` takes (``method``, options, arguments);
     a generator is read in chunks. ``shared`` holds for every task; a task's own keys beat
     it. ``batch_order`` counts from 0 unless a task says otherwise. If one task is refused,
-    nothing is stored, and the error names its place.
+    nothing is stored, and the error names its place. Duplicates are left out, and the batch
+    counts without them.
     """
     batch_id = batch_id or str(uuid.uuid4())
     count = 0
     with transaction.atomic(using=conf.DATABASE):
         together = {"position": microseconds_now(conf.DATABASE)}
         for chunk in _chunks(_drafts(tasks, batch_id, shared)):
-            TaskLog.objects.bulk_create([draft.row(**together) for draft in chunk])
-            count += len(chunk)
+            admission = admit(chunk, lambda draft: draft.row(**together))
+            TaskLog.objects.bulk_create(admission.rows)
+            admission.give_keys()
+            count += len(admission.rows)
         batches.grow(
             batch_id, count, created_by=creator_of(shared.get("created_by", UNSAID))
         )
