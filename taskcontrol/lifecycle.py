@@ -15,7 +15,7 @@ from django.db import connections, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
-from . import keys
+from . import batches, keys
 from .announcing import announce, anyone_listens
 from .conf import conf
 from .dialect import DatabaseNow, skip_locked, update_returning
@@ -184,12 +184,18 @@ def cancel(task: TaskLog, *, actor: Any = None, reason: str = "") -> Status | No
         old = Status(row["status"])
         if old is Status.FAILED and row["retry_at"] is None:
             return None
-        if _cancel_from(old, task.pk, actor, reason):
+        if _cancel_from(old, TaskLog.objects.filter(pk=task.pk), actor, reason):
             return old
 
 
-def _cancel_from(old: Status, task_id: int, actor: Any, reason: str) -> bool:
-    rows = TaskLog.objects.filter(pk=task_id)
+def cancel_all(rows: Any, old: Status, *, actor: Any = None, reason: str = "") -> int:
+    """Those of ``rows`` that are ``old`` -> Canceled; return how many."""
+    with transaction.atomic(using=conf.DATABASE):
+        locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
+        return len(_cancel_from(old, rows.filter(pk__in=locked), actor, reason))
+
+
+def _cancel_from(old: Status, rows: Any, actor: Any, reason: str) -> list[TaskLog]:
     values = _freed(old)
     if old is Status.STARTED:
         values = {"cancel_requested_at": DatabaseNow()}
@@ -212,7 +218,7 @@ def _cancel_from(old: Status, task_id: int, actor: Any, reason: str) -> bool:
         record(
             moved, Kind.CANCELED, actor=actor, old=old, new=Status.CANCELED, detail=reason
         )
-    return bool(moved)
+    return moved
 
 
 def _freed(old: Status) -> dict[str, Any]:
@@ -248,21 +254,42 @@ def expire(page: int) -> int:
 
 def pause(task_id: int, *, actor: Any = None, reason: str = "") -> bool:
     """Pending -> Paused."""
-    return _hold(task_id, Status.PENDING, Status.PAUSED, Kind.PAUSED, actor, reason)
+    return bool(_pause(TaskLog.objects.filter(pk=task_id), actor, reason))
+
+
+def pause_all(rows: Any, *, actor: Any = None, reason: str = "") -> int:
+    """Pending -> Paused for those of ``rows`` that nobody else is changing; return how many."""
+    with transaction.atomic(using=conf.DATABASE):
+        free = _free_ones(rows.filter(status=Status.PENDING))
+        return _pause(TaskLog.objects.filter(pk__in=free), actor, reason)
+
+
+def _pause(rows: Any, actor: Any, reason: str) -> int:
+    return _hold(rows, Status.PENDING, Status.PAUSED, Kind.PAUSED, actor, reason)
 
 
 def resume(task_id: int, *, actor: Any = None) -> bool:
     """Paused -> Pending, at its old place in the line."""
-    return _hold(task_id, Status.PAUSED, Status.PENDING, Kind.RESUMED, actor, "")
+    return bool(_resume(TaskLog.objects.filter(pk=task_id), actor))
 
 
-def _hold(
-    task_id: int, old: Status, new: Status, kind: Kind, actor: Any, reason: str
-) -> bool:
+def resume_all(rows: Any, *, actor: Any = None) -> int:
+    """Paused -> Pending for those of ``rows`` that are Paused; return how many."""
+    with transaction.atomic(using=conf.DATABASE):
+        paused = rows.filter(status=Status.PAUSED)
+        locked = list(_locked(paused).values_list("pk", flat=True))
+        return _resume(TaskLog.objects.filter(pk__in=locked), actor)
+
+
+def _resume(rows: Any, actor: Any) -> int:
+    return _hold(rows, Status.PAUSED, Status.PENDING, Kind.RESUMED, actor, "")
+
+
+def _hold(rows: Any, old: Status, new: Status, kind: Kind, actor: Any, reason: str) -> int:
     lane = ready_lane() if new is Status.PENDING else None
     with transaction.atomic(using=conf.DATABASE):
         moved = _move(
-            TaskLog.objects.filter(pk=task_id),
+            rows,
             old,
             new,
             ready_lane=lane,
@@ -270,7 +297,7 @@ def _hold(
             columns=("attempt",),
         )
         record(moved, kind, actor=actor, old=old, new=new, detail=reason)
-    return bool(moved)
+    return len(moved)
 
 
 def retry_due(ids: Sequence[int]) -> int:
@@ -305,12 +332,26 @@ def retry_by_hand(
     with transaction.atomic(using=conf.DATABASE):
         locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
         keys.regain(task_id)
-        archive(locked)
-        values = {"at_front": True, "position": 0} if first else {}
-        moved = _again(rows.filter(pk__in=locked), old, **ASKED_FOR, **values)
-        detail = "first in line" if first else ""
-        record(moved, Kind.RETRIED, actor=actor, old=old, new=Status.PENDING, detail=detail)
-    return bool(moved)
+        return bool(_revive(locked, old, actor, first=first))
+
+
+def retry_all(rows: Any, old: Status, *, actor: Any = None) -> int:
+    """The same for those of ``rows`` that are ``old``, which have no keys; return how many."""
+    with transaction.atomic(using=conf.DATABASE):
+        locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
+        return _revive(locked, old, actor)
+
+
+def _revive(locked: list[int], old: Status, actor: Any, *, first: bool = False) -> int:
+    archive(locked)
+    values = {"at_front": True, "position": 0} if first else {}
+    rows = TaskLog.objects.filter(pk__in=locked)
+    columns = ("attempt", "batch_id")
+    moved = _again(rows, old, columns=columns, **ASKED_FOR, **values)
+    detail = "first in line" if first else ""
+    record(moved, Kind.RETRIED, actor=actor, old=old, new=Status.PENDING, detail=detail)
+    batches.reopen(task.batch_id for task in moved)
+    return len(moved)
 
 
 def _again(rows: Any, old: Status, **values: Any) -> list[TaskLog]:
