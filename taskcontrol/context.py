@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .execution import CurrentTask
+    from .currenttask import CurrentTask
 
 _task: ContextVar[CurrentTask | None] = ContextVar("taskcontrol_task", default=None)
 _user: ContextVar[Any] = ContextVar("taskcontrol_user", default=None)

@@ -19,7 +19,7 @@ class MethodNotCallable(InvalidCall):
 
     def __init__(self, method: Any, why: str) -> None:
         super().__init__(f"Cannot enqueue {method!r}: {why}")
-        self.method = method
+        self.method, self.why = method, why
 
 
 class MethodNotAllowed(TaskControlError, PermissionError):
@@ -30,6 +30,30 @@ class MethodNotAllowed(TaskControlError, PermissionError):
             f"{method!r} may not run: decorate it with @taskcontrol.task, put its "
             "module into an installed app, or add the module to "
             'TASKCONTROL["ALLOWED_MODULES"].'
+        )
+        self.method = method
+
+
+class ActionNotAllowed(MethodNotAllowed):
+    """A method of a model was refused because it is not meant to be an action."""
+
+    def __init__(self, key: str, name: str) -> None:
+        TaskControlError.__init__(
+            self,
+            f"{key!r} may not run as an action: decorate the method {name!r} with "
+            '@taskcontrol.document_action, or list the action in TASKCONTROL["DOCUMENT_ACTIONS"].',
+        )
+        self.method = key
+
+
+class NotWhitelisted(MethodNotAllowed):
+    """A safe call was refused because nobody has opened the function to such calls."""
+
+    def __init__(self, method: str) -> None:
+        TaskControlError.__init__(
+            self,
+            f"{method!r} may not be called safely: there is no function of this name that "
+            "is decorated with @taskcontrol.whitelist.",
         )
         self.method = method
 
@@ -188,6 +212,13 @@ class NotPermitted(TaskControlError, PermissionError):
         self.permission = permission
 
 
+class CreatorGone(TaskControlError, PermissionError):
+    """A safe call was refused because the user whose it is has no rights any more."""
+
+    def __init__(self, method: str, who: str, why: str) -> None:
+        super().__init__(f"{method} is not called: its creator {who} {why}.")
+
+
 class StandardTypeProtected(TaskControlError, PermissionError):
     """A standard task type cannot be deleted or renamed here."""
 
@@ -233,6 +264,30 @@ class Discard(TaskControlError):
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason or "The task discarded itself.")
         self.reason = reason
+
+
+class DocumentNotFound(Discard):
+    """The document of an action is not there when the action is to run.
+
+    Another attempt would not find it either, so none is made.
+    """
+
+    def __init__(self, label: str, name: str, database: str) -> None:
+        super().__init__(
+            f"There is no {label} {name} in the database {database!r}; it was deleted after "
+            "the task was enqueued, or never stored."
+        )
+
+
+class DocumentBusy(InvalidCall):
+    """An action is on its way to a document already, and runs once at a time there."""
+
+    def __init__(self, key: str, name: str, task_id: int, status: str) -> None:
+        super().__init__(
+            f"{key} of {name} was not enqueued: task {task_id} does it already and is "
+            f"{status}. Enqueue it again when that has ended."
+        )
+        self.task_id = task_id
 
 
 class WorkerLost(TaskControlError):

@@ -40,9 +40,9 @@ def allowed(row: TaskLog) -> Iterator[None]:
 
     A time limit that fell into the writing of the end would leave the row Started.
     """
-    _unblock()
     _stoppable.append((row.pk, row.attempt))
     try:
+        _unblock()
         yield
     finally:
         _block()

@@ -66,8 +66,3 @@ def retry(task: TaskLog | str | int, now: bool = False, *, user: Any = None) -> 
             request_dispatch()
             read_again(row)
             return row
-
-
-def delay_before_retry(task: TaskLog) -> float:
-    """Return the seconds from the failure of ``task`` to its next attempt."""
-    return task.retry_delay or 0.0

@@ -15,7 +15,7 @@ from billiard.exceptions import TimeLimitExceeded
 from celery import bootsteps, signals
 from celery.worker.consumer import Consumer
 
-from . import bell, broker, claims, execution, interrupts, lifecycle
+from . import bell, broker, claims, ends, execution, interrupts, lifecycle
 from .models import TaskLog
 from .status import Status
 from .worker import Boot, declare_queues
@@ -50,7 +50,7 @@ def on_task_success(sender: Any, result: Any, **_signal: Any) -> None:
     """Started -> Finished, if the body could not write it."""
     row = claims.unfinished(sender.request) if _is_ours(sender) else None
     if row is not None:
-        execution.write_end(row, execution.Outcome(value=result))
+        ends.write_end(row, ends.Outcome(value=result))
         claims.mark_ended(sender.request)
 
 
@@ -72,7 +72,7 @@ def on_task_postrun(sender: Any, task: Any, **_signal: Any) -> None:
     row = claims.unfinished(task.request) if _is_ours(sender) else None
     if row is not None:
         error = RuntimeError("The task ended without a word; its worker's log says more.")
-        execution.write_end(row, execution.Outcome(error=error))
+        ends.write_end(row, ends.Outcome(error=error))
         claims.mark_ended(task.request)
 
 
@@ -84,7 +84,7 @@ def on_task_internal_error(
     if _is_ours(sender):
         row = TaskLog.objects.filter(celery_task_id=_id_of(request)).first()
         if row is not None and row.status == Status.STARTED:
-            execution.write_end(row, execution.Outcome(error=exception))
+            ends.write_end(row, ends.Outcome(error=exception))
 
 
 # In a child, or in the main process for a child that could not --------------------------
@@ -110,7 +110,7 @@ def on_task_failure(
         return
     row = claims.unfinished(sender.request)
     if row is not None:
-        execution.write_end(row, execution.Outcome(error=exception))
+        ends.write_end(row, ends.Outcome(error=exception))
         claims.mark_ended(sender.request)
 
 

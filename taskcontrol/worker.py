@@ -24,7 +24,8 @@ from .context import without_user_code
 from .dialect import DatabaseNow
 from .dispatch import make_pass
 from .exceptions import BrokerUnavailable
-from .execution import forced_timeout, here
+from .execution import here
+from .failures import forced_timeout
 from .forks import DatabaseWork
 from .history import record
 from .models import TaskEvent, TaskLog, Worker

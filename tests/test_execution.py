@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
 
 import taskcontrol
-from taskcontrol import execution, interrupts, lifecycle
+from taskcontrol import ends, execution, interrupts, lifecycle
 from taskcontrol.arguments import encode
 from taskcontrol.context import current_task, current_user
 from taskcontrol.exceptions import Discard, Retry, TaskCanceled
@@ -564,7 +564,7 @@ def test_a_body_whose_session_was_ended_by_the_server_has_its_end(then):
 
 
 def test_the_end_is_written_when_the_database_comes_back(monkeypatch):
-    monkeypatch.setattr(execution, "END_PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(ends, "END_PAUSES", (0.01, 0.01, 0.01))
     task = queued()
     row = execution.claim(task.pk, 1)
     outages = iter([True, True, False, False])
@@ -671,7 +671,7 @@ def test_a_worker_that_has_no_row_runs_nothing_p1(monkeypatch, record):
 
 
 def test_a_database_that_stays_away_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(execution, "END_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(ends, "END_PAUSES", (0.01, 0.01))
     tries = []
 
     def never():
@@ -679,7 +679,7 @@ def test_a_database_that_stays_away_is_not_waited_for_for_ever(monkeypatch):
         raise OperationalError("gone")
 
     with pytest.raises(OperationalError):
-        execution._persistently(never)
+        ends._persistently(never)
 
     assert len(tries) == 3
 

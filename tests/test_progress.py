@@ -10,7 +10,7 @@ import taskcontrol
 from taskcontrol import lifecycle, progress
 from taskcontrol.context import running
 from taskcontrol.exceptions import InvalidCall
-from taskcontrol.execution import CurrentTask
+from taskcontrol.currenttask import CurrentTask
 from taskcontrol.models import TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task

@@ -9,8 +9,9 @@ from django.test.utils import CaptureQueriesContext
 import taskcontrol
 from taskcontrol.dispatch import dispatch_pending
 from taskcontrol.exceptions import InvalidTransition, TaskNotFound
+from taskcontrol.failures import delay_before_retry
 from taskcontrol.models import TaskAttempt, TaskLog
-from taskcontrol.retries import delay_before_retry, retry_failed_tasks
+from taskcontrol.retries import retry_failed_tasks
 from taskcontrol.status import Status
 from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
 from tests.test_lifecycle import statements

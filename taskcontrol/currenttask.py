@@ -1,0 +1,86 @@
+"""The running task as its body sees it: ``taskcontrol.current_task()``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import connections, transaction
+
+from .conf import conf
+from .exceptions import TaskCanceled
+from .models import TaskLog
+from .progress import Reporter
+from .side import side_database
+from .status import Status
+
+
+class CurrentTask:
+    """The running task, as its body sees it: ``taskcontrol.current_task()``."""
+
+    def __init__(self, row: TaskLog) -> None:
+        self.row = row
+        self.id: int = row.pk
+        self.name: str = row.name
+        self.attempt: int = row.attempt
+        self._reporter = Reporter(row.pk, row.attempt)
+        self._user: Any = None
+
+    @property
+    def user(self) -> Any:
+        """The user as whom the task runs, read when first asked for; None for the system."""
+        if self._user is None and self.row.created_by_id is not None:
+            self._user = get_user_model()._default_manager.get(pk=self.row.created_by_id)
+        return self._user
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text that is the same in every attempt of this task, for outside systems."""
+        return f"taskcontrol-{self.id}"
+
+    def check_canceled(self) -> None:
+        """Raise TaskCanceled when this task was canceled or this attempt given up on.
+
+        The way to stop a body on threads and solo pools; harmless on prefork.
+        """
+        if not self._mine(side_database()).exists():
+            raise TaskCanceled
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """Commit what the block writes only if this attempt still holds the task.
+
+        The block is a transaction of the tasks' database. When the task was canceled, or
+        given to another attempt because this worker was silent for too long, TaskCanceled
+        is raised and the block is rolled back. Opens a transaction of its own, so it must
+        not stand inside ``transaction.atomic()`` (RuntimeError); a body with ``atomic=True``
+        is fenced as a whole, and there the block is a part of that transaction.
+        """
+        self.check_canceled()
+        if self.row.options.get("atomic") and connections[conf.DATABASE].in_atomic_block:
+            # The end of the body decides for all of it.
+            with transaction.atomic(using=conf.DATABASE):
+                yield
+            return
+        with transaction.atomic(using=conf.DATABASE, durable=True):
+            yield
+            # Locked only from here to the commit: a cancel does not wait for the block.
+            if not self._mine(conf.DATABASE).select_for_update().values_list("pk"):
+                raise TaskCanceled
+
+    def report(self, message: Any) -> None:
+        """Say how far the task is; see ``taskcontrol.notify_task_status``."""
+        self._reporter.report(message)
+
+    @property
+    def progress(self) -> dict[str, Any] | None:
+        """The last progress that was said."""
+        return self._reporter.latest
+
+    def _mine(self, using: str) -> Any:
+        """Return the row as long as it is in this attempt's hands."""
+        return TaskLog.objects.using(using).filter(
+            pk=self.id, attempt=self.attempt, status=Status.STARTED
+        )

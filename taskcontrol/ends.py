@@ -1,0 +1,149 @@
+"""Writes the end of an attempt, whatever became of its body and of the database."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from celery.exceptions import Ignore
+from django.db import (
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+    transaction,
+)
+
+from . import interrupts, leftovers, lifecycle
+from .conf import conf
+from .exceptions import TaskCanceled
+from .failures import failure_of, forced_timeout
+from .models import TaskLog
+from .text import storable
+
+logger = logging.getLogger("taskcontrol")
+
+#: Pauses in seconds between tries to write an end to a database that does not answer.
+END_PAUSES = (0.1, 0.3, 1, 2, 4, 8)
+
+
+@dataclass
+class Outcome:
+    """How a body ended."""
+
+    #: What it returned.
+    value: Any = None
+    #: What it raised.
+    error: BaseException | None = None
+    #: What it was called with; None when it never came to that.
+    arguments: dict[str, Any] | None = None
+    #: Columns that the end writes whatever it is.
+    measures: dict[str, Any] = field(default_factory=dict)
+    #: Whether the end was committed, together with what the body wrote.
+    committed: bool = False
+
+    def mark_committed(self) -> None:
+        """Note that the transaction of body and end was committed."""
+        self.committed = True
+
+
+def write_end(row: TaskLog, outcome: Outcome) -> bool:
+    """Write the end of an attempt, on a fresh connection if the body broke its own.
+
+    False when the attempt was canceled or given up on meanwhile: then only its place is
+    freed, since the body is gone now.
+    """
+    leftovers.roll_back_what_is_open()
+    if outcome.committed or _persistently(_end_of(row, outcome)):
+        return True
+    _persistently(lambda: lifecycle.release(row.pk, row.attempt))
+    return False
+
+
+@contextmanager
+def in_one_transaction(row: TaskLog, outcome: Outcome) -> Iterator[None]:
+    """Commit the block, a body that has finished, and its end as one; or neither of them.
+
+    A canceled or superseded attempt cannot write its end, and what it did is rolled back.
+    """
+    using = conf.DATABASE
+    within_anothers = connections[using].in_atomic_block
+    try:
+        with transaction.atomic(using=using):
+            transaction.on_commit(outcome.mark_committed, using=using)
+            yield
+            _finish_or_roll_back(row, outcome)
+    except Exception:
+        if not outcome.committed:
+            raise
+        # Said by a hook of on_commit: too late to change what has happened.
+        logger.exception("A hook of on_commit failed; task %s stays Finished.", row.pk)
+    outcome.committed |= within_anothers
+    if not outcome.committed:
+        raise transaction.TransactionManagementError(
+            "The body has rolled back, or left open, the transaction that atomic=True "
+            "commits together with its end."
+        )
+
+
+def _finish_or_roll_back(row: TaskLog, outcome: Outcome) -> None:
+    if not _finish(row, outcome):
+        raise TaskCanceled
+
+
+def _finish(row: TaskLog, outcome: Outcome) -> bool:
+    result = _as_result(outcome.value)
+    return lifecycle.finish(row.pk, row.attempt, result=result, **outcome.measures)
+
+
+def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
+    error = outcome.error
+    if error is None or isinstance(error, Ignore):
+        return lambda: _finish(row, outcome)
+    if interrupts.process_must_go():
+        return _end_of_forced(row, outcome)
+    failure = failure_of(row, error)
+    return lambda: lifecycle.fail(row.pk, row.attempt, **failure, **outcome.measures)
+
+
+def _end_of_forced(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
+    """The process is being ended from outside: at the hard time limit, or with its worker."""
+    if _ran_for(outcome) >= row.timeout:
+        failure = {**forced_timeout(row), **outcome.measures}
+        return lambda: lifecycle.fail(row.pk, row.attempt, **failure)
+    return lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left")
+
+
+def _ran_for(outcome: Outcome) -> float:
+    return float(outcome.measures.get("time_taken", timedelta()).total_seconds())
+
+
+def _as_result(value: Any) -> Any:
+    """Return a body's value if it is JSON and small, else None."""
+    if value is None:
+        return None
+    try:
+        text = json.dumps(value, allow_nan=False)
+        plain = json.loads(text)
+    except Exception:  # noqa: BLE001 - a value that is no JSON is no error
+        return None
+    return plain if len(text) <= conf.RESULT_MAX_BYTES and storable(plain) else None
+
+
+def _persistently(write: Callable[[], bool]) -> bool:
+    """Write to the database even if it restarts meanwhile; gives up after some seconds."""
+    for pause in END_PAUSES:
+        try:
+            return write()
+        except (OperationalError, InterfaceError, ProgrammingError) as error:
+            # A ProgrammingError is SQLite's word for a connection that the body closed.
+            logger.warning("The database did not take an end, trying again: %s", error)
+            leftovers.close(connections[conf.DATABASE])
+            time.sleep(pause)
+    return write()

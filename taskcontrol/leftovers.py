@@ -1,0 +1,24 @@
+"""The transactions that a body left open or broke, so that they swallow no end."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.db import Error as DatabaseError, connections
+
+
+def roll_back_what_is_open() -> None:
+    """Close every connection with a transaction in it; the next query opens a new one."""
+    for connection in connections.all(initialized_only=True):
+        left_open = connection.in_atomic_block or connection.needs_rollback
+        if left_open or not connection.autocommit:
+            # Within an atomic block Django only notes that it is to be closed.
+            connection.in_atomic_block = connection.closed_in_transaction = False
+            close(connection)
+
+
+def close(connection: Any) -> None:
+    """Some drivers refuse to close what the body closed; Django forgets it all the same."""
+    with suppress(DatabaseError):
+        connection.close()
