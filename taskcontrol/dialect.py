@@ -274,3 +274,31 @@ def _union_fronts(
     with connections[using].cursor() as cursor:
         cursor.execute(" UNION ALL ".join([one] * len(wanted)), sum(wanted, ()))
         return list(cursor.fetchall())
+
+
+def predecessors(
+    using: str, tasks: str, *, past: int, count: int
+) -> list[tuple[int, bool]]:
+    """Return the next ``count`` tasks past a key for which others wait, and which are over.
+
+    Jumps from one to the next in the index, so that many who wait for the same task cost
+    no more than one. Over is what has ended, and its body too, or what is gone.
+    """
+    waits = "SELECT MIN(t.after_id) FROM {tasks} t WHERE t.status = 'Pending' AND t.after_id"
+    waits = waits.format(tasks=tasks)
+    sql = f"""
+        WITH RECURSIVE firsts (id, number) AS (
+            SELECT ({waits} > %s), 1
+            UNION ALL
+            SELECT ({waits} > firsts.id), firsts.number + 1
+            FROM firsts WHERE firsts.id IS NOT NULL AND firsts.number < %s
+        )
+        SELECT firsts.id, CASE WHEN task.id IS NULL OR (
+            task.ended_at IS NOT NULL AND task.retry_at IS NULL AND NOT task.occupies
+        ) THEN 1 ELSE 0 END
+        FROM firsts LEFT JOIN {tasks} task ON task.id = firsts.id
+        WHERE firsts.id IS NOT NULL ORDER BY firsts.id
+    """  # noqa: S608 - table names come from our models
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, [past, count])
+        return [(task_id, bool(over)) for task_id, over in cursor.fetchall()]

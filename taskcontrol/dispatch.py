@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.db.models import F, Q, Subquery
 
-from . import broker, lifecycle
+from . import broker, following, lifecycle
 from .conf import conf
 from .context import without_user_code
 from .dialect import DatabaseNow, skip_locked
@@ -92,8 +92,9 @@ def _use_turn(state: State) -> Turn:
         lifecycle.expire(conf.SWEEP_PAGE)
     if state.coming:
         _let_in()
+    freed = following.let_go() if state.following else 0
     turn = Turn()
-    if not state.suspended and (state.waiting or state.coming):
+    if not state.suspended and (state.waiting or state.coming or freed):
         turn = (
             Turn(broker_error=state.broker_error) if state.broker_error else _promote(state)
         )
@@ -133,6 +134,7 @@ class State(NamedTuple):
     waiting: int | None
     coming: int | None
     expiring: int | None
+    following: int | None
 
 
 def _take_turn() -> State | None:
@@ -157,8 +159,17 @@ def _build_turn() -> Any:
             waiting=_first(waiting, "ready_lane"),
             coming=_first(_coming(), "run_at"),
             expiring=_first(expiring, "expires_at"),
+            following=_first(following.followers(), "after_id"),
         )
-        .values_list("site", "suspended", "broker_error", "waiting", "coming", "expiring")
+        .values_list(
+            "site",
+            "suspended",
+            "broker_error",
+            "waiting",
+            "coming",
+            "following",
+            "expiring",
+        )
     )
 
 
@@ -179,6 +190,7 @@ def _coming() -> Any:
         status=Status.PENDING,
         ready_lane=None,
         run_at__isnull=False,
+        after=None,
         run_at__lte=DatabaseNow(),
         occupies=False,
     )

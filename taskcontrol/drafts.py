@@ -17,6 +17,7 @@ from .exceptions import (
     MethodNotCallable,
     MethodNotFound,
 )
+from .following import predecessor
 from .lanes import lane_of
 from .models import TaskLog
 from .options import (
@@ -203,14 +204,17 @@ class Draft:
         queue = self._chosen(known_queue, "queue", "default")
         priority = self._own(valid_priority, "priority")
         lane = lane_of(queue, self.method, priority)
+        after = self._own(lambda _name, task: predecessor(task), "after")
+        held = paused or run_at is not None or after is not None
         paused, run_at = bool(self.options.get("paused")), self._own(moment, "run_at")
         return {
             "queue": queue,
             "at_front": bool(self.options.get("at_front")),
             "priority": priority,
             "lane": lane,
-            "ready_lane": None if paused or run_at is not None else lane,
+            "ready_lane": None if held else lane,
             "status": Status.PAUSED if paused else Status.PENDING,
+            "after_id": after,
             "run_at": run_at,
             "expires_at": self._own(moment, "expires"),
         }

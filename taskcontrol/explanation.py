@@ -10,6 +10,7 @@ from . import obstacles
 from .conf import conf
 from .dialect import DatabaseNow
 from .exceptions import TaskNotFound
+from .following import is_over
 from .lookup import find_task
 from .models import TaskEvent, TaskLog
 from .obstacles import Reason
@@ -48,6 +49,8 @@ def _pending(row: TaskLog, now: datetime) -> Iterator[Reason]:
                 "not_before", f"It is not to run before {moment(row.run_at)}.", row.run_at
             )
         )
+    if row.after_id is not None:
+        own.append(_after(row.after_id))
     if row.occupies:
         own.append(
             Reason(
@@ -63,6 +66,23 @@ def _pending(row: TaskLog, now: datetime) -> Iterator[Reason]:
         yield Reason(
             "next_pass", "Nothing holds it: the next pass of the dispatcher takes it."
         )
+
+
+def _after(task_id: int) -> Reason:
+    task = TaskLog.objects.filter(pk=task_id).first()
+    if task is None or is_over(task):
+        return Reason(
+            "after",
+            f"It comes after task {task_id}, which is over: the next pass frees it.",
+        )
+    status = task.status
+    if task.retry_at is not None:
+        status = f"{status} and will be retried"
+    elif task.occupies and status in TERMINAL:
+        status = f"{status} and still stopping"
+    return Reason(
+        "after", f"It comes after task {task_id}, which is {status}.", holders=(task_id,)
+    )
 
 
 def _paused(row: TaskLog, now: datetime) -> Iterator[Reason]:

@@ -20,15 +20,18 @@ def lane_of(queue: str, method: str, priority: int | None) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def ready_lane(*, at_once: bool = False) -> Any:
+def ready_lane(*, at_once: bool = False, followed: bool = False) -> Any:
     """Return the expression for ``ready_lane`` of a row that becomes Pending.
 
-    A row whose earlier body may still run, or whose time has not come, stands in no lane.
-    ``at_once`` is for an UPDATE that also drops the time: it would still see the old one.
+    A row whose earlier body may still run, that comes after another task, or whose time has
+    not come, stands in no lane. ``followed`` is for an UPDATE that also drops the other
+    task, ``at_once`` for one that drops the time too: they would still see the old values.
     """
     stands_back = Q(occupies=True)
     if not at_once:
         stands_back |= Q(run_at__gt=DatabaseNow())
+    if not at_once and not followed:
+        stands_back |= Q(after__isnull=False)
     return Case(
         When(stands_back, then=None),
         default=F("lane"),

@@ -318,6 +318,7 @@ ASKED_FOR: dict[str, Any] = {
     "lost_count": 0,
     "run_at": None,
     "expires_at": None,
+    "after": None,
 }
 
 
