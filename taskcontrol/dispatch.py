@@ -130,11 +130,12 @@ class State(NamedTuple):
     site: str
     suspended: bool
     broker_error: str
-    #: The first task that stands in a lane, comes to its ``run_at``, passes its ``expires_at``.
+    #: The first task that stands in a lane, comes to its ``run_at``, waits for the end of
+    #: another, passes its ``expires_at``.
     waiting: int | None
     coming: int | None
-    expiring: int | None
     following: int | None
+    expiring: int | None
 
 
 def _take_turn() -> State | None:
@@ -158,8 +159,8 @@ def _build_turn() -> Any:
         .annotate(
             waiting=_first(waiting, "ready_lane"),
             coming=_first(_coming(), "run_at"),
-            expiring=_first(expiring, "expires_at"),
             following=_first(following.followers(), "after_id"),
+            expiring=_first(expiring, "expires_at"),
         )
         .values_list(
             "site",
@@ -189,8 +190,8 @@ def _coming() -> Any:
     return TaskLog.objects.filter(
         status=Status.PENDING,
         ready_lane=None,
-        run_at__isnull=False,
         after=None,
+        run_at__isnull=False,
         run_at__lte=DatabaseNow(),
         occupies=False,
     )

@@ -93,7 +93,6 @@ UNUSUAL_DEFAULTS: dict[str, Any] = {
 #: Options that are refused until they work.
 UNBUILT = frozenset(
     {
-        "after",
         "at_front_when_starved",
         "atomic",
         "backoff",
@@ -204,9 +203,9 @@ class Draft:
         queue = self._chosen(known_queue, "queue", "default")
         priority = self._own(valid_priority, "priority")
         lane = lane_of(queue, self.method, priority)
+        paused, run_at = bool(self.options.get("paused")), self._own(moment, "run_at")
         after = self._own(lambda _name, task: predecessor(task), "after")
         held = paused or run_at is not None or after is not None
-        paused, run_at = bool(self.options.get("paused")), self._own(moment, "run_at")
         return {
             "queue": queue,
             "at_front": bool(self.options.get("at_front")),
@@ -214,8 +213,8 @@ class Draft:
             "lane": lane,
             "ready_lane": None if held else lane,
             "status": Status.PAUSED if paused else Status.PENDING,
-            "after_id": after,
             "run_at": run_at,
+            "after_id": after,
             "expires_at": self._own(moment, "expires"),
         }
 
@@ -250,13 +249,13 @@ class Draft:
         return optional(check, name, self.options.get(name))
 
     @property
-    def celerys_retries(self) -> int:
-        """How often a Celery task may ask to be retried, when nothing else says."""
-    @property
     def _job_id(self) -> str | None:
         """What it can be found by: its key, or its own label."""
         return self.wish.key.text if self.wish else self._own(label(255), "job_id") or None
 
+    @property
+    def celerys_retries(self) -> int:
+        """How often a Celery task may ask to be retried, when nothing else says."""
         if not isinstance(self.target, CeleryTask):
             return 0
         limit = self.target.max_retries
