@@ -331,8 +331,8 @@ def retry_by_hand(
     """
     rows = TaskLog.objects.filter(pk=task_id)
     with transaction.atomic(using=conf.DATABASE):
+        keys.regain(task_id)  # before the row: calls that merge lock in this order
         locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
-        keys.regain(task_id)
         return bool(_revive(locked, old, actor, first=first))
 
 
