@@ -13,9 +13,15 @@ if TYPE_CHECKING:
     from .cancellation import cancel as cancel
     from .context import current_task as current_task
     from .enqueueing import bulk_enqueue as bulk_enqueue, enqueue as enqueue
-    from .exceptions import Discard as Discard, Retry as Retry
+    from .exceptions import (
+        Discard as Discard,
+        LockLost as LockLost,
+        LockTaken as LockTaken,
+        Retry as Retry,
+    )
     from .explanation import explain as explain
     from .holding import pause as pause, resume as resume
+    from .locks import lock as lock
     from .progress import notify_task_status as notify_task_status
     from .registry import declare_type as declare_type, task as task
     from .retries import retry as retry
@@ -31,9 +37,10 @@ _ROOMS = {
     "cancellation": "cancel",
     "context": "current_task",
     "enqueueing": "bulk_enqueue enqueue",
-    "exceptions": "Discard Retry",
+    "exceptions": "Discard LockLost LockTaken Retry",
     "explanation": "explain",
     "holding": "pause resume",
+    "locks": "lock",
     "progress": "notify_task_status",
     "registry": "declare_type task",
     "retries": "retry",

@@ -290,6 +290,29 @@ class DocumentBusy(InvalidCall):
         self.task_id = task_id
 
 
+class LockTaken(TaskControlError):
+    """A lock is held by somebody else; the block did not begin."""
+
+    def __init__(self, key: str, holder: str, task_id: int | None = None) -> None:
+        super().__init__(
+            f"The lock {key!r} is held by {holder}. Try again later (wait=, max_retries=), or "
+            "catch LockTaken to leave the work to that one."
+        )
+        self.key, self.task_id = key, task_id
+
+
+class LockLost(TaskControlError):
+    """A lock was not extended in time, so that somebody else may hold it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The lock {key!r} was lost: this process did not extend it within its ttl, and "
+            "somebody else may have done the same work meanwhile. Look at what was written; "
+            "write it inside held.fenced() to be sure, or choose a longer ttl."
+        )
+        self.key = key
+
+
 class WorkerLost(TaskControlError):
     """The process that ran a task is gone."""
 
