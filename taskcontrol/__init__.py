@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .actions import document_action as document_action
     from .bell import request_dispatch as request_dispatch
     from .cancellation import cancel as cancel
     from .context import current_task as current_task
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from .progress import notify_task_status as notify_task_status
     from .registry import declare_type as declare_type, task as task
     from .retries import retry as retry
+    from .safecalls import whitelist as whitelist
+    from .shorthands import (
+        bulk_enqueue_safe as bulk_enqueue_safe,
+        enqueue_doc as enqueue_doc,
+        enqueue_safe as enqueue_safe,
+    )
     from .suspension import (
         can_dispatch_now as can_dispatch_now,
         toggle_dispatcher as toggle_dispatcher,
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _ROOMS = {
+    "actions": "document_action",
     "bell": "request_dispatch",
     "cancellation": "cancel",
     "context": "current_task",
@@ -44,6 +52,8 @@ _ROOMS = {
     "progress": "notify_task_status",
     "registry": "declare_type task",
     "retries": "retry",
+    "safecalls": "whitelist",
+    "shorthands": "bulk_enqueue_safe enqueue_doc enqueue_safe",
     "suspension": "can_dispatch_now toggle_dispatcher",
 }
 _DOORS = {name: room for room, names in _ROOMS.items() for name in names.split()}

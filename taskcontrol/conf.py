@@ -21,6 +21,9 @@ class Conf:
     QUEUES: Mapping[str, Mapping[str, Any]] = {}
     #: Modules (with what lies below them) whose functions may run though no app holds them.
     ALLOWED_MODULES: Sequence[str] = ()
+    #: Methods of models that may run as actions without @document_action:
+    #: "app_label.Model.action", or "app_label.Model.*" for every one of a model.
+    DOCUMENT_ACTIONS: Sequence[str] = ()
     #: Redis for the bell and the live stream; None takes the broker's URL if that is Redis.
     REDIS_URL: str | None = None
     #: Whether bodies run inside one transaction with their end, unless task or type says.

@@ -282,10 +282,13 @@ class DocumentNotFound(Discard):
 class DocumentBusy(InvalidCall):
     """An action is on its way to a document already, and runs once at a time there."""
 
-    def __init__(self, key: str, name: str, task_id: int, status: str) -> None:
+    def __init__(self, key: str, name: str, task_id: int | None, status: str) -> None:
+        first = f"task {task_id} does it already and is {status}"
+        if task_id is None:
+            first = "another task of the same call does it"
         super().__init__(
-            f"{key} of {name} was not enqueued: task {task_id} does it already and is "
-            f"{status}. Enqueue it again when that has ended."
+            f"{key} of {name} was not enqueued: {first}. Enqueue it again when that has "
+            "ended."
         )
         self.task_id = task_id
 

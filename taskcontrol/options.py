@@ -137,11 +137,13 @@ def optional(check: Callable[[str, Any], Any], name: str, value: Any) -> Any:
 #: The options that ``@task`` and ``declare_type`` take, columns of TaskType, and their checks.
 DECLARABLE: dict[str, Callable[[str, Any], Any]] = {
     "atomic": flag,
-    "backoff": lambda _name, value: value,
+    "backoff": backoff,
     "concurrency_limit": limit,
     "description": label(300),
+    "discard_on": error_classes,
     "max_retries": retries,
     "on_lost": on_lost,
+    "one_per_document": flag,
     "owner_may_cancel": flag,
     "owner_may_retry": flag,
     "priority": priority,

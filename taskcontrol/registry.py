@@ -154,6 +154,14 @@ def _resolve(method: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
         return registered  # type: ignore[no-any-return]
     if not callable(target):
         raise MethodNotCallable(method, f"it is a {type(target).__name__}, not callable.")
+    refuse_unrunnable(method, target)
+    if method not in declarations and not _lies_in_allowed_code(method, target, allowed):
+        raise MethodNotAllowed(method)
+    return target  # type: ignore[no-any-return]
+
+
+def refuse_unrunnable(method: str, target: Any) -> None:
+    """Raise MethodNotCallable for a function that does nothing when it is called."""
     if _only_makes_something(getattr(target, "run", target)):
         raise MethodNotCallable(
             method,
@@ -161,9 +169,6 @@ def _resolve(method: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
             "begin. Enqueue a plain function that runs it, with asgiref.sync.async_to_sync "
             "for instance.",
         )
-    if method not in declarations and not _lies_in_allowed_code(method, target, allowed):
-        raise MethodNotAllowed(method)
-    return target  # type: ignore[no-any-return]
 
 
 def _only_makes_something(function: Any) -> bool:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from django.apps import apps
 from django.db import IntegrityError, transaction
 
+from .actions import key_of, marked
 from .bell import request_dispatch
 from .conf import conf
 from .models import TaskType
 from .options import DECLARABLE
-from .registry import Declaration, declarations
+from .registry import Declaration, declarations, declare_type
 
 #: Seconds after which a process sees a change of a type that another process made.
 CACHE_SECONDS = 5.0
@@ -82,6 +84,13 @@ def confirm(method: str) -> None:
     if one is not None:
         _update(one, declarations.get(method) or Declaration(method))
         request_dispatch()
+
+
+def declare_actions() -> None:
+    """Declare the types of the marked methods of all installed models."""
+    for model in apps.get_models():
+        for action, options in marked(model):
+            declare_type(key_of(model, action), **options)
 
 
 def sync_declared(**_signal: Any) -> None:

@@ -1,0 +1,124 @@
+"""Which functions may be called by a name that came from outside: the safe calls."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from celery.local import Proxy
+from django.contrib.auth import get_user_model
+from django.utils.module_loading import autodiscover_modules
+
+from .exceptions import CreatorGone, InvalidCall, NotPermitted, NotWhitelisted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Where the decorator leaves its mark on a function.
+MARK = "taskcontrol_whitelist"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the decorator says of a function."""
+
+    #: Another name under which it may be called.
+    name: str | None = None
+    #: "app_label.codename" that the creator of the task must have.
+    permission: str | None = None
+
+
+#: The paths of the functions that have another name, by that name.
+named: dict[str, str] = {}
+
+
+def whitelist(
+    method: F | None = None, *, name: str | None = None, permission: str | None = None
+) -> Any:
+    """Let a function be called by ``enqueue_safe``; use with or without options.
+
+    ``name``: another name for it, which may hold spaces. ``permission``:
+    "app_label.codename" that the creator of the task must have, at the call and when it
+    runs; tasks of the system (no creator) need none. The function stays a plain function.
+    """
+    if method is None:
+        return lambda function: whitelist(function, name=name, permission=permission)
+    function = getattr(method, "__func__", method)
+    _refuse_wrong_use(function, permission)
+    setattr(function, MARK, Entry(name, permission))
+    if name is not None:
+        _remember(name, f"{function.__module__}.{function.__qualname__}")
+    return method
+
+
+def _refuse_wrong_use(function: Any, permission: str | None) -> None:
+    if issubclass(type(function), Proxy) or not inspect.isroutine(function):
+        raise InvalidCall(
+            f"@whitelist marks functions, not {function!r:.100}. Put it under the decorator "
+            "that makes something else of the function, such as @shared_task."
+        )
+    if permission is not None and permission.count(".") != 1:
+        raise InvalidCall(
+            f"permission={permission!r} of @whitelist must read 'app_label.codename'."
+        )
+
+
+def _remember(name: str, path: str) -> None:
+    if named.setdefault(name, path) != path:
+        raise InvalidCall(
+            f"@whitelist(name={name!r}) of {path} is taken by {named[name]}; names are "
+            "unique on a site."
+        )
+
+
+def path_named(name: str) -> str | None:
+    """Return the path of the function that is whitelisted under ``name``.
+
+    Looks into the module ``tasks`` of each app before it gives up.
+    """
+    if name not in named:
+        _look_into_tasks()
+    return named.get(name)
+
+
+@functools.cache
+def _look_into_tasks() -> None:
+    autodiscover_modules("tasks")
+
+
+def check(method: str, target: Any, creator: Any) -> None:
+    """Raise unless ``target`` may be called safely by ``creator`` (None: the system).
+
+    NotWhitelisted, CreatorGone or NotPermitted, each a PermissionError.
+    """
+    entry = _entry_of(target)
+    if entry is None:
+        raise NotWhitelisted(method)
+    if creator is None:
+        return
+    if not creator.is_active:
+        raise CreatorGone(method, creator.get_username(), "is deactivated")
+    if entry.permission is not None and not creator.has_perm(entry.permission):
+        raise NotPermitted(creator, entry.permission, f"call {method}")
+
+
+def _entry_of(target: Any) -> Entry | None:
+    # A Celery task has the function in ``run``, a method in ``__func__``.
+    function = getattr(target, "run", target)
+    found = getattr(getattr(function, "__func__", function), "__dict__", {}).get(MARK)
+    return found if isinstance(found, Entry) else None
+
+
+def creator_now(method: str, user_id: Any) -> Any:
+    """Return the creator of a safe call as the database knows him now; None: the system.
+
+    Raises CreatorGone when he was deleted meanwhile.
+    """
+    if user_id is None:
+        return None
+    user = get_user_model()._default_manager.filter(pk=user_id).first()
+    if user is None:
+        raise CreatorGone(method, f"user {user_id}", "was deleted")
+    return user

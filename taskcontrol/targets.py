@@ -1,0 +1,92 @@
+"""What a call of ``enqueue`` will run, and what a row runs: checked at both ends of the road."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import documents, safecalls
+from .documents import Document
+from .exceptions import (
+    CreatorGone,
+    Discard,
+    InvalidCall,
+    MethodNotCallable,
+    MethodNotFound,
+    NotPermitted,
+)
+from .models import TaskLog
+from .registry import path_of, refuse_unrunnable, resolve
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a call will run: the method of the row, and a callable to ask for its signature."""
+
+    method: str
+    function: Callable[..., Any]
+    document: Document | None = None
+
+
+def target_of_call(method: Any, options: Mapping[str, Any], creator: Any) -> Target:
+    """Return what a call with these options, as ``creator``, will run.
+
+    Raises InvalidCall or a PermissionError with the sentence why it will not.
+    """
+    safe = bool(options.get("call_whitelisted_function"))
+    document = documents.document_of(method, options)
+    if document is None and method is None:
+        raise InvalidCall(
+            "enqueue() needs a method: a function or its dotted path; or document_type, "
+            "document_name and document_action."
+        )
+    if document is not None and document.action is not None:
+        target = _of_action(document)
+    else:
+        target = _of_method(_named(method) if safe else method, document)
+    if safe:
+        safecalls.check(target.method, target.function, creator)
+    return target
+
+
+def _named(method: Any) -> Any:
+    return (safecalls.path_named(method) if isinstance(method, str) else None) or method
+
+
+def _of_action(document: Document) -> Target:
+    try:
+        function = document.target()
+    except MethodNotFound as error:
+        raise MethodNotCallable(document.key, f"{error.why}.") from error
+    refuse_unrunnable(document.key, function)
+    return Target(document.key, function, document)
+
+
+def _of_method(method: Any, document: Document | None) -> Target:
+    path = path_of(method)
+    try:
+        return Target(path, resolve(path), document)
+    except MethodNotFound as error:
+        raise MethodNotCallable(path, f"{error.why}.") from error
+
+
+def target_of_row(row: TaskLog) -> Callable[..., Any]:
+    """Return what ``row`` runs here and now, if it still may."""
+    if row.document_action:
+        target, function = documents.action_of(row)
+        refuse_unrunnable(row.method, function)
+    else:
+        target = function = resolve(row.method)
+    if row.call_whitelisted_function:
+        _check_again(row, function)
+    return target
+
+
+def _check_again(row: TaskLog, function: Callable[..., Any]) -> None:
+    """Rights that were lost do not come back by trying again, so there is no retry."""
+    try:
+        creator = safecalls.creator_now(row.method, row.created_by_id)
+        safecalls.check(row.method, function, creator)
+    except (CreatorGone, NotPermitted) as error:
+        raise Discard(str(error)) from error
