@@ -17,7 +17,7 @@ class Conf:
     #: Alias of the database that holds the tasks.
     DATABASE: str = "default"
     #: Queues beside short, default and long, or other values for these:
-    #: name -> {"timeout": seconds, "background_workers": processes}.
+    #: name -> {"timeout": seconds, "background_workers": processes, "max_queued_jobs": tasks}.
     QUEUES: Mapping[str, Mapping[str, Any]] = {}
     #: Modules (with what lies below them) whose functions may run though no app holds them.
     ALLOWED_MODULES: Sequence[str] = ()
@@ -35,6 +35,11 @@ class Conf:
     #: Standard types cannot be deleted or renamed; None means: when DEBUG is off.
     PROTECT_STANDARD_TYPES: bool | None = None
 
+    #: Tasks that may wait in one queue, Pending and Queued, before enqueue refuses more;
+    #: None is any number, since they wait in the database.
+    MAX_QUEUED_JOBS: int | None = None
+    #: Tasks that wait in a queue, beyond which at_front_when_starved puts one at the front.
+    STARVED_AFTER: int = 16
     #: Bytes of JSON that the arguments of one task may take.
     ARGUMENTS_MAX_BYTES: int = 64 * 1024
     #: Bytes of JSON up to which a return value is kept.
@@ -129,3 +134,9 @@ def known_queues() -> dict[str, Mapping[str, Any]]:
 def queue_timeout(queue: str) -> int:
     """Return the seconds that a task of ``queue`` may run when nothing else says."""
     return int(known_queues()[queue].get("timeout", 300))
+
+
+def most_queued(queue: str) -> int | None:
+    """Return how many tasks may wait in ``queue``; None is any number."""
+    limit = known_queues().get(queue, {}).get("max_queued_jobs", conf.MAX_QUEUED_JOBS)
+    return None if limit is None else int(limit)

@@ -7,19 +7,18 @@ from typing import Any
 
 from celery import Task as CeleryTask
 
-from . import context, keys
+from . import context
 from .arguments import encode, size_of
-from .conf import conf, queue_timeout
+from .backlog import is_starved
+from .conf import conf, most_queued, queue_timeout
 from .deduplication import wish_of
-from .exceptions import (
-    ArgumentsTooLarge,
-    InvalidCall,
-    MethodNotCallable,
-    MethodNotFound,
-)
+from .exceptions import ArgumentsTooLarge, InvalidCall
+from .exclusion import key_of
 from .following import predecessor
+from .keys import Key, as_options
 from .lanes import lane_of
 from .models import TaskLog
+from .offers import checked_path
 from .options import (
     MOST_RETRIES,
     duration,
@@ -93,14 +92,6 @@ UNUSUAL_DEFAULTS: dict[str, Any] = {
 #: Options that are refused until they work.
 UNBUILT = frozenset(
     {
-        "at_front_when_starved",
-        "atomic",
-        "backoff",
-        "call_whitelisted_function",
-        "discard_on",
-        "document_action",
-        "document_name",
-        "document_type",
         "enqueue_after_commit",
         "is_async",
         "now",
@@ -139,6 +130,25 @@ class Draft:
     def is_ready(self) -> bool:
         """Whether the dispatcher may take the row at once."""
         return self.values["status"] is Status.PENDING
+
+    @property
+    def exclusive(self) -> Key | None:
+        """The key that lets only one such action wait or run for its document, or None."""
+        wanted = (
+            self.document and self.document.action and self.defaults.get("one_per_document")
+        )
+        return key_of(self.document) if self.document and wanted else None
+
+    @property
+    def keys(self) -> list[Key]:
+        """The keys that the task holds until it has ended."""
+        return [key for key in (self.wish and self.wish.key, self.exclusive) if key]
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether what others have stored decides, which must not break a transaction."""
+        limited = most_queued(self.values["queue"]) is not None
+        return limited or self.wish is not None or self.document is not None
 
     def row(self, **values: Any) -> TaskLog:
         """Return the unsaved row."""
@@ -208,7 +218,7 @@ class Draft:
         held = paused or run_at is not None or after is not None
         return {
             "queue": queue,
-            "at_front": bool(self.options.get("at_front")),
+            "at_front": self._goes_first(queue),
             "priority": priority,
             "lane": lane,
             "ready_lane": None if held else lane,
@@ -217,6 +227,11 @@ class Draft:
             "after_id": after,
             "expires_at": self._own(moment, "expires"),
         }
+
+    def _goes_first(self, queue: str) -> bool:
+        if self.options.get("at_front"):
+            return True
+        return bool(self.options.get("at_front_when_starved")) and is_starved(queue)
 
     def _limits(self) -> dict[str, Any]:
         """Return how long it may run and how often it is retried."""

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Model
 
 from . import batches
+from .backlog import refuse_overload
 from .bell import request_dispatch
 from .conf import conf
 from .deduplication import admit
@@ -101,8 +102,10 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     """
     given = {name: value for name, value in locals().items() if name in OPTIONS}
     draft = Draft(method, given, kwargs)
-    with transaction.atomic(using=conf.DATABASE, savepoint=False):
+    with transaction.atomic(using=conf.DATABASE, savepoint=draft.may_be_refused):
         admission = admit([draft], Draft.row)
+        admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
+        refuse_overload(admission.rows)
         for row in admission.rows:
             if batch_id is not None:
                 batches.grow(batch_id, 1, created_by=draft.creator)
@@ -131,6 +134,9 @@ def bulk_enqueue(
         together = {"position": microseconds_now(conf.DATABASE)}
         for chunk in _chunks(_drafts(tasks, batch_id, shared)):
             admission = admit(chunk, lambda draft: draft.row(**together))
+            calls = zip(chunk, admission.answers, strict=True)
+            admission.holds.extend(hold_documents(calls))
+            refuse_overload(admission.rows)
             TaskLog.objects.bulk_create(admission.rows)
             admission.give_keys()
             count += len(admission.rows)

@@ -113,6 +113,20 @@ class InvalidCron(InvalidCall):
         self.expression = expression
 
 
+class QueueOverloaded(TaskControlError):
+    """So many tasks wait in a queue that it takes no more; nothing was stored."""
+
+    def __init__(self, queue: str, waiting: int, adding: int, limit: int) -> None:
+        many = f"{waiting:,}" if waiting <= limit else f"over {limit:,}"
+        super().__init__(
+            f"The queue {queue!r} takes no more: {many} tasks wait there, {adding:,} "
+            f"{'was' if adding == 1 else 'were'} to be added, and its limit is {limit:,} "
+            "(max_queued_jobs). Wait until it is shorter, start more workers, or raise the "
+            "limit."
+        )
+        self.queue, self.waiting, self.adding, self.limit = queue, waiting, adding, limit
+
+
 class InvalidTransition(InvalidCall):
     """A task cannot make this move from the status it is in."""
 

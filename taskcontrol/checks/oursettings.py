@@ -14,9 +14,9 @@ from ..conf import Conf, conf, known_settings
 from ..status import TERMINAL
 
 #: The numbers that may be 0; all others must be above it.
-MAY_BE_ZERO = frozenset({"CANCEL_GRACE", "LOST_LIMIT", "RESEND_LIMIT", "SCHEDULE_GRACE"})
+MAY_BE_ZERO = frozenset({"CANCEL_GRACE", "LOST_LIMIT", "RESEND_LIMIT", "STARVED_AFTER", "SCHEDULE_GRACE"})
 #: What the options of a queue may be.
-QUEUE_OPTIONS = frozenset({"background_workers", "timeout"})
+QUEUE_OPTIONS = frozenset({"background_workers", "max_queued_jobs", "timeout"})
 #: What the Redis client takes; Celery's ``redis+socket://`` is not among them.
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -135,6 +135,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "bool | None": (_or_none(_is_flag), "True, False or None"),
     "float": (_is_number, "a number"),
     "int": (_is_whole, "a whole number"),
+    "int | None": (_or_none(_is_whole), "a whole number or None"),
     "str": (_is_text, "a text"),
     "str | None": (_or_none(_is_text), "a text or None"),
     "Mapping[str, Any]": (lambda value: isinstance(value, Mapping), "a dict"),
@@ -166,8 +167,8 @@ def _is_redis(value: str | None) -> bool:
 MEANINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "QUEUES": (
         _are_queues,
-        'queues by name, each {"timeout": seconds, "background_workers": processes}, both '
-        "whole numbers above 0 that may be left out",
+        'queues by name, each {"timeout": seconds, "background_workers": processes, '
+        '"max_queued_jobs": tasks}, whole numbers above 0 that may be left out',
     ),
     "REDIS_URL": (_is_redis, f"an address that begins with {' or '.join(REDIS_SCHEMES)}"),
     "RETENTION_DAYS": (_are_days, f"days of 0 or more by {', '.join(sorted(TERMINAL))}"),
