@@ -31,8 +31,10 @@ from .options import (
     retries,
     whole_seconds,
 )
-from .registry import check_arguments, parameters_of, path_of, resolve
+from .policies import policies_of
+from .registry import check_arguments, parameters_of
 from .status import Status
+from .targets import target_of_call
 from .tasktypes import defaults_of
 from .text import clipped
 
@@ -97,7 +99,6 @@ UNBUILT = frozenset(
         "now",
         "on_failure",
         "on_success",
-        "retry_on",
     }
 )
 
@@ -114,16 +115,16 @@ class Draft:
         said: Collection[str] = OPTIONS,
     ) -> None:
         """``said``: the options that come from the caller and not from us."""
-        if method is None:
-            raise InvalidCall("enqueue() needs a method: a function or its dotted path.")
         _refuse_unbuilt(options)
         self.options = options
         self.creator = creator_of(options.get("created_by", UNSAID))
-        self.method = label(255)("method", path_of(method))
+        goal = target_of_call(method, options, self.creator)
+        self.target, self.document = goal.function, goal.document
+        self.method = label(255)("method", goal.method)
         self.said = said
         self.defaults = defaults_of(self.method)
         self.wish = wish_of(options)
-        self._check_target(keywords)
+        self._check_arguments(keywords)
         self.values = self._resolve_values()
 
     @property
@@ -154,17 +155,13 @@ class Draft:
         """Return the unsaved row."""
         return TaskLog(**self.values, **values)
 
-    def _check_target(self, keywords: dict[str, Any]) -> None:
-        try:
-            self.target = target = resolve(self.method)
-        except MethodNotFound as error:
-            raise MethodNotCallable(self.method, f"{error.why}.") from error
+    def _check_arguments(self, keywords: dict[str, Any]) -> None:
         own = self.options.get("arguments") or {}
         if not isinstance(own, Mapping):
             raise InvalidCall(f"arguments must be a dict of names and values, not {own!r}.")
-        self._refuse_mistaken_names(target, keywords)
+        self._refuse_mistaken_names(self.target, keywords)
         given = {**keywords, **own}
-        check_arguments(self.method, target, given)
+        check_arguments(self.method, self.target, given)
         self.arguments = encode(given)
         size = size_of(self.arguments)
         if size > conf.ARGUMENTS_MAX_BYTES:
@@ -206,6 +203,11 @@ class Draft:
             "method": self.method,
             "job_name": clipped(str(self.options.get("job_name") or self.method), 300),
             "arguments": self.arguments,
+            "call_whitelisted_function": bool(
+                self.options.get("call_whitelisted_function")
+            ),
+            "heard": bool(self.document and self.document.hears),
+            **(self.document.columns if self.document else {}),
         }
 
     def _place(self) -> dict[str, Any]:
@@ -278,13 +280,17 @@ class Draft:
 
     def _policies(self) -> dict[str, Any]:
         """Return what no query filters by."""
-        policies: dict[str, Any] = keys.as_options([self.wish.key] if self.wish else [])
-        if isinstance(self.target, CeleryTask) and (
-            self._chosen(retries, "max_retries") is None
-        ):
-            # Celery retries a task that asks, not one that merely fails.
-            policies["retry_when_asked"] = True
-        return policies
+        callbacks = {
+            name: checked_path(name, self.options[name])
+            for name in ("on_success", "on_failure")
+            if self.options.get(name) is not None
+        }
+        return {
+            **as_options(self.keys),
+            **(self.document.policies if self.document else {}),
+            **policies_of(self.target, self._chosen),
+            **callbacks,
+        }
 
 
 def _refuse_unbuilt(options: Mapping[str, Any]) -> None:

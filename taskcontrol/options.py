@@ -9,9 +9,14 @@ from typing import Any
 
 from django.utils import timezone
 
+from .backoff import completed
 from .conf import known_queues
 from .dialect import DatabaseNow
+from .errorclasses import paths_of
 from .exceptions import InvalidCall, UnknownQueue
+
+#: Takes the name of an option and its value; returns what is stored or raises InvalidCall.
+Check = Callable[[str, Any], Any]
 
 #: Ten years; more fits no database's integer for long.
 MOST_SECONDS = 10 * 365 * 86400
@@ -129,6 +134,22 @@ def on_lost(name: str, value: Any) -> str:
     return str(value)
 
 
+def backoff(name: str, value: Any) -> Any:
+    """Return how delays grow from retry to retry: a complete dict, or False for not."""
+    try:
+        return completed(value)
+    except ValueError as error:
+        raise InvalidCall(f"{name} must be {error}.") from error
+
+
+def error_classes(name: str, value: Any) -> list[str]:
+    """Return the dotted paths of one or several exception classes."""
+    try:
+        return paths_of(value)
+    except ValueError as error:
+        raise InvalidCall(f"{name} must be {error}.") from error
+
+
 def optional(check: Callable[[str, Any], Any], name: str, value: Any) -> Any:
     """Return None for None, else what ``check`` returns."""
     return None if value is None else check(name, value)
@@ -149,6 +170,7 @@ DECLARABLE: dict[str, Callable[[str, Any], Any]] = {
     "priority": priority,
     "queue": known_queue,
     "retry_delay": duration,
+    "retry_on": error_classes,
     "store_celery_result": flag,
     "timeout": whole_seconds,
 }

@@ -36,8 +36,10 @@ def task(method: F | None = None, **options: Any) -> Any:
     """Declare a function as a task type; use with or without options.
 
     The function stays a plain function. Options, all optional: ``queue``, ``timeout``
-    (seconds), ``max_retries``, ``retry_delay`` (seconds), ``backoff``, ``priority`` (higher
-    first), ``concurrency_limit`` (0 = none), ``atomic``, ``on_lost`` ("rerun" or "fail"),
+    (seconds), ``max_retries``, ``retry_delay`` (seconds), ``backoff`` (True or {"factor",
+    "max", "jitter"}), ``retry_on`` and ``discard_on`` (exception classes or their paths),
+    ``priority`` (higher first), ``concurrency_limit`` (0 = none), ``atomic`` (body and end in
+    one transaction), ``on_lost`` ("rerun" or "fail"),
     ``store_celery_result``, ``owner_may_cancel``, ``owner_may_retry``, ``description``.
     A person may change them in admin; a later declaration keeps such an edit.
     """

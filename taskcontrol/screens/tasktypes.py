@@ -28,7 +28,7 @@ from .base import Screen
 from .pausebuttons import pause_context, press_pause, press_resume, state_badge
 
 
-class BackoffField(forms.JSONField):
+class PolicyField(forms.JSONField):
     """JSON that shows nothing for nothing."""
 
     def prepare_value(self, value: Any) -> Any:
@@ -40,7 +40,21 @@ class TaskTypeForm(forms.ModelForm):
     """A type as a person edits it; what code could not declare is refused here too."""
 
     queue = forms.ChoiceField(required=False)
-    backoff = BackoffField(required=False, widget=forms.Textarea({"rows": 2}))
+    backoff = PolicyField(
+        required=False,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_('true, or for instance {"factor": 2, "max": 3600, "jitter": true}.'),
+    )
+    retry_on = PolicyField(
+        required=False,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_('Only these are retried: ["ConnectionError", "shop.errors.ApiError"].'),
+    )
+    discard_on = PolicyField(
+        required=False,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_("These are never retried."),
+    )
     atomic = forms.TypedChoiceField(
         required=False,
         choices=[("", _("as the site says")), (True, _("yes")), (False, _("no"))],
@@ -59,10 +73,10 @@ class TaskTypeForm(forms.ModelForm):
         """Check each changed value as a declaration in code is checked."""
         cleaned = super().clean() or self.cleaned_data
         for name in set(self.changed_data) & DECLARABLE.keys() & cleaned.keys():
-            if cleaned[name] in {None, ""}:
+            if cleaned[name] is None or cleaned[name] == "":
                 continue
             try:
-                DECLARABLE[name](name, cleaned[name])
+                cleaned[name] = DECLARABLE[name](name, cleaned[name])
             except InvalidCall as error:
                 self.add_error(name, str(error))
         return cleaned
@@ -102,6 +116,7 @@ class TaskTypeAdmin(Screen):
                     ("queue", "timeout"),
                     ("max_retries", "retry_delay"),
                     "backoff",
+                    ("retry_on", "discard_on"),
                     ("atomic", "on_lost"),
                     "store_celery_result",
                 )

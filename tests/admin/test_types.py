@@ -125,6 +125,10 @@ def test_a_type_is_added_by_hand_and_its_method_is_fixed_then(keeper):
         ("max_retries", "99999"),
         ("queue", "nowhere"),
         ("backoff", "{"),
+        ("backoff", '{"factor": 0}'),
+        ("backoff", "5"),
+        ("retry_on", '["no.such.Error"]'),
+        ("discard_on", '{"a": 1}'),
         ("description", "x" * 301),
         ("description", "a\0b"),
         ("on_lost", "explode"),
@@ -140,6 +144,24 @@ def test_nonsense_is_refused_with_a_sentence_at_its_field(keeper, field, value):
     assert list(response.context["errors"].data)
     assert response.status_code == 200
     assert response.context["adminform"].form.errors[field]
+
+
+def test_policies_are_stored_as_code_would_store_them(keeper):
+    one = make_type()
+    url, form = form_of(
+        keeper,
+        one,
+        backoff='{"factor": 3}',
+        retry_on='["ConnectionError", "json.JSONDecodeError"]',
+        discard_on='"KeyError"',
+    )
+
+    assert keeper.post(url, form).status_code == 302
+
+    one.refresh_from_db()
+    assert one.backoff == {"factor": 3.0, "max": 3600.0, "jitter": True}
+    assert one.retry_on == ["builtins.ConnectionError", "json.decoder.JSONDecodeError"]
+    assert one.discard_on == ["builtins.KeyError"]
 
 
 @pytest.mark.parametrize(("chosen", "kept"), [("", None), ("True", True), ("False", False)])
