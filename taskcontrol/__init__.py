@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .actions import document_action as document_action
+    from .batchcontrol import (
+        cancel_batch as cancel_batch,
+        pause_batch as pause_batch,
+        resume_batch as resume_batch,
+        retry_batch as retry_batch,
+    )
+    from .batchmaking import create_batch as create_batch
     from .bell import request_dispatch as request_dispatch
     from .cancellation import cancel as cancel
     from .context import current_task as current_task
@@ -41,6 +48,8 @@ __version__ = "0.1.0.dev0"
 
 _ROOMS = {
     "actions": "document_action",
+    "batchcontrol": "cancel_batch pause_batch resume_batch retry_batch",
+    "batchmaking": "create_batch",
     "bell": "request_dispatch",
     "cancellation": "cancel",
     "context": "current_task",

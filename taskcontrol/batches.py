@@ -52,7 +52,8 @@ def grow(batch_id: str, by: int, *, created_by: Any = None, title: str = "") -> 
     except IntegrityError:
         # Canceled, or made by another hand at the same moment.
         if not _grow(batch_id, by):
-            raise BatchClosed(batch_id) from None
+            why = f"it was canceled; retry_batch({batch_id!r}) opens it again"
+            raise BatchClosed(batch_id, why) from None
 
 
 def _grow(batch_id: str, by: int) -> bool:
@@ -124,19 +125,22 @@ def held_batches() -> Any:
     rows = annotated.filter(waiting__isnull=False)
     stopped = rows.filter(on_failure=HOLD, open_since__isnull=False, paused_at=None)
     stopped = stopped.annotate(failed=failed_member()).filter(failed__isnull=False)
-    paused = rows.filter(paused_at__isnull=False).annotate(failed=Value(None, BigIntegerField()))
+    paused = rows.filter(paused_at__isnull=False).annotate(
+        failed=Value(None, BigIntegerField())
+    )
     return stopped.values_list(*columns).union(paused.values_list(*columns), all=True)
 
 
-def why_held(batch: TaskBatch) -> str:
-    """Return why nothing of ``batch`` is promoted, as half a sentence; empty when it may be."""
+def held_reason(batch: TaskBatch) -> str:
+    """Return why nothing of ``batch`` is promoted; empty when it may be."""
     if batch.paused_at is not None:
-        return f"it was paused: {batch.paused_reason}" if batch.paused_reason else "it was paused"
+        why = f" ({batch.paused_reason})" if batch.paused_reason else ""
+        return f"its batch is paused{why}"
     if batch.on_failure != HOLD:
         return ""
     rows = TaskBatch.objects.filter(pk=batch.pk)
     failed = rows.values_list(failed_member(), flat=True).first()
-    return f"task {failed} failed" if failed else ""
+    return f"its batch is held back, since task {failed} failed" if failed else ""
 
 
 def counts(batch_id: str) -> dict[str, int]:

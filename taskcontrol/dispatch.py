@@ -18,10 +18,11 @@ from .dialect import DatabaseNow, skip_locked
 from .exceptions import BrokerUnavailable
 from .fronts import Fronts, open_lanes, read_fronts
 from .lanes import ready_lane
-from .models import DispatcherState, TaskLog, seconds
+from .models import DispatcherState, TaskBatch, TaskLog, seconds
 from .occupancy import read_occupancy
 from .prepared import PreparedQuery
 from .retries import retry_failed_tasks
+from .settling import held_batches, settle_batches
 from .slots import Slots
 from .status import Status
 from .suspension import can_dispatch_now, dispatcher_state, toggle_dispatcher
@@ -61,6 +62,8 @@ def make_pass() -> Pass:
             _send(turn.promoted)
             count += len(turn.promoted)
             if not turn.more:
+                if turn.open_batches:
+                    settle_batches()
                 return Pass(count, turn.ahead)
 
 
@@ -75,6 +78,8 @@ class Turn:
     ahead: bool = False
     #: Why the last messages were not sent: the broker is asked before more are promoted.
     broker_error: str = ""
+    #: Whether some batch may have to be ended or held back.
+    open_batches: bool = False
 
 
 def _take_turn_and_promote() -> Turn:
@@ -99,6 +104,7 @@ def _use_turn(state: State) -> Turn:
             Turn(broker_error=state.broker_error) if state.broker_error else _promote(state)
         )
     _sign(promoted=bool(turn.promoted))
+    turn.open_batches = state.open_batch is not None
     return turn
 
 
@@ -110,11 +116,13 @@ def _promote(state: State) -> Turn:
     fronts = read_fronts(lanes, occupancy.slots)
     slots = deepcopy(occupancy.slots)
     chosen, more = _choose(fronts, slots)
-    free = _lock(chosen)
+    held = held_batches() if state.open_batch else []
+    free = _lock(chosen, held)
     if len(free) < len(chosen):
-        # Somebody is changing some of the first rows: others take their places.
+        # Somebody is changing some of the first rows, or their batch is held back: others
+        # take their places.
         fronts = read_fronts(lanes, occupancy.slots, beyond=conf.DISPATCH_PAGE)
-        free = _lock(front.task_id for front in fronts.rows)
+        free = _lock((front.task_id for front in fronts.rows), held)
         rows = [front for front in fronts.rows if front.task_id in free]
         slots = occupancy.slots
         chosen, more = _choose(fronts._replace(rows=rows), slots)
@@ -136,6 +144,8 @@ class State(NamedTuple):
     coming: int | None
     following: int | None
     expiring: int | None
+    #: The first batch that has members which may not have ended.
+    open_batch: str | None
 
 
 def _take_turn() -> State | None:
@@ -153,6 +163,7 @@ def _build_turn() -> Any:
     expiring = TaskLog.objects.filter(
         ended_at=None, expires_at__isnull=False, expires_at__lte=DatabaseNow()
     ).exclude(status=Status.STARTED)
+    open_batches = TaskBatch.objects.filter(open_since__isnull=False)
     return (
         DispatcherState.objects.select_for_update()
         .filter(pk=DispatcherState.THE_ONE)
@@ -161,6 +172,7 @@ def _build_turn() -> Any:
             coming=_first(_coming(), "run_at"),
             following=_first(following.followers(), "after_id"),
             expiring=_first(expiring, "expires_at"),
+            open_batch=_first(open_batches, "open_since"),
         )
         .values_list(
             "site",
@@ -170,6 +182,7 @@ def _build_turn() -> Any:
             "coming",
             "following",
             "expiring",
+            "open_batch",
         )
     )
 
@@ -249,9 +262,11 @@ def _choose(fronts: Fronts, slots: Slots) -> tuple[list[int], bool]:
     return chosen, False
 
 
-def _lock(ids: Iterable[int]) -> set[int]:
-    """Lock these rows, leaving out those that somebody else is changing."""
+def _lock(ids: Iterable[int], held: Sequence[str]) -> set[int]:
+    """Lock these rows, without those that somebody is changing or whose batch is held."""
     rows = TaskLog.objects.filter(pk__in=list(ids), status=Status.PENDING).order_by("pk")
+    if held:
+        rows = rows.filter(Q(batch_id=None) | ~Q(batch_id__in=held))
     return set(skip_locked(rows).values_list("pk", flat=True))
 
 

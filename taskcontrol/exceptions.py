@@ -204,17 +204,6 @@ class BatchExists(InvalidCall):
         self.batch_id = batch_id
 
 
-class BatchClosed(InvalidCall):
-    """A canceled batch takes no more tasks."""
-
-    def __init__(self, batch_id: str) -> None:
-        super().__init__(
-            f"Batch {batch_id!r} was canceled and takes no more tasks. "
-            f"retry_batch({batch_id!r}) opens it again; a new batch takes tasks at once."
-        )
-        self.batch_id = batch_id
-
-
 class NotPermitted(TaskControlError, PermissionError):
     """The user lacks the permission for what was asked."""
 

@@ -268,6 +268,16 @@ def _pause(rows: Any, actor: Any, reason: str) -> int:
     return _hold(rows, Status.PENDING, Status.PAUSED, Kind.PAUSED, actor, reason)
 
 
+def hold_back(rows: Any, page: int, *, actor: Any = None, reason: str = "") -> int:
+    """Queued -> Pending and Pending -> Paused for a page of ``rows``; return how many."""
+    with transaction.atomic(using=conf.DATABASE):
+        sent = rows.filter(status=Status.QUEUED).values_list("pk", "attempt")[:page]
+        unsend(list(sent), detail=reason)
+        waiting = rows.filter(status=Status.PENDING).values_list("pk", flat=True)[:page]
+        same = TaskLog.objects.filter(pk__in=list(waiting))
+        return pause_all(same, actor=actor, reason=reason)
+
+
 def resume(task_id: int, *, actor: Any = None) -> bool:
     """Paused -> Pending, at its old place in the line."""
     return bool(_resume(TaskLog.objects.filter(pk=task_id), actor))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .exceptions import NotPermitted
-from .models import TaskLog, TaskType
+from .models import TaskBatch, TaskLog, TaskType
 
 VIEW = "taskcontrol.view_tasklog"
 CANCEL = "taskcontrol.cancel_tasklog"
@@ -38,6 +38,25 @@ def may(user: Any, permission: str, task: TaskLog) -> bool:
         TaskType.objects.filter(method=task.method).values_list(right, flat=True).first()
     )
     return bool(TaskType.default_of(right) if allowed is None else allowed)
+
+
+def allowed_of_batch(
+    user: Any, permission: str, batch: TaskBatch, members: Any, verb: str
+) -> Any:
+    """Return the ``members`` of a batch that ``user`` may do this to.
+
+    All with the permission; the creator of the batch those of his own whose type allows it.
+    Raises NotPermitted for everybody else.
+    """
+    if user is None or user.has_perm(permission):
+        return members
+    right = _OWNERS_RIGHT.get(permission)
+    if right is None or user.pk is None or batch.created_by_id != user.pk:
+        raise NotPermitted(user, permission, f"{verb} batch {batch.pk}")
+    own = members.filter(created_by=user.pk)
+    usual = TaskType.default_of(right)
+    unusual = TaskType.objects.filter(**{right: not usual}).values("method")
+    return own.exclude(method__in=unusual) if usual else own.filter(method__in=unusual)
 
 
 def visible_to(user: Any) -> Any:
