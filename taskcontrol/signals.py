@@ -12,10 +12,9 @@ from functools import partial
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
-from celery import bootsteps, signals
-from celery.worker.consumer import Consumer
+from celery import signals
 
-from . import bell, broker, claims, ends, execution, interrupts, lifecycle
+from . import bell, broker, claims, ends, execution, interrupts, lifecycle, reconnecting
 from .models import TaskLog
 from .status import Status
 from .worker import Boot, declare_queues
@@ -170,9 +169,9 @@ def on_worker_init(sender: Any, **_signal: Any) -> None:
     bell.open_in_worker()
     interrupts.mark_main_process()
     execution.here.in_worker = True
-    sender.app.steps["consumer"].add(PoolCare)
-    if sender.consumer_cls == DEFAULT_CONSUMER:
-        sender.consumer_cls = SoonBack
+    sender.app.steps["consumer"].add(reconnecting.PoolCare)
+    if sender.consumer_cls == reconnecting.DEFAULT_CONSUMER:
+        sender.consumer_cls = reconnecting.SoonBack
     declare_queues(sender.app)
 
 
@@ -208,47 +207,3 @@ def _later(errand: Any) -> None:
 
 def _id_of(request: Any) -> str:
     return str(request["id"] if isinstance(request, dict) else request.id)
-
-
-DEFAULT_CONSUMER = "celery.worker.consumer:Consumer"
-
-
-class SoonBack(Consumer):
-    """Celery's consumer, which after an outage of the broker is back within seconds.
-
-    By itself it would wait longer with each failure, up to half a minute in the end.
-    """
-
-    longest_pause = 4
-
-    def ensure_connected(self, conn: Any) -> Any:
-        """Connect, trying again every few seconds."""
-        conn.ensure_connection = partial(
-            conn.ensure_connection, interval_max=self.longest_pause
-        )
-        return super().ensure_connected(conn)
-
-
-class PoolCare(bootsteps.StartStopStep):
-    """Has the pool looked after four times a second.
-
-    Celery learns of a dead child from a pipe that is ready before the child can be waited
-    for, then looks again only after five seconds (celery issue 9588).
-    """
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self.timer: Any = None
-
-    def start(self, parent: Any) -> None:
-        """Begin with each connection to the broker."""
-        if hasattr(parent.pool, "maintain_pool"):
-            self.timer = parent.timer.call_repeatedly(0.25, parent.pool.maintain_pool)
-
-    def stop(self, parent: Any) -> None:
-        """End with the connection."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
