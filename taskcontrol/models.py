@@ -217,6 +217,10 @@ class Worker(models.Model):
         return self.hostname
 
 
+#: True of a task that has not ended. Indexes that promise it are found by these very words.
+UNENDED = Q(ended_at=None) | Q(retry_at__isnull=False)
+
+
 class TaskLogQuerySet(models.QuerySet["TaskLog"]):
     """Tasks, in the words of the domain."""
 
@@ -231,6 +235,10 @@ class TaskLogQuerySet(models.QuerySet["TaskLog"]):
     def ended(self) -> TaskLogQuerySet:
         """Return the tasks that will not go on by themselves: no retry is due."""
         return self.filter(status__in=TERMINAL, retry_at=None)
+
+    def unended(self) -> TaskLogQuerySet:
+        """Return the others: the tasks that wait, run, or are to be retried."""
+        return self.filter(UNENDED)
 
     def occupying(self) -> TaskLogQuerySet:
         """Return the tasks that hold a place: sent, running, or told to stop but not gone."""
@@ -398,6 +406,12 @@ class TaskLog(models.Model):
                 fields=["job_id", "id"],
                 name="taskcontrol_task_job_id",
                 condition=Q(job_id__isnull=False),
+            ),
+            # is_job_enqueued, however often the same job ran before
+            PartialIndex(
+                fields=["job_id", "ended_at", "retry_at"],
+                name="taskcontrol_task_job_open",
+                condition=UNENDED & Q(job_id__isnull=False),
             ),
             # search by document
             PartialIndex(

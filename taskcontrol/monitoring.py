@@ -248,6 +248,15 @@ def list_workers(now: datetime, held: Iterable[dict[str, Any]]) -> list[WorkerNu
     ]
 
 
+def get_workers() -> list[WorkerNumbers]:
+    """Return the workers that are there, the newest first, with what each does.
+
+    A worker that left or was lost is not among them; one that is silent still is.
+    """
+    workers = list_workers(dialect.now(conf.DATABASE), held_places())
+    return [worker for worker in workers if worker.state != "lost"]
+
+
 def _state_of(worker: Worker, now: datetime) -> str:
     if worker.lost_at is not None:
         return "lost"

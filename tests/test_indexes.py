@@ -56,6 +56,7 @@ QUERIES = {
         tasks().filter(batch_id="batch-3").values("status").annotate(n=Count("pk"))
     ),
     "job_id": lambda: tasks().filter(job_id="job-17").order_by("-id")[:1],
+    "job_open": lambda: tasks().unended().filter(job_id="hourly").values("pk"),
     "document": lambda: tasks().filter(document_name="INV-5", document_type="invoice"),
     "method": lambda: tasks().filter(method="m.3").order_by("-id")[:50],
     "owner": lambda: tasks().filter(created_by=3).order_by("-id")[:50],
@@ -83,7 +84,7 @@ DIFFERENT = {
     "ready_lane": "CASE WHEN status = 'Pending' AND n % 2 = 0 THEN n % 100 END",
     "attempt": "1",
     "occupies": "status IN ('Queued', 'Started')",
-    "job_id": "CASE WHEN n % 25 = 0 THEN 'job-' || n END",
+    "job_id": "CASE WHEN n % 25 = 0 THEN 'job-' || n WHEN n % 3 = 0 THEN 'hourly' END",
     "retry_at": "CASE WHEN status = 'Failed' AND n % 3 = 0 THEN NOW() END",
     "run_at": (
         "CASE WHEN status = 'Pending' AND n % 7 = 0 THEN NOW() + n * INTERVAL '1 minute' END"

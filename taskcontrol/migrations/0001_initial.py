@@ -411,6 +411,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='tasklog',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(models.Q(('ended_at', None), ('retry_at__isnull', False), _connector='OR'), ('job_id__isnull', False)), fields=['job_id', 'ended_at', 'retry_at'], name='taskcontrol_task_job_open'),
+        ),
+        migrations.AddIndex(
+            model_name='tasklog',
             index=taskcontrol.dialect.PartialIndex(condition=models.Q(('document_name', ''), _negated=True), fields=['document_name', 'document_type'], name='taskcontrol_task_document'),
         ),
         migrations.AddIndex(
