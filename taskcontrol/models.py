@@ -401,7 +401,7 @@ class TaskLog(models.Model):
                 name="taskcontrol_task_batch",
                 condition=Q(batch_id__isnull=False),
             ),
-            # get_job, is_job_enqueued
+            # get_job
             PartialIndex(
                 fields=["job_id", "id"],
                 name="taskcontrol_task_job_id",
