@@ -19,9 +19,11 @@ class TaskControlConfig(AppConfig):
         """Connect Celery's signals and Django's, and register the system checks."""
         from django.db.models.signals import post_delete, post_migrate, post_save
 
-        from . import tasktypes
+        from . import announcing, documents, tasktypes
         from .models import TaskType
 
+        tasktypes.declare_actions()
+        announcing.TELLERS.append(documents.tell_document)
         import_module(".signals", __package__)  # its receivers connect themselves
         import_module(".checks.site", __package__)  # they register themselves
         post_save.connect(tasktypes.forget, sender=TaskType)

@@ -19,7 +19,9 @@ from .deduplication import admit
 from .dialect import microseconds_now
 from .drafts import OPTIONS, UNSAID, Draft, creator_of
 from .exceptions import InvalidCall
+from .exclusion import hold_documents
 from .models import TaskLog
+from .side import apart
 
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
 CHUNK = 1000
@@ -39,7 +41,7 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     queue: str | None = None,
     timeout: float | dt.timedelta | None = None,
     job_name: str | None = None,
-    document_type: type[Model] | str | None = None,
+    document_type: type[Model] | Model | str | None = None,
     document_name: Any = None,
     document_action: str | None = None,
     max_retries: int | None = None,

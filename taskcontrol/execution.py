@@ -26,8 +26,8 @@ from .currenttask import CurrentTask
 from .ends import Outcome, in_one_transaction, write_end
 from .models import TaskLog
 from .output import Capture, captured
-from .registry import resolve
 from .reruns import run_through_conflicts
+from .targets import target_of_row
 
 logger = logging.getLogger("taskcontrol")
 
@@ -119,7 +119,7 @@ class Body:
 
     def _prepare(self) -> Callable[[], Any]:
         row = self.row
-        target = resolve(row.method)
+        target = target_of_row(row)
         _confirm_type(row.method)
         arguments = self.outcome.arguments = decode(row.arguments)
         hooks.before(row.method, arguments)
