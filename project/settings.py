@@ -166,6 +166,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": expires_after(5),
     },
+    "schedules": {
+        "task": "taskcontrol.schedules",
+        "schedule": 5.0,
+        "options": expires_after(5),
+    },
     "prune": {
         "task": "taskcontrol.prune",
         "schedule": 3600.0,

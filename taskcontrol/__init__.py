@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import schedules as schedules
     from .actions import document_action as document_action
     from .batchcontrol import (
         cancel_batch as cancel_batch,
@@ -76,10 +77,13 @@ _ROOMS = {
 }
 _DOORS = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
-__all__ = ["__version__", *sorted(_DOORS)]  # noqa: PLE0604 - the table above is the list
+__all__ = ["__version__", "schedules", *sorted(_DOORS)]  # noqa: PLE0604 - the table above is the list
 
 
 def __getattr__(name: str) -> Any:
+    if name == "schedules":
+        # Its verbs keep the room's name: taskcontrol.schedules.create().
+        return import_module(".schedules", __name__)
     room = _DOORS.get(name)
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,9 @@ logger = logging.getLogger("taskcontrol")
 #: Names under which ``tasks.py`` registers the Celery tasks.
 RUN = "taskcontrol.run"
 DELIVER = "taskcontrol.deliver"
+SCHEDULES = "taskcontrol.schedules"
+#: The task of the rows of django-celery-beat that are schedules of ours.
+ENQUEUE = "taskcontrol.enqueue"
 
 #: Everything that kombu's transports raise when the broker is away or too slow.
 UNREACHABLE = (OperationalError, OSError, TimeoutError, ConnectionError)

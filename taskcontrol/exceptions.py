@@ -204,6 +204,16 @@ class BatchExists(InvalidCall):
         self.batch_id = batch_id
 
 
+class ScheduleNotFound(TaskControlError, LookupError):
+    """No schedule stands under this name."""
+
+    def __init__(self, name: object) -> None:
+        super().__init__(
+            f"There is no schedule {name!r}; `manage.py taskcontrol schedules` lists them."
+        )
+        self.name = name
+
+
 class NotPermitted(TaskControlError, PermissionError):
     """The user lacks the permission for what was asked."""
 

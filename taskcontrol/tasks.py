@@ -13,6 +13,7 @@ from . import (
     claims,
     dispatch,
     execution,
+    firing,
     pruning,
     rescue,
     resending,
@@ -77,3 +78,18 @@ def rescue_lost() -> int:
 def prune() -> int:
     """Delete what is older than the retention, from beat."""
     return pruning.prune_ended_tasks()
+
+
+@shared_task(name=broker.SCHEDULES, ignore_result=True)
+def fire_schedules() -> int:
+    """Make the tasks of the schedules whose time has come, from beat and from workers."""
+    return firing.fire_due_schedules()
+
+
+@shared_task(name=broker.ENQUEUE, ignore_result=True)
+def knock(*_args: Any, **_kwargs: Any) -> int:
+    """Take what beat sends at the time of a schedule: its row says whether it is due.
+
+    The arguments are those of the row, which is read again; a second knock does nothing.
+    """
+    return firing.fire_due_schedules()

@@ -17,7 +17,7 @@ import psutil
 from django.db import connections
 from django.db.models import Q
 
-from . import bell, broker, held, lifecycle, measures, rescue, resending
+from . import bell, broker, held, lifecycle, measures, rescue, resending, timekeeping
 from .announcing import has_stored
 from .conf import conf, known_queues
 from .context import without_user_code
@@ -47,6 +47,9 @@ PACE = LOOKAHEAD / 2
 LIMIT_SLACK = 2.0
 #: Seconds between two messages that let stored news be told.
 NEWS_EVERY = 1.0
+#: Seconds between two looks for schedules that are due, and for which a message about
+#: them is of use.
+SCHEDULES_EVERY, KNOCK_EXPIRES = 1.0, 5.0
 #: Seconds between two tries while the broker does not answer.
 BROKER_PAUSE = 2.0
 
@@ -149,6 +152,7 @@ class Boot:
             Every(conf.HEARTBEAT_INTERVAL, self._rescue),
             Every(conf.HEARTBEAT_INTERVAL, resending.resend_unclaimed),
             Every(measures.EVERY, measures.learn),
+            Every(SCHEDULES_EVERY, self._have_schedules_fired),
         ]
         work = DatabaseWork()
         with without_user_code():
@@ -175,6 +179,12 @@ class Boot:
         """Ask a child to tell what was stored because user code must not run here."""
         if has_stored():
             broker.send(broker.DELIVER, queue=self.facts["queues"][0], expires=NEWS_EVERY)
+
+    def _have_schedules_fired(self) -> None:
+        """Ask a child to make the tasks of what is due: that imports the project's code."""
+        if timekeeping.anything_due():
+            queue = self.facts["queues"][0]
+            broker.send(broker.SCHEDULES, queue=queue, expires=KNOCK_EXPIRES)
 
     def _dispatch_once(self, work: DatabaseWork) -> bool:
         try:

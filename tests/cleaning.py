@@ -17,6 +17,7 @@ APPS = (
     "taskcontrol",
     "tests",
     "library",
+    "django_celery_beat",
     "django_celery_results",
 )
 #: Made by migrate and not by tests.

@@ -36,6 +36,11 @@ def give_back(value: Any = None) -> Any:
     return value
 
 
+def takes_job_id(job_id: str) -> str:
+    """Return a parameter that has the name of an option."""
+    return job_id
+
+
 def type_of(value: Any) -> str:
     """Return the name of the type with which an argument arrived."""
     return type(value).__qualname__

@@ -15,9 +15,9 @@ from django.utils.module_loading import autodiscover_modules
 from ..celeryapp import project_app
 
 #: The Celery tasks of ``tasks.py`` that beat has to send.
-SWEEPS = ("dispatch", "retry_failed", "resend", "rescue", "prune")
+SWEEPS = ("dispatch", "retry_failed", "resend", "rescue", "prune", "schedules")
 #: All of them.
-OURS = ("run", "deliver", *SWEEPS)
+OURS = ("run", "deliver", "enqueue", *SWEEPS)
 
 
 def check_celery() -> Iterator[CheckMessage]:
