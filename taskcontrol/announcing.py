@@ -34,14 +34,20 @@ def announce(
 ) -> None:
     """Announce that ``tasks`` moved from ``old`` to ``new``, after the commit.
 
-    ``tasks`` carry ``pk``, ``rev`` and ``heard``. The news is stored in the transaction of
+    ``tasks`` carry ``pk``, ``rev``, ``heard``, and ``retry_at`` if they may have one. The news is stored in the transaction of
     the move and deleted when it was told: by this process after the commit, or, where user
     code must not run, by a worker's child. What nobody hears of is not stored.
     """
     everything = anyone_listens()
     news = [
         Announcement(
-            task_id=task.pk, rev=task.rev, old=old, new=new, message=message, error=error
+            task_id=task.pk,
+            rev=task.rev,
+            old=old,
+            new=new,
+            message=message,
+            error=error,
+            retry_due=task.__dict__.get("retry_at") is not None,
         )
         for task in tasks
         if everything or task.heard

@@ -19,13 +19,27 @@ class TaskControlConfig(AppConfig):
         """Connect Celery's signals and Django's, and register the system checks."""
         from django.db.models.signals import post_delete, post_migrate, post_save
 
-        from . import announcing, documents, tasktypes
+        from . import (
+            announcing,
+            callbacks,
+            celeryresults,
+            documents,
+            schedulerows,
+            tasktypes,
+            timekeeping,
+        )
         from .models import TaskType
 
         tasktypes.declare_actions()
-        announcing.TELLERS.append(documents.tell_document)
+        announcing.TELLERS += [
+            documents.tell_document,
+            callbacks.tell_callbacks,
+            celeryresults.tell_celery,
+        ]
         import_module(".signals", __package__)  # its receivers connect themselves
         import_module(".checks.site", __package__)  # they register themselves
         post_save.connect(tasktypes.forget, sender=TaskType)
         post_delete.connect(tasktypes.forget, sender=TaskType)
         post_migrate.connect(tasktypes.sync_declared, sender=self)
+        post_migrate.connect(schedulerows.sync_schedules, sender=self)
+        timekeeping.follow_the_beat()

@@ -21,3 +21,13 @@ def project_app() -> Celery:
             f"No Celery app was found in {package!r}. Make one in {package}/celery.py and "
             f"import it in {package}/__init__.py, as Celery's first steps with Django say."
         ) from error
+
+
+#: The result backend of django-celery-results.
+DATABASE_BACKEND = "django_celery_results.backends.database.DatabaseBackend"
+
+
+def results_go_to_django() -> bool:
+    """Return whether results of Celery are stored by django-celery-results."""
+    kinds = type(project_app().backend).__mro__
+    return DATABASE_BACKEND in {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}

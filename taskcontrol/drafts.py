@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from typing import Any
 
 from celery import Task as CeleryTask
@@ -92,15 +93,7 @@ UNUSUAL_DEFAULTS: dict[str, Any] = {
 }
 
 #: Options that are refused until they work.
-UNBUILT = frozenset(
-    {
-        "enqueue_after_commit",
-        "is_async",
-        "now",
-        "on_failure",
-        "on_success",
-    }
-)
+UNBUILT = frozenset({})
 
 
 class Draft:
@@ -130,7 +123,28 @@ class Draft:
     @property
     def is_ready(self) -> bool:
         """Whether the dispatcher may take the row at once."""
-        return self.values["status"] is Status.PENDING
+        return self.values["status"] is Status.PENDING and not self.runs_here
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the caller runs it himself, at once, and no dispatcher may see it wait."""
+        return bool(self.options.get("now")) or self.options.get("is_async") is False
+
+    @cached_property
+    def callbacks(self) -> dict[str, str]:
+        """What is called at its end: the paths by option."""
+        return {
+            name: checked_path(name, self.options[name])
+            for name in ("on_success", "on_failure")
+            if self.options.get(name) is not None
+        }
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether anybody is to be told of this task: its document, callbacks, Celery."""
+        hears = self.document is not None and self.document.hears
+        wanted = self.callbacks or self.defaults.get("store_celery_result")
+        return hears or bool(wanted)
 
     @property
     def exclusive(self) -> Key | None:
@@ -206,7 +220,7 @@ class Draft:
             "call_whitelisted_function": bool(
                 self.options.get("call_whitelisted_function")
             ),
-            "heard": bool(self.document and self.document.hears),
+            "heard": self._is_heard,
             **(self.document.columns if self.document else {}),
         }
 
@@ -217,7 +231,8 @@ class Draft:
         lane = lane_of(queue, self.method, priority)
         paused, run_at = bool(self.options.get("paused")), self._own(moment, "run_at")
         after = self._own(lambda _name, task: predecessor(task), "after")
-        held = paused or run_at is not None or after is not None
+        self._refuse_to_wait()
+        held = paused or self.runs_here or run_at is not None or after is not None
         return {
             "queue": queue,
             "at_front": self._goes_first(queue),
@@ -229,6 +244,13 @@ class Draft:
             "after_id": after,
             "expires_at": self._own(moment, "expires"),
         }
+
+    def _refuse_to_wait(self) -> None:
+        for name in ("paused", "run_at", "after", "expires"):
+            if self.runs_here and is_given(name, self.options.get(name)):
+                raise InvalidCall(
+                    f"now=True runs {self.method} at once: it cannot be combined with {name}=."
+                )
 
     def _goes_first(self, queue: str) -> bool:
         if self.options.get("at_front"):
@@ -280,16 +302,11 @@ class Draft:
 
     def _policies(self) -> dict[str, Any]:
         """Return what no query filters by."""
-        callbacks = {
-            name: checked_path(name, self.options[name])
-            for name in ("on_success", "on_failure")
-            if self.options.get(name) is not None
-        }
         return {
             **as_options(self.keys),
             **(self.document.policies if self.document else {}),
             **policies_of(self.target, self._chosen),
-            **callbacks,
+            **self.callbacks,
         }
 
 

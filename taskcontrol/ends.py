@@ -41,8 +41,8 @@ class Outcome:
     value: Any = None
     #: What it raised.
     error: BaseException | None = None
-    #: What it was called with; None when it never came to that.
-    arguments: dict[str, Any] | None = None
+    #: Whether it came to the hooks before the body.
+    begun: bool = False
     #: Columns that the end writes whatever it is.
     measures: dict[str, Any] = field(default_factory=dict)
     #: Whether the end was committed, together with what the body wrote.
@@ -93,11 +93,12 @@ def in_one_transaction(row: TaskLog, outcome: Outcome) -> Iterator[None]:
 
 
 def _finish_or_roll_back(row: TaskLog, outcome: Outcome) -> None:
-    if not _finish(row, outcome):
+    if not finish(row, outcome):
         raise TaskCanceled
 
 
-def _finish(row: TaskLog, outcome: Outcome) -> bool:
+def finish(row: TaskLog, outcome: Outcome) -> bool:
+    """Started -> Finished, with what the body returned."""
     result = _as_result(outcome.value)
     return lifecycle.finish(row.pk, row.attempt, result=result, **outcome.measures)
 
@@ -105,7 +106,7 @@ def _finish(row: TaskLog, outcome: Outcome) -> bool:
 def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
     error = outcome.error
     if error is None or isinstance(error, Ignore):
-        return lambda: _finish(row, outcome)
+        return lambda: finish(row, outcome)
     if interrupts.process_must_go():
         return _end_of_forced(row, outcome)
     failure = failure_of(row, error)

@@ -57,9 +57,9 @@ def run_claimed(row: TaskLog) -> bool:
     try:
         outcome = Body(row, task).run()
         written = write_end(row, outcome)
-        if outcome.arguments is not None:
+        if outcome.begun:
             with running(task):
-                hooks.after(row.method, outcome.arguments, outcome.value)
+                hooks.after(row, outcome.value if outcome.error is None else None)
     finally:
         interrupts.forget()
         close_old_connections()
@@ -121,9 +121,10 @@ class Body:
         row = self.row
         target = target_of_row(row)
         _confirm_type(row.method)
-        arguments = self.outcome.arguments = decode(row.arguments)
-        hooks.before(row.method, arguments)
-        return lambda: call(target, arguments, row)
+        self.outcome.begun = True
+        hooks.before(row)
+        # Decoded for each run, since a body may have changed what it was given.
+        return lambda: call(target, decode(row.arguments), row)
 
     def _run_once(self, work: Callable[[], Any]) -> None:
         if not self.row.options.get("atomic"):

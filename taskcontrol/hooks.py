@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 from . import offers
+from .arguments import decode
 from .conf import conf
+from .models import TaskLog
 
 logger = logging.getLogger("taskcontrol")
 
@@ -15,18 +16,21 @@ logger = logging.getLogger("taskcontrol")
 JOB = "job"
 
 
-def before(method: str, arguments: Mapping[str, Any]) -> None:
+def before(row: TaskLog) -> None:
     """Call the hooks before a body; one that raises fails the task, whose body stays out."""
     for path in conf.BEFORE_JOB:
-        given = {"method": method, "kwargs": dict(arguments), "transaction_type": JOB}
-        offers.call(path, given)
+        offers.call(path, {**_call_of(row), "transaction_type": JOB})
 
 
-def after(method: str, arguments: Mapping[str, Any], result: Any) -> None:
+def after(row: TaskLog, result: Any) -> None:
     """Call the hooks after an end; one that raises is logged and changes nothing."""
     for path in conf.AFTER_JOB:
         try:
-            given = {"method": method, "kwargs": dict(arguments), "result": result}
-            offers.call(path, given)
+            offers.call(path, {**_call_of(row), "result": result})
         except Exception:
-            logger.exception("The hook %s of AFTER_JOB failed after %s.", path, method)
+            logger.exception("%s of AFTER_JOB failed after task %s.", path, row.pk)
+
+
+def _call_of(row: TaskLog) -> dict[str, Any]:
+    """Each hook gets arguments of its own: what it does to them reaches nobody else."""
+    return {"method": row.method, "kwargs": decode(row.arguments)}

@@ -168,7 +168,8 @@ def _ending(to: Status, retried: bool, columns: tuple[str, ...]) -> Arrow:  # no
             **{name: p(name, name) for name in columns},
         }
 
-    return Arrow(Status.STARTED, to, build, ())
+    # Whether a failure is the end, or an automatic retry follows, belongs to its news.
+    return Arrow(Status.STARTED, to, build, ("retry_at",) if retried else ())
 
 
 def cancel(task: TaskLog, *, actor: Any = None, reason: str = "") -> Status | None:

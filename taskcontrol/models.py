@@ -383,10 +383,16 @@ class TaskLog(models.Model):
                 name="taskcontrol_task_queue",
                 condition=Q(status__in=(Status.PENDING, Status.QUEUED)),
             ),
-            # pruning by age; what a type usually takes
+            # what types usually take; how many have ended
             PartialIndex(
                 fields=["ended_at"],
                 name="taskcontrol_task_ended",
+                condition=Q(ended_at__isnull=False),
+            ),
+            # pruning: the oldest of each type and status
+            PartialIndex(
+                fields=["method", "status", "ended_at"],
+                name="taskcontrol_task_kept",
                 condition=Q(ended_at__isnull=False),
             ),
             # admin: everything but the many Finished ones, by status
@@ -576,6 +582,7 @@ class TaskEvent(models.Model):
         EXPIRED = "expired", _("expired")
         REFUSED = "refused", _("refused")
         TIMED_OUT = "timed out", _("timed out")
+        CALLBACK = "callback", _("callback failed")
 
     task = weak_key(TaskLog, null=False, related_name="events", db_index=False)
     at = models.DateTimeField(_("at"), db_default=DatabaseNow())
@@ -609,6 +616,8 @@ class Announcement(models.Model):
     new = models.CharField(max_length=10)
     message = models.JSONField(null=True)
     error = models.TextField(blank=True)
+    #: Whether an automatic retry follows, so that this failure is not the end.
+    retry_due = models.BooleanField(default=False)
     created_at = models.DateTimeField(db_default=DatabaseNow())
     #: Since when somebody tells it; long ago means that he died over it.
     taken_at = models.DateTimeField(null=True)

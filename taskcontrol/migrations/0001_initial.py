@@ -280,7 +280,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow(), verbose_name='at')),
-                ('kind', models.CharField(choices=[('canceled', 'canceled'), ('forced', 'stopped by force'), ('gone', 'body gone'), ('paused', 'paused'), ('resumed', 'resumed'), ('retried', 'retried'), ('reordered', 'reordered'), ('rescued', 'rescued'), ('lost', 'process lost'), ('returned', 'given back'), ('resent', 'sent again'), ('unsent', 'not taken by the broker'), ('expired', 'expired'), ('refused', 'refused'), ('timed out', 'timed out')], max_length=20, verbose_name='what')),
+                ('kind', models.CharField(choices=[('canceled', 'canceled'), ('forced', 'stopped by force'), ('gone', 'body gone'), ('paused', 'paused'), ('resumed', 'resumed'), ('retried', 'retried'), ('reordered', 'reordered'), ('rescued', 'rescued'), ('lost', 'process lost'), ('returned', 'given back'), ('resent', 'sent again'), ('unsent', 'not taken by the broker'), ('expired', 'expired'), ('refused', 'refused'), ('timed out', 'timed out'), ('callback', 'callback failed')], max_length=20, verbose_name='what')),
                 ('old', models.CharField(blank=True, max_length=10, verbose_name='from')),
                 ('new', models.CharField(blank=True, max_length=10, verbose_name='to')),
                 ('attempt', models.PositiveIntegerField(default=0, verbose_name='attempt')),
@@ -305,6 +305,7 @@ class Migration(migrations.Migration):
                 ('new', models.CharField(max_length=10)),
                 ('message', models.JSONField(null=True)),
                 ('error', models.TextField(blank=True)),
+                ('retry_due', models.BooleanField(default=False)),
                 ('created_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow())),
                 ('taken_at', models.DateTimeField(null=True)),
                 ('task', models.ForeignKey(blank=True, db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog')),
@@ -412,6 +413,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='tasklog',
             index=taskcontrol.dialect.PartialIndex(condition=models.Q(models.Q(('ended_at', None), ('retry_at__isnull', False), _connector='OR'), ('job_id__isnull', False)), fields=['job_id', 'ended_at', 'retry_at'], name='taskcontrol_task_job_open'),
+        ),
+        migrations.AddIndex(
+            model_name='tasklog',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('ended_at__isnull', False)), fields=['method', 'status', 'ended_at'], name='taskcontrol_task_kept'),
         ),
         migrations.AddIndex(
             model_name='tasklog',
