@@ -45,19 +45,21 @@ def whitelist(
     """
     if method is None:
         return lambda function: whitelist(function, name=name, permission=permission)
-    function = getattr(method, "__func__", method)
-    _refuse_wrong_use(function, permission)
-    setattr(function, MARK, Entry(name, permission))
+    _refuse_wrong_use(method, permission)
+    function: Any = getattr(method, "__func__", method)
     if name is not None:
         _remember(name, f"{function.__module__}.{function.__qualname__}")
+    setattr(function, MARK, Entry(name, permission))
     return method
 
 
-def _refuse_wrong_use(function: Any, permission: str | None) -> None:
-    if issubclass(type(function), Proxy) or not inspect.isroutine(function):
+def _refuse_wrong_use(method: Any, permission: str | None) -> None:
+    # Asking Celery's proxies for anything would make their task while the app is loading.
+    wrapped = issubclass(type(method), Proxy)
+    if wrapped or not inspect.isroutine(getattr(method, "__func__", method)):
         raise InvalidCall(
-            f"@whitelist marks functions, not {function!r:.100}. Put it under the decorator "
-            "that makes something else of the function, such as @shared_task."
+            f"@whitelist marks functions, not a {type(method).__name__}. Put it under the "
+            "decorator that makes something else of the function, such as @shared_task."
         )
     if permission is not None and permission.count(".") != 1:
         raise InvalidCall(

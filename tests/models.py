@@ -64,6 +64,13 @@ class Paper(models.Model):
         raise ValueError(f"{self.title} does not burn")
 
     @taskcontrol.document_action
+    def spoil(self) -> None:
+        """Fail after a change was saved."""
+        self.state = "spoilt"
+        self.save()
+        raise ValueError("too late")
+
+    @taskcontrol.document_action
     async def dream(self) -> None:
         """Only make a coroutine."""
 

@@ -692,3 +692,41 @@ def call_celery_retry() -> str:
     except ValueError:
         return "celery's own Retry, not ours"
     return "nothing was raised"
+
+
+# Safe calls
+
+
+@taskcontrol.whitelist
+def open_to_all(value: Any = None) -> Any:
+    """May be called from outside."""
+    return value
+
+
+@taskcontrol.whitelist(name="greet the user", permission="tests.view_paper")
+def greet() -> str:
+    """May be called from outside by some, and by another name."""
+    return f"hello {current_user() or 'system'}"
+
+
+@shared_task(bind=True)
+@taskcontrol.whitelist
+def celery_task_open_to_all(self: Any, value: int) -> int:
+    """May be called from outside, and is a Celery task."""
+    return value + 1
+
+
+class Desk:
+    """Has methods of its own that are open."""
+
+    @staticmethod
+    @taskcontrol.whitelist
+    def ring() -> str:
+        """Ring."""
+        return "ring"
+
+    @taskcontrol.whitelist
+    @classmethod
+    def name(cls) -> str:
+        """Return its name."""
+        return cls.__name__

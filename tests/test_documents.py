@@ -260,13 +260,6 @@ def test_the_document_is_read_when_the_body_begins(paper):
     assert run_now(task).result == "changed x"
 
 
-def test_an_action_in_a_transaction_reads_its_document_there(paper):
-    task = taskcontrol.enqueue_doc(paper, "stamp", mark="x")
-    ended = run_now(task)
-
-    assert ended.status == Status.FINISHED
-
-
 # Types
 
 
