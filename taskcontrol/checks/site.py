@@ -13,6 +13,7 @@ from .. import registry
 from ..conf import conf, known_queues
 from ..exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
 from .celerysettings import check_celery
+from .ourschedules import check_schedules
 from .oursettings import check_settings
 
 MIDDLEWARE = "taskcontrol.middleware.CurrentUserMiddleware"
@@ -32,6 +33,7 @@ def check_site(**_options: Any) -> list[CheckMessage]:
         *_check_middleware(list(settings.MIDDLEWARE)),
         *check_celery(),
         *_check_declarations(),
+        *check_schedules(),
     ]
 
 
