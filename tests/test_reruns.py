@@ -1,0 +1,181 @@
+"""Runs in place: after errors that pass, in the same attempt, interruptible."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from taskcontrol import conflicts, execution, interrupts, lifecycle, reruns
+from taskcontrol.context import current_task, current_user
+from taskcontrol.exceptions import Retry
+from taskcontrol.execution import run_claimed
+from taskcontrol.models import TaskAttempt, TaskLog
+from taskcontrol.status import Status
+from tests.factories import make_user
+from tests.models import Counter
+from tests.test_conflicts import caused_by, of_mariadb, of_postgresql
+from tests.test_execution import made, outcome, queued, raising
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.databases,
+]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(conflicts, "PAUSES", (0, 0, 0, 0, 0))
+
+
+def failing(times, error):
+    """Return a body that raises at its first runs and then says how often it ran."""
+    runs = []
+
+    def body():
+        runs.append(current_task().attempt)
+        if len(runs) <= times:
+            raise error
+        return len(runs)
+
+    return body
+
+
+DEADLOCK = caused_by(of_postgresql("40P01"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Retry(), DEADLOCK, of_postgresql("40001"), caused_by(of_mariadb(1205))],
+    ids=repr,
+)
+def test_a_body_runs_again_in_place_uncounted_after_an_error_that_passes(error):
+    row = outcome(failing(5, error))
+
+    assert (row.status, row.result) == (Status.FINISHED, 6)
+    assert (row.attempt, row.retry_count, row.error_message) == (1, 0, "")
+    assert not TaskAttempt.objects.exists()
+    for number in range(1, 6):
+        assert f"is run again in place in 0 s ({number} of 5)" in row.debug_log
+    assert type(error).__name__ in row.debug_log
+
+
+def test_after_five_times_it_has_failed_and_the_policies_decide():
+    row = outcome(failing(6, DEADLOCK), max_retries=1, retry_delay=60)
+
+    assert (row.status, row.ended_reason) == (Status.FAILED, "run again in place 5 times")
+    assert "it said 40P01" in row.error_message
+    assert row.retry_at is not None
+    row = outcome(failing(6, Retry()))
+    assert (row.status, row.retry_at) == (Status.FAILED, None)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(), Retry(0), OperationalError("gone")], ids=repr
+)
+def test_any_other_error_is_not_run_again_in_place(error):
+    row = outcome(failing(1, error))
+
+    assert row.status == Status.FAILED
+    assert "in place" not in row.debug_log
+
+
+def test_what_the_failed_run_left_open_is_rolled_back_before_the_next_p3():
+    def body():
+        if not hasattr(body, "ran"):
+            body.ran = True
+            atomic = transaction.atomic()
+            atomic.__enter__()
+            Counter.objects.create(name="half")
+            raise DEADLOCK
+        assert not connection.in_atomic_block
+        return Counter.objects.count()
+
+    assert outcome(body).result == 0
+
+
+def test_every_run_is_for_the_same_user_p8():
+    ann = make_user("ann")
+    seen = []
+
+    def body():
+        seen.append(current_user())
+        if len(seen) < 3:
+            raise Retry
+
+    outcome(body, created_by=ann)
+
+    assert seen == [ann] * 3
+
+
+def test_every_run_gets_its_arguments_as_they_were_stored():
+    row = outcome(lambda: None)
+    assert row.status == Status.FINISHED
+    task = queued("tests.test_reruns.pop_and_fail_at_first", given={"items": [1, 2]})
+
+    execution.run(task.pk, 1)
+
+    assert TaskLog.objects.get(pk=task.pk).result == [2]
+
+
+def pop_and_fail_at_first(items):
+    first = items.pop(0)
+    assert first == 1
+    made["ran"] = made.get("ran", 0) + 1
+    if made["ran"] == 1:
+        raise Retry
+    return items
+
+
+def test_a_cancel_ends_a_pause_p6(monkeypatch):
+    monkeypatch.setattr(conflicts, "PAUSES", (30,))
+    monkeypatch.setattr(reruns, "LOOK_EVERY", 0.01)
+    task = queued()
+    runs = []
+
+    def body():
+        runs.append(1)
+        lifecycle.cancel(TaskLog.objects.get(pk=task.pk))
+        raise Retry
+
+    made["body"] = body
+
+    assert run_claimed(execution.claim(task.pk, 1)) is False
+    row = TaskLog.objects.get(pk=task.pk)
+    assert (row.status, row.occupies, runs) == (Status.CANCELED, False, [1])
+
+
+def test_a_signal_that_came_between_two_runs_is_not_lost_p6(monkeypatch):
+    """It waits while the connections are tidied up, and stops the pause."""
+    import signal
+    import threading
+
+    before = signal.getsignal(interrupts.CANCEL)
+    interrupts.install()
+    real = reruns.roll_back_what_is_open
+
+    def interrupted():
+        signal.pthread_kill(threading.get_ident(), interrupts.CANCEL)
+        real()
+
+    monkeypatch.setattr(reruns, "roll_back_what_is_open", interrupted)
+    try:
+        row = outcome(failing(9, Retry()))
+    finally:
+        signal.signal(interrupts.CANCEL, before)
+
+    assert row.ended_reason == "stopped"
+
+
+def test_a_database_that_does_not_answer_ends_no_pause(monkeypatch):
+    monkeypatch.setattr(conflicts, "PAUSES", (0.02,))
+
+    def no_answer(_task):
+        raise OperationalError("away")
+
+    monkeypatch.setattr("taskcontrol.currenttask.CurrentTask.check_canceled", no_answer)
+
+    assert outcome(failing(1, Retry())).result == 2
+
+
+def test_a_plain_failure_is_raised_at_once():
+    assert outcome(raising(ValueError("mine"))).error_message.endswith("ValueError: mine")
