@@ -12,11 +12,15 @@ from .bell import request_dispatch
 from .conf import conf
 from .context import without_user_code
 from .dialect import DatabaseNow, skip_locked, update_returning
-from .exceptions import WorkerLost
+from .exceptions import TimedOut, WorkerLost
 from .models import OnLost, TaskLog, TaskType, Worker, seconds
 from .status import Status
 
 logger = logging.getLogger("taskcontrol")
+
+
+#: Seconds after its timeout that a task which runs at once has for writing its end.
+AT_ONCE_GRACE = 60.0
 
 
 def rescue_lost_tasks() -> int:
@@ -27,7 +31,8 @@ def rescue_lost_tasks() -> int:
     """
     with without_user_code():
         _declare_lost()
-        return sum(_rescue_safely(row) for row in _held_by_lost_workers())
+        held = [*_held_by_lost_workers(), *_held_by_nobody()]
+        return sum(_rescue_safely(row) for row in held)
 
 
 def _held_by_lost_workers() -> Iterator[TaskLog]:
@@ -39,6 +44,17 @@ def _held_by_lost_workers() -> Iterator[TaskLog]:
     while page:
         yield from page
         page = list(rows.filter(pk__gt=page[-1].pk)[: conf.SWEEP_PAGE])
+
+
+def _held_by_nobody() -> Iterator[TaskLog]:
+    """Tasks that ran at once (``now=True``) in a process that must be gone.
+
+    No worker vouches for them; long after their timeout nobody can.
+    """
+    rows = TaskLog.objects.filter(occupies=True, worker=None).exclude(status=Status.QUEUED)
+    for row in rows.exclude(started_at=None).annotate(now=DatabaseNow()):
+        if (row.now - row.started_at).total_seconds() > row.timeout + AT_ONCE_GRACE:
+            yield row
 
 
 def _declare_lost() -> None:
@@ -72,12 +88,24 @@ def rescue_from_worker(row: TaskLog) -> int:
         freed = lifecycle.release(row.pk, row.attempt)
         request_dispatch()
         return int(freed)
+    if row.worker_id is None:
+        return int(_end_abandoned(row))
     worker = row.worker
     if worker is not None and worker.leaving_at is not None:
         moved = lifecycle.give_back(row.pk, row.attempt, detail="its worker left")
         request_dispatch()
         return int(moved)
     return int(lose(row, f"worker {worker.hostname if worker else 'unknown'}"))
+
+
+def _end_abandoned(row: TaskLog) -> bool:
+    return lifecycle.fail(
+        row.pk,
+        row.attempt,
+        error=f"TimedOut: {TimedOut(row.timeout)} It ran at once (now=True) in process "
+        f"{row.pid}, which has written no end: it is gone, or cannot be interrupted.",
+        reason="timed out",
+    )
 
 
 def lose(row: TaskLog, where: str) -> bool:
