@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
@@ -80,6 +82,8 @@ class Conf:
     SCHEDULE_GRACE: float = 60.0
     #: Days after which ended tasks are deleted, by status; a status left out is kept.
     RETENTION_DAYS: Mapping[str, float] = {"Finished": 30, "Canceled": 30, "Failed": 90}
+    #: Most failed tasks of one type that are kept, the newest; None means any number.
+    FAILED_LIMIT_PER_TYPE: int | None = None
 
     #: Whether an explicit job_name is a deduplication key without deduplicate=True.
     DEDUPLICATE_BY_JOB_NAME: bool = False
@@ -105,13 +109,28 @@ class Conf:
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_"):
             return super().__getattribute__(name)
+        if name == "DATABASE" and (alias := _home.get()):
+            return alias
         given = getattr(settings, "TASKCONTROL", None) or {}
         if name in given:
             return given[name]
         return super().__getattribute__(name)
 
 
+#: Another alias of the same database, for a while.
+_home: ContextVar[str | None] = ContextVar("taskcontrol_home", default=None)
+
 conf = Conf()
+
+
+@contextmanager
+def home_is(alias: str) -> Iterator[None]:
+    """Let ``conf.DATABASE`` be another alias of the same database inside the block."""
+    token = _home.set(alias)
+    try:
+        yield
+    finally:
+        _home.reset(token)
 
 
 def known_settings() -> set[str]:

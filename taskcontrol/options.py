@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.utils import timezone
@@ -14,6 +14,7 @@ from .conf import known_queues
 from .dialect import DatabaseNow
 from .errorclasses import paths_of
 from .exceptions import InvalidCall, UnknownQueue
+from .status import TERMINAL
 
 #: Takes the name of an option and its value; returns what is stored or raises InvalidCall.
 Check = Callable[[str, Any], Any]
@@ -150,6 +151,24 @@ def error_classes(name: str, value: Any) -> list[str]:
         raise InvalidCall(f"{name} must be {error}.") from error
 
 
+def retention(name: str, value: Any) -> dict[str, float | None]:
+    """Return the days for which ended tasks are kept, by status; None means for ever."""
+    if isinstance(value, Mapping) and all(
+        status in TERMINAL and (days is None or _are_days(days))
+        for status, days in value.items()
+    ):
+        return dict(value)
+    raise InvalidCall(
+        f"{name} must be days by {', '.join(sorted(TERMINAL))}, 0 to 3650 or None for ever: "
+        f'{{"Finished": 7}}, not {value!r}.'
+    )
+
+
+def _are_days(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 <= value <= MOST_SECONDS / 86400
+
+
 def optional(check: Callable[[str, Any], Any], name: str, value: Any) -> Any:
     """Return None for None, else what ``check`` returns."""
     return None if value is None else check(name, value)
@@ -169,6 +188,7 @@ DECLARABLE: dict[str, Callable[[str, Any], Any]] = {
     "owner_may_retry": flag,
     "priority": priority,
     "queue": known_queue,
+    "retention_days": retention,
     "retry_delay": duration,
     "retry_on": error_classes,
     "store_celery_result": flag,

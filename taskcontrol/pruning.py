@@ -1,36 +1,36 @@
-"""Deletes ended tasks that are older than the retention, page by page."""
+"""Deletes ended tasks that have been kept for long enough, page by page."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.db.models import Q
 
 from .conf import conf
 from .dialect import DatabaseNow, skip_locked
-from .models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog, Worker
-from .status import TERMINAL
+from .models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog, TaskType, Worker
+from .status import TERMINAL, Status
 
 #: Days after which the row of a worker that is gone is deleted.
 WORKER_DAYS = 7
 
 
 def prune_ended_tasks(*, pages: int = 100) -> int:
-    """Delete what ended longer ago than ``RETENTION_DAYS`` says; return how many tasks.
+    """Delete what has been kept for long enough; return how many tasks.
 
-    Only ended tasks, by the time of their end: what waits, runs or is to be retried stays,
-    however old. Batches keep the numbers of the members that go.
+    That is what ended longer ago than its type or ``RETENTION_DAYS`` says, and of the
+    failed ones of a type all but the newest ``FAILED_LIMIT_PER_TYPE``. Only ended tasks:
+    what waits, runs or is to be retried stays, however old. Batches keep the numbers of
+    the members that go. Of each type and status at most ``pages`` of ``SWEEP_PAGE`` go.
     """
     count = 0
-    for status in sorted(TERMINAL):
-        days = conf.RETENTION_DAYS.get(status)
-        if days is None:
-            continue
+    for rule in _rules():
         for _ in range(pages):
-            deleted = _prune_page(status, days)
+            deleted = _delete_page(rule.rows.order_by("ended_at"))
             count += deleted
             if deleted < conf.SWEEP_PAGE:
                 break
@@ -40,12 +40,58 @@ def prune_ended_tasks(*, pages: int = 100) -> int:
 
 def count_prunable() -> dict[str, int]:
     """Return how many tasks ``prune_ended_tasks`` would delete now, by status."""
-    kept = conf.RETENTION_DAYS
-    return {
-        status: _ended_before(status, kept[status]).ended().filter(occupies=False).count()
-        for status in sorted(TERMINAL)
-        if kept.get(status) is not None
-    }
+    most: dict[tuple[str, str], int] = {}
+    for method, status, rows in _rules():
+        # Each rule takes the oldest of them, so what one takes and another is counted once.
+        number = rows.ended().filter(occupies=False).count()
+        most[method, status] = max(number, most.get((method, status), 0))
+    counts: dict[str, int] = dict.fromkeys(sorted(TERMINAL), 0)
+    for (_, status), number in most.items():
+        counts[status] += number
+    return counts
+
+
+class Rule(NamedTuple):
+    """The tasks of one type and status that end too long ago to be kept."""
+
+    method: str
+    status: str
+    rows: Any
+
+
+def _rules() -> Iterator[Rule]:
+    """Yield what may go, type by type: each is one range of the index by type and end."""
+    own = dict(TaskType.objects.values_list("method", "retention_days"))
+    for method in _methods():
+        days_of = {**conf.RETENTION_DAYS, **(own.get(method) or {})}
+        for status in sorted(TERMINAL):
+            rows = TaskLog.objects.filter(method=method, status=status)
+            days = days_of.get(status)
+            if days is not None:
+                long_ago = DatabaseNow() - timedelta(days=days)
+                yield Rule(method, status, rows.filter(ended_at__lt=long_ago))
+        limit = conf.FAILED_LIMIT_PER_TYPE
+        if limit is not None:
+            yield from _beyond(limit, method)
+
+
+def _beyond(limit: int, method: str) -> Iterator[Rule]:
+    """Yield the failed tasks of a type without the newest ``limit``."""
+    rows = TaskLog.objects.filter(method=method, status=Status.FAILED, retry_at=None)
+    newest = rows.order_by("-ended_at", "-pk").values_list("ended_at", "pk")
+    for ended_at, pk in newest[limit : limit + 1]:
+        as_new = Q(ended_at=ended_at, pk__gt=pk)
+        older = rows.filter(ended_at__lte=ended_at).exclude(as_new)
+        yield Rule(method, Status.FAILED, older)
+
+
+def _methods() -> Iterator[str]:
+    """Yield the methods of all tasks, jumping from one to the next in their index."""
+    methods = TaskLog.objects.order_by("method").values_list("method", flat=True)
+    method = methods.first()
+    while method is not None:
+        yield method
+        method = methods.filter(method__gt=method).first()
 
 
 def delete_tasks(ids: Iterable[int]) -> int:
@@ -60,27 +106,29 @@ def delete_tasks(ids: Iterable[int]) -> int:
     return count
 
 
-def _prune_page(status: str, days: float) -> int:
-    return _delete_page(_ended_before(status, days).order_by("ended_at"))
-
-
-def _ended_before(status: str, days: float) -> Any:
-    long_ago = DatabaseNow() - timedelta(days=days)
-    return TaskLog.objects.filter(status=status, ended_at__lt=long_ago)
-
-
 def _delete_page(rows: Any) -> int:
     ended = skip_locked(rows.ended().filter(occupies=False))
     with transaction.atomic(using=conf.DATABASE):
         page = list(ended.values_list("pk", "batch_id", "status")[: conf.SWEEP_PAGE])
         ids = [pk for pk, _, _ in page]
         _keep_counts(Counter((batch, status) for _, batch, status in page if batch))
-        for model in (TaskAttempt, TaskEvent, TaskKey):
+        for model in (TaskAttempt, TaskEvent):
             rows_of_task = model.objects.filter(task_id__in=ids)
             rows_of_task._raw_delete(rows_of_task.db)  # noqa: SLF001 - no row is loaded
+        _delete_keys(ids)
         gone = TaskLog.objects.filter(pk__in=ids)
         gone._raw_delete(gone.db)  # noqa: SLF001 - no row is loaded
     return len(ids)
+
+
+def _delete_keys(ids: list[int]) -> None:
+    """Delete the deduplication keys that these tasks took last.
+
+    One that somebody is taking in this moment stays: he locks keys before tasks.
+    """
+    free = skip_locked(TaskKey.objects.filter(task_id__in=ids))
+    keys = TaskKey.objects.filter(pk__in=list(free.values_list("pk", flat=True)))
+    keys._raw_delete(keys.db)  # noqa: SLF001 - no row is loaded
 
 
 def _keep_counts(gone: Counter[tuple[str, str]]) -> None:

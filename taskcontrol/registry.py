@@ -39,8 +39,9 @@ def task(method: F | None = None, **options: Any) -> Any:
     (seconds), ``max_retries``, ``retry_delay`` (seconds), ``backoff`` (True or {"factor",
     "max", "jitter"}), ``retry_on`` and ``discard_on`` (exception classes or their paths),
     ``priority`` (higher first), ``concurrency_limit`` (0 = none), ``atomic`` (body and end in
-    one transaction), ``on_lost`` ("rerun" or "fail"),
-    ``store_celery_result``, ``owner_may_cancel``, ``owner_may_retry``, ``description``.
+    one transaction), ``on_lost`` ("rerun" or "fail"), ``retention_days`` ({"Finished": 7}),
+    ``one_per_document``, ``store_celery_result``, ``owner_may_cancel``, ``owner_may_retry``,
+    ``description``.
     A person may change them in admin; a later declaration keeps such an edit.
     """
     if method is None:

@@ -51,12 +51,19 @@ QUERIES = {
         .filter(ended_at__lt=DatabaseNow() - seconds(86400 * 30))
         .order_by("ended_at")[:100]
     ),
+    "kept": lambda: (
+        tasks()
+        .filter(method="m.3", status=Status.FINISHED)
+        .filter(ended_at__lt=DatabaseNow() - seconds(86400 * 10))
+        .order_by("ended_at")[:100]
+    ),
     "status": lambda: tasks().filter(status=Status.FAILED).order_by("-id")[:50],
     "batch": lambda: (
         tasks().filter(batch_id="batch-3").values("status").annotate(n=Count("pk"))
     ),
     "job_id": lambda: tasks().filter(job_id="job-17").order_by("-id")[:1],
     "job_open": lambda: tasks().unended().filter(job_id="hourly").values("pk"),
+    "schedule": lambda: tasks().filter(schedule="Nightly 30").order_by("-id")[:50],
     "document": lambda: tasks().filter(document_name="INV-5", document_type="invoice"),
     "method": lambda: tasks().filter(method="m.3").order_by("-id")[:50],
     "owner": lambda: tasks().filter(created_by=3).order_by("-id")[:50],
@@ -89,6 +96,7 @@ DIFFERENT = {
     "run_at": (
         "CASE WHEN status = 'Pending' AND n % 7 = 0 THEN NOW() + n * INTERVAL '1 minute' END"
     ),
+    "schedule": "CASE WHEN n % 30 = 0 THEN 'Nightly ' || n % 300 ELSE '' END",
     "expires_at": (
         "CASE WHEN NOT ended AND n % 11 = 0 THEN NOW() + n * INTERVAL '1 minute' END"
     ),

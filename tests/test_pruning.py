@@ -6,11 +6,20 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from taskcontrol import batches
-from taskcontrol.models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog, Worker
+from taskcontrol import batches, keys
+from taskcontrol.exceptions import InvalidCall
+from taskcontrol.models import (
+    TaskAttempt,
+    TaskBatch,
+    TaskEvent,
+    TaskKey,
+    TaskLog,
+    Worker,
+)
+from taskcontrol.options import DECLARABLE
 from taskcontrol.pruning import count_prunable, delete_tasks, prune_ended_tasks
 from taskcontrol.status import TERMINAL, Status
-from tests.factories import make_task, make_worker, seconds_ago
+from tests.factories import make_task, make_type, make_worker, seconds_ago
 from tests.test_lifecycle import statements
 from tests.waiting import beside, race
 
@@ -76,6 +85,108 @@ def test_the_days_can_be_set_and_a_status_left_out_is_kept(conf):
 
     assert prune_ended_tasks() == 1
     assert TaskLog.objects.get().status == Status.FAILED
+
+
+def test_a_type_keeps_its_tasks_for_its_own_days():
+    make_type("short.lived", retention_days={"Finished": 1})
+    make_type("kept.longer", retention_days={"Finished": 400, "Failed": 1})
+    make_type("kept.for.ever", retention_days={"Finished": None})
+    make_type("as.the.site.says", retention_days={})
+    for method in ("short.lived", "kept.longer", "kept.for.ever", "as.the.site.says"):
+        for status, days in (("Finished", 2), ("Finished", 100), ("Failed", 2)):
+            ended(Status(status), days, method=method)
+
+    assert count_prunable() == {"Canceled": 0, "Failed": 1, "Finished": 3}
+    assert prune_ended_tasks() == 4
+
+    left = TaskLog.objects.order_by("pk").values_list("method", "status")
+    assert sorted(left) == [
+        ("as.the.site.says", "Failed"),
+        ("as.the.site.says", "Finished"),
+        ("kept.for.ever", "Failed"),
+        ("kept.for.ever", "Finished"),
+        ("kept.for.ever", "Finished"),
+        ("kept.longer", "Finished"),
+        ("kept.longer", "Finished"),
+        ("short.lived", "Failed"),
+    ]
+
+
+def test_tasks_without_a_type_are_pruned_too():
+    ended(method="nobody.declared.this")
+
+    assert prune_ended_tasks() == 1
+
+
+@pytest.mark.parametrize(("limit", "goes"), [(None, 0), (3, 2), (5, 0), (0, 5)])
+def test_of_each_type_only_the_newest_failures_are_kept_where_a_limit_is_set(
+    conf, limit, goes
+):
+    conf(FAILED_LIMIT_PER_TYPE=limit)
+    failed = [ended(Status.FAILED, days, method="m.one") for days in (5, 4, 3, 2, 1)]
+    ended(Status.FAILED, 1, method="m.other")
+    due = {"retry_at": seconds_ago(-9), "max_retries": 1}
+    others = [
+        ended(Status.FAILED, 9, method="m.one", **due),
+        ended(Status.FAILED, 9, method="m.one", occupies=True),
+        ended(Status.FINISHED, 9, method="m.one"),
+    ]
+
+    assert count_prunable()["Failed"] == goes + (limit == 0)
+    assert prune_ended_tasks() == goes + (limit == 0)
+
+    kept = set(TaskLog.objects.filter(method="m.one"))
+    assert kept == {*failed[goes:], *others}
+
+
+def test_failures_of_one_moment_are_counted_one_by_one(conf):
+    conf(FAILED_LIMIT_PER_TYPE=2)
+    moment = seconds_ago(60)
+    failed = [make_task(Status.FAILED, ended_at=moment) for _ in range(4)]
+
+    assert prune_ended_tasks() == 2
+    assert set(TaskLog.objects.all()) == set(failed[2:])
+
+
+def test_the_profile_of_the_seeds_keeps_what_they_keep(conf):
+    conf(
+        RETENTION_DAYS={"Finished": 10 / 1440, "Canceled": 10 / 1440, "Failed": 7},
+        FAILED_LIMIT_PER_TYPE=1000,
+    )
+    goes = [
+        make_task(Status.FINISHED, ended_at=seconds_ago(700)),
+        make_task(Status.CANCELED, ended_at=seconds_ago(700)),
+        ended(Status.FAILED, 8),
+    ]
+    stays = [
+        make_task(Status.FINISHED, ended_at=seconds_ago(500)),
+        ended(Status.FAILED, 6),
+    ]
+
+    assert prune_ended_tasks() == len(goes)
+    assert set(TaskLog.objects.all()) == set(stays)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Started": 1},
+        {"Finished": -1},
+        {"Finished": "7"},
+        {"Finished": True},
+        {"Finished": 4000},
+        [7],
+        7,
+    ],
+)
+def test_days_that_no_type_can_have_are_refused(wrong):
+    with pytest.raises(InvalidCall) as refused:
+        DECLARABLE["retention_days"]("retention_days", wrong)
+
+    assert str(refused.value) == (
+        "retention_days must be days by Canceled, Failed, Finished, 0 to 3650 or None for "
+        f'ever: {{"Finished": 7}}, not {wrong!r}.'
+    )
 
 
 def test_what_belongs_to_a_task_goes_with_it():
@@ -174,6 +285,20 @@ def test_two_who_prune_at_once_count_each_member_once_p9(conf):
 
     assert sum(answers) + prune_ended_tasks() == 40
     assert TaskBatch.objects.get().pruned == {"Finished": 40}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
+def test_a_key_that_somebody_holds_is_left_and_means_nothing():
+    task = ended()
+    TaskKey.objects.create(task=task, key="nightly")
+
+    with transaction.atomic():
+        keys.lock([keys.Key("nightly")])
+        assert beside(prune_ended_tasks) == 1
+
+    assert TaskKey.objects.get().key == "nightly"
+    assert keys.holders([keys.Key("nightly")]) == {keys.Key("nightly"): {}}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -14,7 +14,16 @@ from ..conf import Conf, conf, known_settings
 from ..status import TERMINAL
 
 #: The numbers that may be 0; all others must be above it.
-MAY_BE_ZERO = frozenset({"CANCEL_GRACE", "LOST_LIMIT", "RESEND_LIMIT", "STARVED_AFTER", "SCHEDULE_GRACE"})
+MAY_BE_ZERO = frozenset(
+    {
+        "CANCEL_GRACE",
+        "FAILED_LIMIT_PER_TYPE",
+        "LOST_LIMIT",
+        "RESEND_LIMIT",
+        "STARVED_AFTER",
+        "SCHEDULE_GRACE",
+    }
+)
 #: What the options of a queue may be.
 QUEUE_OPTIONS = frozenset({"background_workers", "max_queued_jobs", "timeout"})
 #: What the Redis client takes; Celery's ``redis+socket://`` is not among them.

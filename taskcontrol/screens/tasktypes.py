@@ -55,6 +55,14 @@ class TaskTypeForm(forms.ModelForm):
         widget=forms.Textarea({"rows": 2}),
         help_text=_("These are never retried."),
     )
+    retention_days = PolicyField(
+        required=False,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_(
+            'Days for which ended tasks are kept: {"Finished": 7}; null means for ever, and '
+            "what is left out is as the site says."
+        ),
+    )
     atomic = forms.TypedChoiceField(
         required=False,
         choices=[("", _("as the site says")), (True, _("yes")), (False, _("no"))],
@@ -122,6 +130,7 @@ class TaskTypeAdmin(Screen):
                 )
             },
         ),
+        (_("How long ended tasks are kept"), {"fields": ("retention_days",)}),
         (
             _("What the creator of a task may do"),
             {"fields": (("owner_may_cancel", "owner_may_retry"),)},
