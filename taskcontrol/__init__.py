@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     )
     from .explanation import explain as explain
     from .holding import pause as pause, resume as resume
-    from .locks import lock as lock
     from .jobs import (
         get_job as get_job,
         get_job_status as get_job_status,
         get_jobs as get_jobs,
         is_job_enqueued as is_job_enqueued,
     )
+    from .locks import lock as lock
     from .monitoring import get_workers as get_workers
     from .progress import notify_task_status as notify_task_status
     from .registry import declare_type as declare_type, task as task
@@ -65,8 +65,8 @@ _ROOMS = {
     "exceptions": "Discard LockLost LockTaken Retry",
     "explanation": "explain",
     "holding": "pause resume",
-    "locks": "lock",
     "jobs": "get_job get_job_status get_jobs is_job_enqueued",
+    "locks": "lock",
     "monitoring": "get_workers",
     "progress": "notify_task_status",
     "registry": "declare_type task",

@@ -92,9 +92,6 @@ UNUSUAL_DEFAULTS: dict[str, Any] = {
     "track_job": True,
 }
 
-#: Options that are refused until they work.
-UNBUILT = frozenset({})
-
 
 class Draft:
     """One call of ``enqueue``, checked and ready to become a row."""
@@ -108,7 +105,6 @@ class Draft:
         said: Collection[str] = OPTIONS,
     ) -> None:
         """``said``: the options that come from the caller and not from us."""
-        _refuse_unbuilt(options)
         self.options = options
         self.creator = creator_of(options.get("created_by", UNSAID))
         goal = target_of_call(method, options, self.creator)
@@ -308,12 +304,6 @@ class Draft:
             **policies_of(self.target, self._chosen),
             **self.callbacks,
         }
-
-
-def _refuse_unbuilt(options: Mapping[str, Any]) -> None:
-    for name in UNBUILT & options.keys():
-        if is_given(name, options[name]):
-            raise InvalidCall(f"The option {name} is not built yet.")
 
 
 def is_given(name: str, value: Any) -> bool:

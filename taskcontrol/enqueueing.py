@@ -6,16 +6,17 @@ import datetime as dt
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, Literal
 
 from django.db import transaction
 from django.db.models import Model
 
-from . import batches
+from . import batches, inline
 from .backlog import refuse_overload
 from .bell import request_dispatch
 from .conf import conf
-from .deduplication import admit
+from .deduplication import Admission, admit
 from .dialect import microseconds_now
 from .drafts import OPTIONS, UNSAID, Draft, creator_of
 from .exceptions import InvalidCall
@@ -103,20 +104,31 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     queue; PermissionError when nothing allows the method to run.
     """
     given = {name: value for name, value in locals().items() if name in OPTIONS}
-    draft = Draft(method, given, kwargs)
+    here = now or not is_async
+    with nullcontext() if here or enqueue_after_commit else apart():
+        stored = _store(Draft(method, given, kwargs))
+    if here and stored.rows:
+        return inline.run(stored.rows[0])
+    return stored.answers[0]
+
+
+def _store(draft: Draft) -> Admission:
     with transaction.atomic(using=conf.DATABASE, savepoint=draft.may_be_refused):
         admission = admit([draft], Draft.row)
         admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
         refuse_overload(admission.rows)
         for row in admission.rows:
-            if batch_id is not None:
-                batches.grow(batch_id, 1, created_by=draft.creator)
+            if row.batch_id is not None:
+                batches.grow(row.batch_id, 1, created_by=draft.creator)
             row.save(force_insert=True, using=conf.DATABASE)
             _read_back_times(row)
             if draft.is_ready:
                 request_dispatch()
         admission.give_keys()
-    return admission.answers[0]
+        if draft.runs_here:
+            for row in admission.rows:
+                inline.begin(row)
+    return admission
 
 
 def bulk_enqueue(
@@ -131,6 +143,14 @@ def bulk_enqueue(
     counts without them.
     """
     batch_id = batch_id or str(uuid.uuid4())
+    with nullcontext() if shared.get("enqueue_after_commit", True) else apart():
+        _store_many(tasks, batch_id, shared)
+    return batch_id
+
+
+def _store_many(
+    tasks: Iterable[Mapping[str, Any]], batch_id: str, shared: Mapping[str, Any]
+) -> None:
     count = 0
     with transaction.atomic(using=conf.DATABASE):
         together = {"position": microseconds_now(conf.DATABASE)}
@@ -146,7 +166,6 @@ def bulk_enqueue(
             batch_id, count, created_by=creator_of(shared.get("created_by", UNSAID))
         )
         request_dispatch()
-    return batch_id
 
 
 def _drafts(
@@ -168,6 +187,15 @@ def _member(
     given = {**place, **shared, **own, "batch_id": place["batch_id"]}
     method = given.pop("method", None)
     options = {name: given.pop(name) for name in OPTIONS & given.keys()}
+    if not own.get("enqueue_after_commit", True):
+        raise InvalidCall(
+            "enqueue_after_commit=False holds for all tasks of bulk_enqueue, or for none."
+        )
+    if options.get("now") or options.get("is_async") is False:
+        raise InvalidCall(
+            "bulk_enqueue stores tasks for workers; to run them here and now, call enqueue "
+            "with now=True for each."
+        )
     return Draft(method, options, given, said={*shared, *own})
 
 
