@@ -28,6 +28,8 @@ logger = logging.getLogger("taskcontrol")
 
 #: Missed runs that are counted one by one.
 MOST_COUNTED = 1000
+#: Skipped runs that are told one by one.
+SKIPS_KEPT = 20
 
 
 class Turn(NamedTuple):
@@ -169,11 +171,12 @@ def _waits_for_its_last_run(schedule: Schedule, turn: Turn) -> bool:
 
 
 def pass_over(schedule: Schedule, why: str, *, count: int = 1) -> None:
-    """Record that ``count`` runs were skipped, the last one for this reason."""
+    """Record that ``count`` runs were skipped, for this reason; the row is locked by then."""
+    schedule.skips = [clipped(why, 500), *schedule.skips][:SKIPS_KEPT]
     Schedule.objects.filter(pk=schedule.pk).update(
         skipped_count=F("skipped_count") + count,
         skipped_at=DatabaseNow(),
-        skipped_why=clipped(why, 500),
+        skips=schedule.skips,
     )
     logger.info("Schedule %r skipped %s: %s", schedule.name, counted(count, "run"), why)
 

@@ -621,6 +621,8 @@ class Announcement(models.Model):
     created_at = models.DateTimeField(db_default=DatabaseNow())
     #: Since when somebody tells it; long ago means that he died over it.
     taken_at = models.DateTimeField(null=True)
+    #: How often somebody took it.
+    tellings = models.PositiveSmallIntegerField(default=0)
 
     objects = HomeManager()
 
@@ -820,7 +822,8 @@ class Schedule(models.Model):
     skipped_at = models.DateTimeField(
         _("last skipped"), null=True, blank=True, editable=False
     )
-    skipped_why = models.CharField(_("why"), max_length=500, blank=True, editable=False)
+    #: Which runs were skipped last and why, as sentences, the newest first.
+    skips = models.JSONField(_("skipped runs"), default=list, blank=True, editable=False)
     #: Why it cannot run; empty when it can.
     error = models.CharField(_("error"), max_length=500, blank=True, editable=False)
     #: What code last declared, so that a person's edit is told from an old default.
@@ -841,6 +844,11 @@ class Schedule(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def skipped_why(self) -> str:
+        """Which run was skipped last, and why; empty when none was."""
+        return str(self.skips[0]) if self.skips else ""
 
 
 class QueueState(models.Model):

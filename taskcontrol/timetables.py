@@ -156,7 +156,7 @@ def _inner_of(periodic: Any) -> Timetable:
     raise InvalidCall("A schedule needs a crontab, an interval or a clocked time.")
 
 
-def valid_interval(value: float | dt.timedelta) -> int:
+def valid_interval(value: Any) -> int:
     """Return whole seconds from one to ten years."""
     seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):

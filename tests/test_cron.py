@@ -85,7 +85,7 @@ def test_days_names_and_steps_mean_what_they_mean_to_cron(expression):
     assert runs(expression) == RULES[expression]
 
 
-@pytest.mark.parametrize("expression", {**SEEDS, **RULES})
+@pytest.mark.parametrize("expression", [*SEEDS, *RULES])
 def test_what_is_written_out_is_taken_by_celery_and_by_the_form_of_the_beat(expression):
     minute, hour, day, month, weekday = written_out(expression).split()
     fields = {

@@ -40,11 +40,13 @@ pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
 METHOD = "tests.tasks.give_back"
 HOUR = dt.timedelta(hours=1)
+#: No time of its own passes while a test runs.
+SELDOM = 10 * 365 * 86400
 
 
 def make(method=tasks.give_back, **options):
     if not {"cron", "every", "at"} & options.keys():
-        options["every"] = 3600
+        options["every"] = SELDOM
     return schedules.create(method, **options)
 
 
@@ -126,10 +128,11 @@ def test_the_task_of_a_run_says_what_it_is_for():
 
 
 def test_a_new_schedule_never_runs_at_once():
-    make(every=1, name="often")
-    make(cron="* * * * *", name="minutely")
+    before = dialect.now("default")
+    one = make(cron="0 0 1 1 *", zone="UTC")
 
-    Schedule.objects.update(next_run_at=F("next_run_at") + HOUR)
+    assert one.next_run_at > before
+    assert (one.next_run_at.month, one.next_run_at.day, one.next_run_at.hour) == (1, 1, 0)
     assert fire_due_schedules() == 0
     assert runs() == []
 
@@ -317,7 +320,7 @@ def test_the_method_may_be_the_positional_argument_and_the_queue_its_column():
 
 def test_changed_times_set_the_next_run_anew_and_other_changes_do_not():
     row = by_hand()
-    Schedule.objects.update(next_run_at=F("next_run_at") + HOUR)
+    Schedule.objects.update(next_run_at=F("next_run_at") + dt.timedelta(minutes=7))
     before = look()["by hand"].next_run_at
 
     PeriodicTask.objects.update(description="other words")
@@ -326,8 +329,7 @@ def test_changed_times_set_the_next_run_anew_and_other_changes_do_not():
     IntervalSchedule.objects.filter(pk=row.interval_id).update(every=2)
     after = look()["by hand"]
     assert after.timetable == "every 7200 s"
-    assert after.next_run_at != before
-    assert after.next_run_at.hour % 2 == 0
+    assert (after.next_run_at.minute, after.next_run_at.hour % 2) == (0, 0)
 
 
 def test_a_schedule_that_is_switched_on_again_waits_for_its_next_time():
@@ -470,6 +472,19 @@ def test_a_run_follows_when_the_last_one_has_ended(status):
     assert fresh(one).skipped_count == 0
 
 
+def test_the_last_skipped_runs_are_told_one_by_one():
+    make_due(make())
+    Schedule.objects.update(last_task=make_task(Status.STARTED))
+
+    for number in range(firing.SKIPS_KEPT + 2):
+        one = make_due(Schedule.objects.get(), ago=30 - number)
+        assert fire_due_schedules() == 0
+        one = fresh(one)
+        assert one.skipped_count == number + 1
+        assert len(one.skips) == min(number + 1, firing.SKIPS_KEPT)
+    assert one.skips[0] > one.skips[1] > one.skips[-1], "the newest first, with its time"
+
+
 def test_a_failed_run_that_will_be_retried_is_still_active():
     make_due(make())
     due = make_task(Status.FAILED, retry_at=seconds_ago(-60), max_retries=1)
@@ -529,7 +544,7 @@ def test_after_downtime_the_last_missed_run_is_made_and_the_others_recorded():
 
 
 def test_a_schedule_that_skips_what_it_missed_waits_for_its_next_time():
-    make_due(make(every=3600, on_missed="skip"), ago=600)
+    make_due(make(on_missed="skip"), ago=600)
 
     assert fire_due_schedules() == 0
 
@@ -539,7 +554,7 @@ def test_a_schedule_that_skips_what_it_missed_waits_for_its_next_time():
 
 
 def test_a_run_that_is_a_little_late_is_not_missed(conf):
-    make_due(make(every=3600, on_missed="skip"), ago=50)
+    make_due(make(on_missed="skip"), ago=50)
     assert fire_due_schedules() == 1
 
     conf(SCHEDULE_GRACE=20)

@@ -308,6 +308,7 @@ class Migration(migrations.Migration):
                 ('retry_due', models.BooleanField(default=False)),
                 ('created_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow())),
                 ('taken_at', models.DateTimeField(null=True)),
+                ('tellings', models.PositiveSmallIntegerField(default=0)),
                 ('task', models.ForeignKey(blank=True, db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog')),
             ],
             options={
@@ -353,7 +354,7 @@ class Migration(migrations.Migration):
                 ('run_count', models.PositiveIntegerField(default=0, editable=False, verbose_name='runs')),
                 ('skipped_count', models.PositiveIntegerField(default=0, editable=False, verbose_name='skipped')),
                 ('skipped_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='last skipped')),
-                ('skipped_why', models.CharField(blank=True, editable=False, max_length=500, verbose_name='why')),
+                ('skips', models.JSONField(blank=True, default=list, editable=False, verbose_name='skipped runs')),
                 ('error', models.CharField(blank=True, editable=False, max_length=500, verbose_name='error')),
                 ('declared', models.JSONField(blank=True, editable=False, null=True)),
             ],
