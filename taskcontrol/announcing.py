@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 
 from . import context, events
 from .conf import conf
 from .dialect import DatabaseNow
-from .models import Announcement, TaskLog, seconds
+from .models import Announcement, TaskEvent, TaskLog, seconds
 
 logger = logging.getLogger("taskcontrol")
 
 #: Seconds after which a news that somebody took counts as dropped by him.
 TELLING_TAKES = 60.0
+#: How often a news is told again after the process that told it was ended over it.
+MOST_TELLINGS = 5
 
 #: Tells one listener of a task one news of it.
 Teller = Callable[[TaskLog, Announcement], None]
@@ -34,9 +37,10 @@ def announce(
 ) -> None:
     """Announce that ``tasks`` moved from ``old`` to ``new``, after the commit.
 
-    ``tasks`` carry ``pk``, ``rev``, ``heard``, and ``retry_at`` if they may have one. The news is stored in the transaction of
-    the move and deleted when it was told: by this process after the commit, or, where user
-    code must not run, by a worker's child. What nobody hears of is not stored.
+    ``tasks`` carry ``pk``, ``rev``, ``heard``, and ``retry_at`` if they may have one. The
+    news is stored in the transaction of the move and deleted when it was told: by this
+    process after the commit, or, where user code must not run, by a worker's child. What
+    nobody hears of is not stored.
     """
     everything = anyone_listens()
     news = [
@@ -74,27 +78,32 @@ def deliver_stored(task_ids: Collection[int] | None = None, limit: int = 500) ->
     """Tell the stored news, oldest first, of all or of some tasks; return how many were told.
 
     A news is told by one process at a time, and not before the earlier ones of its task. It
-    is deleted after its receivers ran, so a crash between tells it again.
+    is deleted after its receivers ran, so a crash between tells it again. No telling begins
+    later than ``TELLING_TAKES`` seconds after the call.
     """
+    until = time.monotonic() + TELLING_TAKES
     rows = Announcement.objects.order_by("id")
     if task_ids is not None:
         rows = rows.filter(task_id__in=task_ids)
     told = 0
     # Again until nothing is left: a receiver may have moved its task on.
     while told < limit:
-        now = sum(_tell_if_free(news) for news in rows[: limit - told])
+        now = sum(_tell_if_free(news, until) for news in rows[: limit - told])
         if not now:
             break
         told += now
     return told
 
 
-def _tell_if_free(news: Announcement) -> int:
-    if not _take(news):
+def _tell_if_free(news: Announcement, until: float) -> int:
+    if time.monotonic() > until or not _take(news):
         return 0
     stored = Announcement.objects.filter(pk=news.pk)
     try:
-        _tell(news)
+        if news.tellings < MOST_TELLINGS:
+            _tell(news)
+        else:
+            _give_up(news)
     except BaseException:
         stored.update(taken_at=None)
         raise
@@ -113,11 +122,23 @@ def _take(news: Announcement) -> bool:
     if earlier.exists():
         return False
     mine = Announcement.objects.filter(_free(), pk=news.pk)
-    return bool(mine.update(taken_at=DatabaseNow()))
+    return bool(mine.update(taken_at=DatabaseNow(), tellings=F("tellings") + 1))
 
 
 def _free() -> Q:
     return Q(taken_at=None) | Q(taken_at__lt=DatabaseNow() - seconds(TELLING_TAKES))
+
+
+def _give_up(news: Announcement) -> None:
+    """A listener that ends its process, or never comes to an end, would go on for ever."""
+    detail = (
+        f"{news.old} -> {news.new} was told {news.tellings} times, and who heard it ended "
+        "the process or took more than a minute; it is not told again."
+    )
+    logger.error("Task %s: %s", news.task_id, detail)
+    TaskEvent.objects.create(
+        task_id=news.task_id, kind=TaskEvent.Kind.CALLBACK, detail=detail
+    )
 
 
 def _tell(news: Announcement) -> None:

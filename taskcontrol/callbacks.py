@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from . import offers
+from . import interrupts, offers
 from .context import on_behalf_of
 from .history import record
 from .models import Announcement, TaskEvent, TaskLog
@@ -39,7 +39,9 @@ def tell_callbacks(task: TaskLog, news: Announcement) -> None:
     try:
         with on_behalf_of(task.creator):
             offers.call(path, given)
-    except Exception as error:
+    except BaseException as error:
+        if interrupts.process_must_go():
+            raise  # told again by another process
         logger.exception("%s of task %s failed: %s.", option, task.pk, path)
         detail = f"{option} {path}: {type(error).__name__}: {error}"
         record([task], TaskEvent.Kind.CALLBACK, detail=detail)

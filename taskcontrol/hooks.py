@@ -27,7 +27,7 @@ def after(row: TaskLog, result: Any) -> None:
     for path in conf.AFTER_JOB:
         try:
             offers.call(path, {**_call_of(row), "result": result})
-        except Exception:
+        except (Exception, SystemExit):
             logger.exception("%s of AFTER_JOB failed after task %s.", path, row.pk)
 
 

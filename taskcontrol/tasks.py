@@ -43,7 +43,9 @@ def run(self: Any, task_id: int, attempt: int) -> None:
             execution.run_claimed(row)
 
 
-@shared_task(name=broker.DELIVER, ignore_result=True)
+@shared_task(
+    name=broker.DELIVER, ignore_result=True, time_limit=2 * announcing.TELLING_TAKES
+)
 def deliver() -> int:
     """Tell receivers what happened where their code must not run."""
     return announcing.deliver_stored()

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from taskcontrol import announcing, lifecycle
 from taskcontrol.context import without_user_code
 from taskcontrol.events import task_status_changed
-from taskcontrol.models import Announcement, TaskLog
+from taskcontrol.models import Announcement, TaskEvent, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task, seconds_ago
 from tests.waiting import race
@@ -173,6 +173,44 @@ def test_news_that_somebody_died_over_is_told_again(news):
     Announcement.objects.update(taken_at=seconds_ago(announcing.TELLING_TAKES + 1))
 
     assert announcing.deliver_stored() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_news_that_end_whoever_tells_them_are_given_up_and_that_is_shown_p11():
+    told = []
+
+    def deadly(task, **_):
+        told.append(task.pk)
+        raise KeyboardInterrupt
+
+    task = make_task()
+    task_status_changed.connect(deadly)
+    try:
+        with without_user_code():
+            lifecycle.pause(task.pk)
+        for _ in range(announcing.MOST_TELLINGS):
+            with pytest.raises(KeyboardInterrupt):
+                announcing.deliver_stored()
+        assert announcing.deliver_stored() == 1
+    finally:
+        task_status_changed.disconnect(deadly)
+
+    assert told == [task.pk] * announcing.MOST_TELLINGS
+    assert not Announcement.objects.exists()
+    event = TaskEvent.objects.get(kind=TaskEvent.Kind.CALLBACK)
+    assert event.task_id == task.pk
+    assert "Pending -> Paused was told 5 times" in event.detail
+
+
+def test_what_takes_long_is_left_to_the_next_telling(news, monkeypatch):
+    for task in [make_task() for _ in range(2)]:
+        with without_user_code():
+            lifecycle.pause(task.pk)
+    monkeypatch.setattr(announcing, "TELLING_TAKES", -1)
+
+    assert announcing.deliver_stored() == 0
+    monkeypatch.undo()
+    assert announcing.deliver_stored() == 2
 
 
 # Tasks that are heard by more than the receivers of the signal
