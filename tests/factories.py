@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
 from taskcontrol.lanes import lane_of
-from taskcontrol.models import TaskLog, TaskType, Worker
+from taskcontrol.models import TaskBatch, TaskLog, TaskType, Worker
 from taskcontrol.status import ACTIVE, TERMINAL, Status
 
 _number = count(1)
@@ -62,6 +62,11 @@ def _history(status: Status, columns: dict[str, Any]) -> dict[str, Any]:
 def make_type(method: str = "tests.tasks.nothing", **columns: Any) -> TaskType:
     """Store a task type."""
     return TaskType.objects.create(method=method, **columns)
+
+
+def make_batch(batch_id: str = "b", **columns: Any) -> TaskBatch:
+    """Store a batch that may have members which have not ended."""
+    return TaskBatch.objects.create(id=batch_id, **{"open_since": seconds_ago(60), **columns})
 
 
 def make_worker(
