@@ -159,7 +159,8 @@ class Draft:
     def may_be_refused(self) -> bool:
         """Whether what others have stored decides, which must not break a transaction."""
         limited = most_queued(self.values["queue"]) is not None
-        return limited or self.wish is not None or self.document is not None
+        joins = self.values["batch_id"] is not None
+        return limited or joins or self.wish is not None or self.document is not None
 
     def row(self, **values: Any) -> TaskLog:
         """Return the unsaved row."""
