@@ -711,6 +711,36 @@ class Lock(models.Model):
         return self.key
 
 
+class Checkpoint(models.Model):
+    """How far a loop over chunks has come: see ``taskcontrol.iter_chunks``."""
+
+    task = weak_key(TaskLog, null=False, db_index=False)
+    #: Of the loop, for bodies that have several.
+    name = ExactCharField(max_length=100, blank=True)
+    done = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    #: Items that there were in all, where that was known.
+    total = models.BigIntegerField(null=True)
+    #: The key of the last row, for querysets.
+    place = models.JSONField(null=True)
+    #: The first items that failed, each {"item": …, "error": …}.
+    errors = models.JSONField(default=list)
+    saved_at = models.DateTimeField(db_default=DatabaseNow())
+
+    objects = HomeManager()
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=["task", "name"], name="taskcontrol_checkpoint_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task_id} {self.name}: {self.done}"
+
+
 class TaskBatch(models.Model):
     """Tasks enqueued together; its numbers are read from the rows until they are pruned."""
 

@@ -12,7 +12,16 @@ from django.db.models import Q
 
 from .conf import conf
 from .dialect import DatabaseNow, skip_locked
-from .models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog, TaskType, Worker
+from .models import (
+    Checkpoint,
+    TaskAttempt,
+    TaskBatch,
+    TaskEvent,
+    TaskKey,
+    TaskLog,
+    TaskType,
+    Worker,
+)
 from .status import TERMINAL, Status
 
 #: Days after which the row of a worker that is gone is deleted.
@@ -112,7 +121,7 @@ def _delete_page(rows: Any) -> int:
         page = list(ended.values_list("pk", "batch_id", "status")[: conf.SWEEP_PAGE])
         ids = [pk for pk, _, _ in page]
         _keep_counts(Counter((batch, status) for _, batch, status in page if batch))
-        for model in (TaskAttempt, TaskEvent):
+        for model in (TaskAttempt, TaskEvent, Checkpoint):
             rows_of_task = model.objects.filter(task_id__in=ids)
             rows_of_task._raw_delete(rows_of_task.db)  # noqa: SLF001 - no row is loaded
         _delete_keys(ids)

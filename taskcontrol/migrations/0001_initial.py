@@ -276,6 +276,24 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Checkpoint',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', taskcontrol.dialect.ExactCharField(blank=True, max_length=100)),
+                ('done', models.BigIntegerField(default=0)),
+                ('failed', models.BigIntegerField(default=0)),
+                ('total', models.BigIntegerField(null=True)),
+                ('place', models.JSONField(null=True)),
+                ('errors', models.JSONField(default=list)),
+                ('saved_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow())),
+                ('task', models.ForeignKey(blank=True, db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog')),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('task', 'name'), name='taskcontrol_checkpoint_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='TaskEvent',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
