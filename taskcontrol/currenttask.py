@@ -74,6 +74,10 @@ class CurrentTask:
         """Say how far the task is; see ``taskcontrol.notify_task_status``."""
         self._reporter.report(message)
 
+    def close(self) -> None:
+        """Say nothing more: the body is over, and its end writes the last progress."""
+        self._reporter.close()
+
     @property
     def progress(self) -> dict[str, Any] | None:
         """The last progress that was said."""

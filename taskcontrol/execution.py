@@ -7,6 +7,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -106,7 +107,7 @@ class Body:
         """Run the body, again in place where that helps; return how it ended."""
         memory.reset_peak()
         outcome = self.outcome
-        with captured() as self.output, running(self.task):
+        with captured() as self.output, running(self.task), closing(self.task):
             try:
                 with interrupts.allowed(self.row):
                     work = self._prepare()

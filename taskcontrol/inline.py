@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -75,7 +75,7 @@ class _Body:
     def run(self) -> None:
         """Run it; whatever it raises is kept."""
         memory.reset_peak()
-        with captured() as self.output, running(self.task):
+        with captured() as self.output, running(self.task), closing(self.task):
             try:
                 with _time_limit(self.row.timeout), self._transaction():
                     self.outcome.value = self._call()

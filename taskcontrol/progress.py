@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from django.db.models import F
 
 from .announcing import announce
 from .arguments import size_of
+from .conf import conf
 from .context import current_task
 from .exceptions import InvalidCall
 from .models import TaskLog
-from .side import side_database
+from .side import close_side_connection, side_database
 from .status import Status
 from .text import clean, storable
 
+logger = logging.getLogger("taskcontrol")
+
 #: Seconds between two writes of the progress of one task.
 WRITE_EVERY = 0.25
+#: Seconds after which the last message is written though no other follows it.
+LANDS_AFTER = 0.5
 MAX_BYTES = 4096
 _FIELDS = ("count", "total", "description")
 
@@ -67,16 +75,63 @@ def write(task_id: int, attempt: int, progress: dict[str, Any]) -> None:
 
 
 class Reporter:
-    """Writes the progress of one attempt at most every ``WRITE_EVERY`` seconds."""
+    """Writes the progress of one attempt at most every ``WRITE_EVERY`` seconds.
+
+    A message that came too early for that is written by a thread, unless another one or
+    the end of the body is faster. ``close`` ends the waiting; the end writes ``latest``.
+    """
 
     def __init__(self, task_id: int, attempt: int) -> None:
         self.task_id, self.attempt = task_id, attempt
         self.latest: dict[str, Any] | None = None
         self._written_at = float("-inf")
+        self._unwritten = False
+        self._writing = threading.Lock()
+        self._timer: threading.Timer | None = None
 
     def report(self, message: Any) -> None:
-        """Take the message; write it unless another was written just now."""
+        """Take the message; write it now, or soon if another was written just now."""
         self.latest = {**(self.latest or {}), **as_progress(message)}
+        self._unwritten = True
         if time.monotonic() - self._written_at >= WRITE_EVERY:
-            write(self.task_id, self.attempt, self.latest)
+            self._write()
+        if self._unwritten:
+            self._write_soon()
+
+    def close(self) -> None:
+        """Write nothing more."""
+        self._unwritten = False
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _write(self) -> None:
+        # Never waits: who writes may be waiting for the transaction of who reports.
+        if not self._writing.acquire(blocking=False):
+            return
+        try:
+            self._unwritten = False
+            write(self.task_id, self.attempt, self.latest or {})
             self._written_at = time.monotonic()
+        except (OperationalError, InterfaceError) as error:
+            if side_database() == conf.DATABASE:
+                raise  # it broke the body's own transaction
+            self._unwritten = True
+            logger.warning("Progress of task %s was not written: %s", self.task_id, error)
+            close_side_connection()
+        finally:
+            self._writing.release()
+
+    def _write_soon(self) -> None:
+        """Where the body's own connection has to serve, only the body can write."""
+        if self._timer is None and side_database() != conf.DATABASE:
+            self._timer = threading.Timer(LANDS_AFTER, self._land)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _land(self) -> None:
+        self._timer = None
+        try:
+            if self._unwritten:
+                self._write()
+        finally:
+            close_side_connection()

@@ -421,12 +421,13 @@ def use_secret(password: str = "hunter2") -> None:
     raise RuntimeError(f"refused ({len(api_token)})")
 
 
-def report(total: int) -> None:
-    """Report its progress, step by step."""
-    task = taskcontrol.current_task()
-    assert task is not None
+def report(total: int, seconds: float = 0) -> None:
+    """Report its progress, step by step, and go on in silence."""
     for done in range(1, total + 1):
-        taskcontrol.notify_task_status({"progress": [done, total, f"step {done}"]})
+        taskcontrol.notify_task_status(
+            {"progress": {"count": done, "total": total, "description": f"step {done}"}}
+        )
+    time.sleep(seconds)
 
 
 # Context

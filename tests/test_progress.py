@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
+
 import pytest
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 import taskcontrol
 from taskcontrol import lifecycle, progress
 from taskcontrol.context import running
-from taskcontrol.exceptions import InvalidCall
 from taskcontrol.currenttask import CurrentTask
+from taskcontrol.exceptions import InvalidCall
 from taskcontrol.models import TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task
-from tests.waiting import beside, within
+from tests.waiting import beside, eventually, within
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
     pytest.mark.databases,
 ]
+
+
+@pytest.fixture
+def report():
+    """Say something for a task, as its body does."""
+    reporters = {}
+    yield lambda task, message: reporters.setdefault(
+        task.pk, progress.Reporter(task.pk, 1)
+    ).report(message)
+    for one in reporters.values():
+        one.close()
 
 
 def stored(task):
@@ -77,7 +91,7 @@ def test_outside_of_a_task_nothing_is_said():
 def test_the_running_attempt_says_how_far_it_is():
     task = make_task(Status.STARTED)
 
-    with running(CurrentTask(task)) as current:
+    with closing(CurrentTask(task)) as current, running(current):
         taskcontrol.notify_task_status({"progress": {"count": 1, "total": 3}})
         taskcontrol.notify_task_status({"progress": {"count": 2}})
 
@@ -91,6 +105,7 @@ def test_many_messages_are_written_at_most_four_times_a_second(monkeypatch):
     reporter = progress.Reporter(task.pk, 1)
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(reporter, "_write_soon", lambda: None)
 
     for number in range(1000):
         now = 100 + number / 1000
@@ -195,3 +210,62 @@ def test_a_written_message_is_one_statement():
         reporter.report("second")
 
     assert len(queries) == 0
+    reporter.close()
+
+
+def test_the_last_message_lands_though_the_body_says_no_more(report):
+    task = make_task(Status.STARTED)
+
+    for number in range(10):
+        report(task, {"progress": {"count": number}})
+
+    eventually(lambda: stored(task) == {"count": 9}, 5)
+    assert TaskLog.objects.get().rev == 2
+
+
+def test_a_closed_reporter_writes_no_more():
+    task = make_task(Status.STARTED)
+    with closing(progress.Reporter(task.pk, 1)) as reporter:
+        reporter.report("first")
+        reporter.report("second")
+        timer = reporter._timer
+
+    timer.join(5)
+
+    assert not timer.is_alive()
+    assert stored(task) == {"message": "first"}
+
+
+def test_within_a_transaction_on_sqlite_only_the_body_writes(report):
+    if connection.vendor != "sqlite":
+        pytest.skip("elsewhere the second connection writes")
+    task = make_task(Status.STARTED)
+
+    with transaction.atomic():
+        for number in range(3):
+            report(task, f"message {number}")
+        assert _timers() == []
+
+    assert stored(task) == {"message": "message 0"}
+
+
+def _timers():
+    return [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+
+
+def test_a_database_that_does_not_answer_harms_no_body(report, monkeypatch, caplog):
+    task, write = make_task(Status.STARTED), progress.write
+    broken = iter([OperationalError("gone"), InterfaceError("gone too")])
+
+    def fail_twice(*args):
+        for error in broken:
+            raise error
+        write(*args)
+
+    monkeypatch.setattr(progress, "write", fail_twice)
+
+    for message in ("first", "second", "third"):
+        report(task, message)
+
+    eventually(lambda: stored(task) == {"message": "third"}, 5)
+    assert "was not written: gone" in caplog.text
