@@ -39,18 +39,18 @@ def call_of(periodic: Any) -> dict[str, Any]:
         given.setdefault("method", args[0])
     if periodic.queue:
         given.setdefault("queue", periodic.queue)
-    return refuse_settled(given)
+    refuse_settled(given)
+    return given
 
 
-def refuse_settled(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the call, or raise InvalidCall for an option that a schedule settles."""
+def refuse_settled(given: Mapping[str, Any]) -> None:
+    """Raise InvalidCall for an option that a schedule settles itself."""
     settled = sorted(SETTLED & given.keys())
     if settled:
         raise InvalidCall(
             f"A schedule takes no {settled[0]}=: it makes its tasks itself when their time "
             "has come, as the user that stands with it."
         )
-    return given
 
 
 def text_of(call: Mapping[str, Any]) -> str:

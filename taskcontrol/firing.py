@@ -6,19 +6,21 @@ import logging
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.core.exceptions import ObjectDoesNotExist
+from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
 from . import dialect
 from .calls import call_of, digest_of
 from .conf import conf
+from .context import on_behalf_of
 from .dialect import DatabaseNow
 from .enqueueing import enqueue
 from .exceptions import InvalidCall, KeyBusy
 from .models import Schedule, TaskLog, next_rev
-from .registry import parameters_of, resolve
+from .registry import parameters_of
 from .systemuser import scheduler_user
+from .targets import target_of_call
 from .text import clipped
 from .timekeeping import due, keep_time, periodic_of
 from .timetables import Timetable, beat_is_installed, beat_model, timetable_of
@@ -115,15 +117,14 @@ def make_task(schedule: Schedule, periodic: Any, *, at: datetime | None = None) 
     ``at``: the time that the run is for, which stands in the task's ``run_at``. None when
     another task holds the key that keeps two runs of a schedule apart.
     """
-    call = _with_key(call_of(periodic), schedule)
     user = user_of(schedule, periodic)
-    row = enqueue(**call)
+    with on_behalf_of(user):
+        row = enqueue(**_with_key(call_of(periodic), schedule, user))
     if row is None:
         return None
     # Not given as options: a method may have parameters of these names.
     values = {
         "schedule": schedule.name,
-        "created_by_id": user.pk,
         "event": row.event or schedule.scheduled_against,
         "run_at": at,
     }
@@ -135,11 +136,11 @@ def make_task(schedule: Schedule, periodic: Any, *, at: datetime | None = None) 
     return row
 
 
-def _with_key(call: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
+def _with_key(call: dict[str, Any], schedule: Schedule, user: Any) -> dict[str, Any]:
     """Return the call with a key of its own, which a second run cannot have too."""
     key = {"job_id": f"schedule-{schedule.pk}", "deduplicate": True}
-    names = key.keys() & parameters_of(resolve(call["method"]))
-    return call if names or key.keys() & call.keys() else {**call, **key}
+    takes = parameters_of(target_of_call(call.get("method"), call, user).function)
+    return call if key.keys() & (takes | call.keys()) else {**call, **key}
 
 
 def user_of(schedule: Schedule, periodic: Any) -> Any:
@@ -149,16 +150,14 @@ def user_of(schedule: Schedule, periodic: Any) -> Any:
     user than the scheduler's holds only for what it was chosen for.
     """
     if schedule.run_as_id is None:
-        return scheduler_user()
-    if schedule.run_as_for != digest_of(periodic):
+        user = scheduler_user()
+    elif schedule.run_as_for != digest_of(periodic):
         raise InvalidCall(
             "What it does was changed since it was allowed to run as another user. "
             "Somebody with the permission manage_schedule has to choose the user again."
         )
-    try:
-        user = schedule.run_as
-    except ObjectDoesNotExist:
-        user = None
+    else:
+        user = get_user_model()._default_manager.filter(pk=schedule.run_as_id).first()
     if user is None or not user.is_active:
         raise InvalidCall("The user as whom it runs was deleted or is no longer active.")
     return user

@@ -12,11 +12,11 @@ from django.db.models import Model
 from .calls import refuse_settled
 from .conf import conf
 from .drafts import OPTIONS, Draft
+from .errorclasses import paths_of
 from .exceptions import InvalidCall, NotPermitted, ScheduleNotFound
 from .firing import active_run_of, make_task, pass_over
 from .models import Schedule, TaskLog
 from .options import flag, label
-from .registry import path_of
 from .schedulerows import Wish, declare
 from .timekeeping import keep_time, periodic_of
 from .timetables import beat_model, timetable_from, timetable_of
@@ -62,11 +62,9 @@ def create(  # noqa: PLR0913 - what a schedule can be
     """
     require(user, "make schedules")
     timetable = timetable_from(cron, every, at, zone)
-    if method is not None:
-        call["method"] = path_of(method)
-    check_call(call)
+    call = checked_call({**call, "method": method})
     wish = Wish(
-        name=label(200)("name", name or call.get("method") or _document_of(call)),
+        name=label(200)("name", name or call.get("method") or _action_of(call)),
         timetable=timetable,
         call=call,
         on_missed=policy(on_missed),
@@ -151,11 +149,33 @@ def require(user: Any, verb: str) -> None:
         raise NotPermitted(user, MANAGE, verb)
 
 
-def check_call(call: Mapping[str, Any]) -> None:
-    """Raise what ``enqueue`` would raise for a call that cannot run."""
-    given = refuse_settled(dict(call))
-    options = {name: given.pop(name) for name in OPTIONS & given.keys()}
-    Draft(given.pop("method", None), options, given)
+def checked_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the call in values that can be stored; raise what ``enqueue`` would raise."""
+    refuse_settled(call)
+    unsaid = {name for name in {"method", *OPTIONS} if call.get(name) is None}
+    given = {name: value for name, value in call.items() if name not in unsaid}
+    rest = dict(given)
+    options = {name: rest.pop(name) for name in OPTIONS & rest.keys()}
+    draft = Draft(rest.pop("method", None), options, rest)
+    if "method" in given and not isinstance(given["method"], str):
+        given["method"] = draft.method
+    for name in draft.callbacks.keys() & given.keys():
+        given[name] = draft.callbacks[name]
+    for name in {"retry_on", "discard_on"} & given.keys():
+        given[name] = paths_of(given[name])
+    if draft.document is not None:
+        given |= {name: said for name, said in draft.document.columns.items() if said}
+    return given
+
+
+def next_runs(schedule: Schedule | str, count: int = 5) -> list[dt.datetime]:
+    """Return the next times at which a schedule runs, none while it is switched off."""
+    one = find_schedule(schedule)
+    periodic, at, found = _periodic(one), one.next_run_at, []
+    while at is not None and len(found) < count:
+        found.append(at)
+        at = timetable_of(periodic).after(at)
+    return found
 
 
 def policy(value: Any) -> str:
@@ -173,10 +193,8 @@ def against(value: Any) -> str:
     return label(140)("scheduled_against", value or "")
 
 
-def _document_of(call: Mapping[str, Any]) -> str:
-    kind = call.get("document_type")
-    model = getattr(getattr(kind, "_meta", None), "label", kind)
-    return f"{model} {call.get('document_name')} {call.get('document_action')}"
+def _action_of(call: Mapping[str, Any]) -> str:
+    return " ".join(str(call[f"document_{part}"]) for part in ("type", "name", "action"))
 
 
 def _allowed(schedule: Schedule | str, user: Any, verb: str) -> Schedule:

@@ -17,8 +17,9 @@ NAME = "taskcontrol-scheduler"
 def scheduler_user() -> Any:
     """Return the user of ``TASKCONTROL["SCHEDULER_USER"]``, or else the system's own.
 
-    That one is made when first needed: inactive and without a password, so that nothing
-    logs in as it. Raises InvalidCall when there is no such user or it cannot be made.
+    That one is made when first needed: without a password, so that nobody logs in as it,
+    but active, so that it can be given permissions. Raises InvalidCall when there is no
+    such user or it cannot be made.
     """
     model = get_user_model()
     name = conf.SCHEDULER_USER
@@ -39,7 +40,7 @@ def _own_name(field: Any) -> str:
 
 def _make(model: Any, name: str) -> Any:
     manager = model._default_manager
-    user = model(**{model.USERNAME_FIELD: name}, is_active=False)
+    user = model(**{model.USERNAME_FIELD: name})
     user.set_unusable_password()
     try:
         with transaction.atomic(using=manager.db):

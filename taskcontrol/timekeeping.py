@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -124,15 +125,21 @@ def _values(schedule: Schedule, periodic: Any, now: datetime) -> dict[str, Any]:
     values: dict[str, Any] = {"name": periodic.name, "enabled": periodic.enabled}
     try:
         timetable = timetable_of(periodic)
-        method = call_of(periodic).get("method") or ""
+        call = call_of(periodic)
     except InvalidCall as error:
         # Of another text than any timetable, so that a corrected row counts as changed.
         why = clipped(str(error), 500)
         return {**values, "timetable": "", "next_run_at": None, "error": why}
-    values |= {"timetable": str(timetable), "method": clipped(str(method), 255)}
+    values |= {"timetable": str(timetable), "method": clipped(_what(call), 255)}
     if schedule.timetable != values["timetable"]:
         values["error"] = ""
     return values | _next(schedule, periodic, timetable, now)
+
+
+def _what(call: Mapping[str, Any]) -> str:
+    """Return the method of a call, or the action of its document."""
+    method = call.get("method")
+    return str(method or f"{call.get('document_type')}.{call.get('document_action')}")
 
 
 def _next(

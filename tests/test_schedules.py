@@ -8,7 +8,8 @@ import logging
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.contrib.auth import get_user_model
+from django.contrib.auth import authenticate, get_user_model
+from django.contrib.auth.models import Permission
 from django.db.models import F
 from django.utils import timezone
 from django_celery_beat.models import (
@@ -32,8 +33,10 @@ from taskcontrol.exceptions import (
 from taskcontrol.firing import fire_due_schedules
 from taskcontrol.models import Schedule, TaskLog
 from taskcontrol.status import Status
+from taskcontrol.systemuser import scheduler_user
 from tests import tasks
 from tests.factories import make_task, make_user, seconds_ago
+from tests.models import Paper
 from tests.waiting import race
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -78,6 +81,36 @@ def end(row, status=Status.FINISHED):
 
 
 # Making one
+
+
+def test_an_action_of_a_document_may_be_scheduled():
+    paper = Paper.objects.create(title="Minutes")
+    one = make_due(make(None, document_type=paper, document_action="submit"))
+    assert one.name == f"tests.Paper {paper.pk} submit"
+    assert one.method == "tests.Paper.submit"
+
+    assert fire_due_schedules() == 1
+
+    (task,) = runs()
+    assert (task.document_type, task.document_name) == ("tests.Paper", str(paper.pk))
+
+
+def test_functions_and_classes_are_stored_by_their_paths():
+    one = make(
+        value=None,
+        on_failure=tasks.nothing,
+        retry_on=[ConnectionError],
+        max_retries=1,
+        timeout=dt.timedelta(minutes=2),
+    )
+
+    call = json.loads(periodic(one).kwargs)
+    assert call["on_failure"] == "tests.tasks.nothing"
+    assert call["retry_on"] == ["builtins.ConnectionError"]
+    make_due(one)
+    assert fire_due_schedules() == 1
+    assert runs()[0].timeout == 120
+    assert runs()[0].arguments == {"value": None}
 
 
 def test_a_schedule_from_code_is_a_row_of_the_beat_that_people_edit():
@@ -624,9 +657,22 @@ def test_schedules_run_as_a_user_who_cannot_log_in():
 
     user = runs()[0].creator
     assert user.get_username() == "taskcontrol-scheduler"
-    assert user.is_active is False
     assert user.has_usable_password() is False
+    assert authenticate(username=user.get_username(), password="") is None
+    assert (user.is_staff, user.is_superuser) == (False, False)
     assert get_user_model().objects.filter(username="taskcontrol-scheduler").count() == 1
+
+
+def test_a_safe_call_needs_the_permission_of_the_scheduler_p8():
+    make_due(make("greet the user", name="greet", call_whitelisted_function=True))
+
+    assert fire_due_schedules() == 0
+    assert "permission 'tests.view_paper' is missing" in Schedule.objects.get().error
+
+    scheduler_user().user_permissions.add(Permission.objects.get(codename="view_paper"))
+    make_due(Schedule.objects.get())
+    assert fire_due_schedules() == 1
+    assert runs()[0].creator == scheduler_user()
 
 
 def test_the_settings_may_name_the_user(conf):
