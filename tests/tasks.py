@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -731,3 +732,43 @@ class Desk:
     def name(cls) -> str:
         """Return its name."""
         return cls.__name__
+
+
+# Batches
+
+
+@taskcontrol.whitelist
+def bulk_create(items: list[str]) -> dict[str, str]:
+    """Let a coordinator make a batch whose id is known before."""
+    batch_id = str(uuid.uuid4())
+    coordinator = taskcontrol.enqueue(
+        "tests.tasks._coordinator",
+        queue="short",
+        job_name="Bulk Create",
+        arguments={"items": items, "batch_id": batch_id},
+    )
+    return {"batch_id": batch_id, "coordinator_task_name": coordinator.name}
+
+
+def _coordinator(items: list[str], batch_id: str) -> None:
+    taskcontrol.notify_task_status(message=f"Resolved {len(items)} items. Enqueueing…")
+    members = [
+        {
+            "method": "tests.tasks.process_item",
+            "batch_id": batch_id,
+            "arguments": {"item": i},
+        }
+        for i in items
+    ]
+    taskcontrol.bulk_enqueue(members, batch_id=batch_id)
+
+
+def process_item(item: str) -> str:
+    """Return the item with a mark."""
+    return f"{item} done"
+
+
+def batch_ended(batch_id: str, outcome: str) -> dict[str, int]:
+    """Write down that a batch has ended, and return its numbers."""
+    record(outcome, batch=batch_id, by=whoami())
+    return taskcontrol.batches.progress(batch_id)
