@@ -171,7 +171,8 @@ def checked_call(call: Mapping[str, Any]) -> dict[str, Any]:
 def next_runs(schedule: Schedule | str, count: int = 5) -> list[dt.datetime]:
     """Return the next times at which a schedule runs, none while it is switched off."""
     one = find_schedule(schedule)
-    periodic, at, found = _periodic(one), one.next_run_at, []
+    periodic, at = _periodic(one), one.next_run_at
+    found: list[dt.datetime] = []
     while at is not None and len(found) < count:
         found.append(at)
         at = timetable_of(periodic).after(at)

@@ -39,6 +39,7 @@ VERBS = {
     "resume-dispatch",
     "retry",
     "retry-failed",
+    "schedules",
     "status",
     "suspend-dispatch",
     "up",
