@@ -45,11 +45,16 @@ def call(path: str, offered: Mapping[str, Any]) -> Any:
     """Call the function behind ``path`` with the offered values that it declares."""
     function = _function(path)
     parameters = _parameters(function)
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
-        return function(**offered)
-    return function(
-        **{name: value for name, value in offered.items() if name in parameters}
-    )
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    given = {
+        name: value for name, value in offered.items() if takes_all or name in parameters
+    }
+    by_place = [
+        given.pop(name)
+        for name, one in parameters.items()
+        if one.kind is one.POSITIONAL_ONLY and name in given
+    ]
+    return function(*by_place, **given)
 
 
 def _function(path: str) -> Callable[..., Any]:

@@ -503,3 +503,30 @@ def test_a_declared_path_that_leads_to_nothing_callable_is_found(declared, metho
     declared(method)
 
     assert f"The declared task type {method} cannot run" in finding("W045").msg
+
+
+# What the settings put around bodies
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "why"),
+    [
+        ("BEFORE_JOB", "tests.tasks.not_there", "'tests.tasks' has no 'not_there'"),
+        ("AFTER_JOB", "tests.tasks.add", "wants left, which it is not given"),
+        ("AFTER_JOB", "os.getpid", "may not run"),
+    ],
+)
+def test_a_hook_that_cannot_be_called_is_found(conf, setting, path, why):
+    conf(**{setting: ["tests.tasks.nothing", path]})
+
+    message = finding("E044")
+
+    assert path in message.msg
+    assert why in message.msg
+    assert message.hint == f'Correct its path in TASKCONTROL["{setting}"].'
+
+
+def test_bodies_in_one_transaction_are_an_error_on_sqlite_alone(conf):
+    conf(ATOMIC=True)
+
+    assert ("E045" in found()) == (connections["default"].vendor == "sqlite")

@@ -13,6 +13,7 @@ from .. import registry
 from ..conf import conf, known_queues
 from ..exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
 from .celerysettings import check_celery
+from .ourbodies import check_bodies
 from .ourschedules import check_schedules
 from .oursettings import check_settings
 
@@ -33,6 +34,7 @@ def check_site(**_options: Any) -> list[CheckMessage]:
         *_check_middleware(list(settings.MIDDLEWARE)),
         *check_celery(),
         *_check_declarations(),
+        *check_bodies(),
         *check_schedules(),
     ]
 
