@@ -126,7 +126,7 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
             {
                 "classes": ("collapse",),
                 "fields": (
-                    ("rev", "occupies", "sent_count", "sent_at"),
+                    ("rev", "occupies", "heard", "sent_count", "sent_at"),
                     ("position", "lane", "ready_lane"),
                     ("progress",),
                 ),

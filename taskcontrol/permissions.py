@@ -27,7 +27,7 @@ def may(user: Any, permission: str, task: TaskLog) -> bool:
     """Return whether ``user`` has the permission, or as the owner of ``task`` needs none."""
     if user.has_perm(permission):
         return True
-    if user.pk is None or task.created_by_id != user.pk:
+    if not _is_owner(user, task):
         return False
     if permission == VIEW:
         return True
@@ -51,7 +51,7 @@ def allowed_of_batch(
     if user is None or user.has_perm(permission):
         return members
     right = _OWNERS_RIGHT.get(permission)
-    if right is None or user.pk is None or batch.created_by_id != user.pk:
+    if right is None or not _is_owner(user, batch):
         raise NotPermitted(user, permission, f"{verb} batch {batch.pk}")
     own = members.filter(created_by=user.pk)
     usual = TaskType.default_of(right)
@@ -63,4 +63,11 @@ def visible_to(user: Any) -> Any:
     """Return the tasks that ``user`` may see: all with the permission, else the own ones."""
     if user.has_perm(VIEW):
         return TaskLog.objects.all()
-    return TaskLog.objects.filter(created_by=user.pk) if user.pk else TaskLog.objects.none()
+    if user.pk is None or not user.is_active:
+        return TaskLog.objects.none()
+    return TaskLog.objects.filter(created_by=user.pk)
+
+
+def _is_owner(user: Any, made: TaskLog | TaskBatch) -> bool:
+    """A deactivated user owns nothing, as he has no permission either."""
+    return user.pk is not None and user.is_active and made.created_by_id == user.pk

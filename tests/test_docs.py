@@ -99,7 +99,7 @@ def test_every_verb_is_shown_at_work(verb):
 
 
 def test_the_index_names_every_page():
-    linked = set(re.findall(r"\]\((\w+\.md)\)", read("index.md")))
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", read("index.md")))
 
     assert linked == {page.name for page in PAGES} - {"index.md"}
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
+import taskcontrol
 from taskcontrol import permissions
 from taskcontrol.exceptions import NotPermitted
+from taskcontrol.models import TaskBatch, TaskLog, TaskType
 from taskcontrol.permissions import CANCEL, PRIORITIZE, RETRY, SENSITIVE, VIEW, may
 from tests.factories import make_task, make_type, make_user
 
@@ -63,6 +65,49 @@ def test_a_superuser_may_everything_and_an_inactive_one_nothing():
     boss.is_active = False
 
     assert not any(may(boss, one, task) for one in ALL)
+
+
+def test_a_deactivated_owner_may_nothing_p8():
+    ann = make_user("ann")
+    task = make_task(created_by=ann)
+    ann.is_active = False
+
+    assert not any(may(ann, one, task) for one in ALL)
+    assert set(permissions.visible_to(ann)) == set()
+    with pytest.raises(NotPermitted, match="ann may not cancel batch"):
+        permissions.allowed_of_batch(
+            ann, CANCEL, TaskBatch(pk="b", created_by=ann), TaskLog.objects.all(), "cancel"
+        )
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "permission", "right"),
+    [
+        (taskcontrol.cancel, "Pending", "cancel_tasklog", "owner_may_cancel"),
+        (taskcontrol.retry, "Failed", "retry_tasklog", "owner_may_retry"),
+        (taskcontrol.pause, "Pending", "prioritize_tasklog", None),
+        (taskcontrol.resume, "Paused", "prioritize_tasklog", None),
+    ],
+    ids=lambda one: getattr(one, "__name__", one),
+)
+def test_the_rooms_ask_whoever_comes_in_by_which_door_p8(verb, status, permission, right):
+    ann, bob = make_user("ann"), make_user("bob", permission)
+    task = make_task(status, created_by=ann)
+    for user in (make_user("eve"), *([] if right else [ann])):
+        with pytest.raises(NotPermitted, match=permission):
+            verb(task, user=user)
+    if right:
+        make_type(task.method, **{right: False})
+        with pytest.raises(NotPermitted, match=permission):
+            verb(task, user=ann)
+        TaskType.objects.update(**{right: True})
+        verb(task, user=ann)
+        task = make_task(status, created_by=ann)
+    assert TaskLog.objects.get(pk=task.pk).status == status
+
+    verb(task, user=bob)
+
+    assert TaskLog.objects.get(pk=task.pk).status != status
 
 
 def test_nobody_given_means_the_system_which_may():
