@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis.extra.django import TestCase
 
 import taskcontrol
-from taskcontrol import batches
+from taskcontrol import batches, lifecycle
+from taskcontrol.exceptions import InvalidCall
 from taskcontrol.models import TaskBatch, TaskLog
-from taskcontrol.pruning import prune_ended_tasks
-from taskcontrol.status import Status
+from taskcontrol.pruning import delete_tasks, prune_ended_tasks
+from taskcontrol.retries import retry_failed_tasks
+from taskcontrol.settling import settle_batches
+from taskcontrol.status import TERMINAL, Status
 from tests import tasks
 from tests.factories import make_task, make_user, seconds_ago
 from tests.test_lifecycle import statements
@@ -178,3 +187,138 @@ def test_the_numbers_of_many_batches_cost_as_much_as_those_of_one():
 
     rows = [TaskBatch.objects.create(id=str(n)) for n in range(20)]
     assert cost(rows) == cost(rows[:1]) == 1
+
+
+# Any life
+
+
+def one(*statuses: Status) -> Callable[[int], TaskLog | None]:
+    """Return how to choose, by a number, a member that stands in one of ``statuses``."""
+
+    def choose(number: int) -> TaskLog | None:
+        rows = list(TaskLog.objects.filter(status__in=statuses).order_by("pk"))
+        return rows[number % len(rows)] if rows else None
+
+    return choose
+
+
+def on_one(act: Callable[[TaskLog], Any], *statuses: Status) -> Callable[[int], Any]:
+    choose = one(*statuses)
+
+    def do(number: int) -> Any:
+        task = choose(number)
+        return act(task) if task else None
+
+    return do
+
+
+def ended_long_ago(task: TaskLog) -> None:
+    TaskLog.objects.filter(pk=task.pk).update(ended_at=seconds_ago(10**8))
+    prune_ended_tasks()
+
+
+#: What may happen to a batch; each takes a number, by which it chooses.
+LIFE: dict[str, Callable[[int], Any]] = {
+    "enqueue": lambda n: taskcontrol.enqueue(
+        tasks.nothing, batch_id="b", max_retries=n % 3, paused=n % 4 == 0
+    ),
+    "bulk": lambda n: taskcontrol.bulk_enqueue(
+        [{"method": tasks.nothing}] * (n % 4), batch_id="b"
+    ),
+    "once": lambda n: taskcontrol.enqueue(
+        tasks.nothing, batch_id="b", job_id=str(n % 2), deduplicate=True
+    ),
+    "promote": on_one(lambda t: lifecycle.promote([t.pk], site="s"), Status.PENDING),
+    "claim": on_one(
+        lambda t: lifecycle.claim(t.pk, t.attempt, worker_id=None, pid=1), Status.QUEUED
+    ),
+    "finish": on_one(lambda t: lifecycle.finish(t.pk, t.attempt), Status.STARTED),
+    "fail": on_one(lambda t: lifecycle.fail(t.pk, t.attempt, error="no"), Status.STARTED),
+    "fail and try again": on_one(
+        lambda t: lifecycle.fail(t.pk, t.attempt, error="no", retry_in=0), Status.STARTED
+    ),
+    "lose": on_one(
+        lambda t: lifecycle.rescue(t.pk, t.attempt, detail="lost"), Status.STARTED
+    ),
+    "retry what is due": lambda _: retry_failed_tasks(),
+    "retry": on_one(taskcontrol.retry, Status.FAILED, Status.CANCELED),
+    "cancel": on_one(taskcontrol.cancel, *Status),
+    "release": on_one(lambda t: lifecycle.release(t.pk, t.attempt), Status.CANCELED),
+    "pause": on_one(taskcontrol.pause, Status.PENDING),
+    "resume": on_one(taskcontrol.resume, Status.PAUSED),
+    "delete": on_one(lambda t: delete_tasks([t.pk]), *TERMINAL),
+    "prune": on_one(ended_long_ago, Status.FINISHED, Status.CANCELED),
+    "settle": lambda _: settle_batches(),
+    "cancel batch": lambda _: taskcontrol.cancel_batch("b"),
+    "pause batch": lambda _: taskcontrol.pause_batch("b"),
+    "resume batch": lambda _: taskcontrol.resume_batch("b"),
+    "retry batch": lambda n: taskcontrol.retry_batch("b", canceled=bool(n % 2)),
+}
+#: What brings tasks forward comes more often, so that there is something to be counted.
+USUAL = ("enqueue", "bulk", "promote", "claim", "finish", "fail", "fail and try again")
+steps = st.lists(
+    st.tuples(st.sampled_from([*LIFE, *USUAL, *USUAL]), st.integers(0, 11)), max_size=40
+)
+
+
+class Ledger:
+    """What a few lines of Python know of the members of a batch, those that went included."""
+
+    def __init__(self) -> None:
+        self.last: dict[int, tuple[str, bool]] = {}
+        self.rows: set[int] = set()
+
+    def read(self) -> None:
+        """Note how each row stands; what is gone keeps what it was."""
+        rows = TaskLog.objects.filter(batch_id="b")
+        self.rows = set()
+        for pk, status, retry_at in rows.values_list("pk", "status", "retry_at"):
+            self.rows.add(pk)
+            self.last[pk] = status, status in TERMINAL and retry_at is None
+
+    @property
+    def progress(self) -> dict[str, int]:
+        """What the room must say."""
+        ended = Counter(status for status, is_over in self.last.values() if is_over)
+        return {
+            "done": ended.total(),
+            "failed": ended["Failed"],
+            "canceled": ended["Canceled"],
+            "total": len(self.last),
+        }
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The same by status."""
+        numbers = Counter(status for status, _ in self.last.values())
+        return {status: numbers[status] for status in Status.values}
+
+
+class AnyLife(TestCase):
+    """The numbers of a batch against its rows, whatever happens to it."""
+
+    @given(steps, st.booleans())
+    @hypothesis_settings(max_examples=60, deadline=None)
+    def test_the_numbers_are_those_of_the_rows_after_every_step_p9(self, life, hold):
+        taskcontrol.create_batch("b", hold_on_failure=hold)
+        ledger = Ledger()
+        for step, number in life:
+            with suppress(InvalidCall):
+                LIFE[step](number)
+
+            ledger.read()
+            row = TaskBatch.objects.get()
+            assert batches.progress("b") == ledger.progress, step
+            assert batches.counts("b") == ledger.counts, step
+            assert row.total == len(ledger.last), step
+            over = ledger.progress["done"] == ledger.progress["total"]
+            assert row.ended_at is None or over, step
+
+        settle_batches()
+        row = TaskBatch.objects.get()
+        assert row.open_since is None or not over_now(ledger)
+
+
+def over_now(ledger: Ledger) -> bool:
+    ledger.read()
+    return ledger.progress["done"] == ledger.progress["total"]
