@@ -10,7 +10,14 @@ from bench.report import Figure, machine, table
 from bench.stage import Stage, make_directory
 from bench.workloads import WORKLOADS
 
-NUMBERS = {"enqueue": 3000, "drain": 3000, "latency": 140, "idle": 20}
+NUMBERS = {
+    "enqueue": 3000,
+    "drain": 3000,
+    "latency": 140,
+    "idle": 20,
+    "bulk": 100_000,
+    "bulk-sqlite": 100_000,
+}
 
 
 def main() -> int:

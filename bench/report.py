@@ -21,14 +21,14 @@ class Figure(NamedTuple):
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """Return a Markdown table; ratios are of the medians, ours to plain Celery's."""
+    """Return a Markdown table; ratios are of the medians, ours to the plain way's."""
     groups: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for figure in figures:
         groups[figure.workload, figure.name][figure.contender].append(figure.value)
     lines = [
-        "| workload | figure | plain Celery | taskcontrol | ratio |",
+        "| workload | figure | plain | taskcontrol | ratio |",
         "|---|---|---|---|---|",
     ]
     for (workload, name), by_contender in groups.items():

@@ -65,10 +65,11 @@ class Stage:
             "TASKCONTROL_DATA_DIR": str(self.directory / "data"),
         }
 
-    def run(self, *command: str) -> str:
-        """Run a command to its end and return what it printed."""
+    def run(self, *command: str, **more: str) -> str:
+        """Run a command to its end and return what it printed; ``more``: its environment."""
+        environment = {**self.environment, **more}
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, check=True, stdout=subprocess.PIPE
+            command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE
         )
         return done.stdout.decode()
 
@@ -76,6 +77,20 @@ class Stage:
         """Enqueue ``number`` tasks and return what it took."""
         command = [sys.executable, "-m", "bench.feeding", contender, str(number), str(gap)]
         return dict(json.loads(self.run(*command)))
+
+    def bulk(self, contender: str, number: int, **more: str) -> dict[str, Any]:
+        """Store ``number`` tasks at once and return what it took."""
+        command = [sys.executable, "-m", "bench.bulk", contender, str(number)]
+        return dict(json.loads(self.run(*command, **more)))
+
+    def new_sqlite(self) -> dict[str, str]:
+        """Return the environment of a process whose database is an empty SQLite file."""
+        file = self.directory / "bench.sqlite3"
+        for one in self.directory.glob(f"{file.name}*"):
+            one.unlink()
+        environment = {"DATABASE_URL": f"sqlite:///{file}"}
+        self.run(sys.executable, "manage.py", "migrate", "--verbosity", "0", **environment)
+        return environment
 
     def start_worker(self, contender: str) -> None:
         """Start the worker of a contender."""

@@ -76,4 +76,26 @@ def idle(stage: Stage, contender: str, seconds: int) -> dict[str, float]:
     return {"cpu_ms_per_second": 1000 * sum(after[n] - before[n] for n in after) / seconds}
 
 
-WORKLOADS = {"enqueue": enqueue, "drain": drain, "latency": latency, "idle": idle}
+def bulk(stage: Stage, contender: str, number: int) -> dict[str, float]:
+    """Store many at once, from a generator; *plain* is Django's bulk_create of such rows."""
+    stage.clear()
+    return _rate(stage.bulk(contender, number), number)
+
+
+def bulk_on_sqlite(stage: Stage, contender: str, number: int) -> dict[str, float]:
+    """Do the same on SQLite."""
+    return _rate(stage.bulk(contender, number, **stage.new_sqlite()), number)
+
+
+def _rate(took: dict[str, float], number: int) -> dict[str, float]:
+    return {"per_second": number / took["seconds"], "grown_mb": took["grown_mb"]}
+
+
+WORKLOADS = {
+    "enqueue": enqueue,
+    "drain": drain,
+    "latency": latency,
+    "idle": idle,
+    "bulk": bulk,
+    "bulk-sqlite": bulk_on_sqlite,
+}

@@ -163,8 +163,8 @@ class Draft:
         return limited or joins or self.wish is not None or self.document is not None
 
     def row(self, **values: Any) -> TaskLog:
-        """Return the unsaved row."""
-        return TaskLog(**self.values, **values)
+        """Return the unsaved row; ``values`` beat what the call says."""
+        return TaskLog(**{**self.values, **values})
 
     def _check_arguments(self, keywords: dict[str, Any]) -> None:
         own = self.options.get("arguments") or {}

@@ -17,7 +17,7 @@ from .backlog import refuse_overload
 from .bell import request_dispatch
 from .conf import conf
 from .deduplication import Admission, admit
-from .dialect import microseconds_now
+from .dialect import microseconds_now, now as now_by
 from .drafts import OPTIONS, UNSAID, Draft, creator_of
 from .exceptions import InvalidCall
 from .exclusion import hold_documents
@@ -153,9 +153,10 @@ def _store_many(
 ) -> None:
     count = 0
     with transaction.atomic(using=conf.DATABASE):
-        together = {"position": microseconds_now(conf.DATABASE)}
+        using = conf.DATABASE
+        together = {"created_at": now_by(using), "position": microseconds_now(using)}
         for chunk in _chunks(_drafts(tasks, batch_id, shared)):
-            admission = admit(chunk, lambda draft: draft.row(**together))
+            admission = admit(chunk, lambda draft: _member_row(draft, together))
             calls = zip(chunk, admission.answers, strict=True)
             admission.holds.extend(hold_documents(calls))
             refuse_overload(admission.rows)
@@ -197,6 +198,17 @@ def _member(
             "with now=True for each."
         )
     return Draft(method, options, given, said={*shared, *own})
+
+
+def _member_row(draft: Draft, together: Mapping[str, Any]) -> TaskLog:
+    """Return a row of plain values: what the database has to compute makes INSERTs slow."""
+    times = {"run_at": "run_at", "expires": "expires_at"}
+    ahead = {
+        column: together["created_at"] + draft.options[option]
+        for option, column in times.items()
+        if isinstance(draft.options.get(option), dt.timedelta)
+    }
+    return draft.row(**together, **ahead)
 
 
 def _chunks(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:

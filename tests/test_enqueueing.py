@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import tracemalloc
 from decimal import Decimal
 
 import pytest
@@ -587,6 +588,43 @@ def test_a_batch_belongs_to_its_creator():
 
     assert TaskBatch.objects.get(pk=batch).created_by == user
     assert rows_of(batch).get().created_by == user
+
+
+@pytest.mark.only_on("postgresql")
+def test_what_the_database_would_compute_for_each_row_is_asked_once():
+    with CaptureQueriesContext(connection) as queries:
+        batch = bulk_enqueue([{}] * 3, method=tasks.nothing, run_at=dt.timedelta(hours=1))
+
+    (insert,) = [one for one in statements(queries) if 'INTO "taskcontrol_tasklog' in one]
+    # Django's fast way, which takes plain values only.
+    assert "UNNEST" in insert
+    assert rows_of(batch).filter(ready_lane=None).count() == 3
+
+
+def test_the_times_of_a_bulk_count_from_its_beginning():
+    soon = dt.timedelta(minutes=3)
+
+    batch = bulk_enqueue([{}, {"run_at": None}], method=tasks.nothing, run_at=soon)
+
+    first, second = rows_of(batch)
+    assert first.run_at == first.created_at + soon
+    assert second.run_at is None
+    assert abs(first.created_at - dialect.now("default")) < dt.timedelta(seconds=5)
+    assert first.created_at == second.created_at
+
+
+def test_a_bulk_from_a_generator_keeps_one_chunk_in_memory(monkeypatch):
+    monkeypatch.setattr(enqueueing, "CHUNK", 25)
+
+    def peak(number):
+        tracemalloc.start()
+        bulk_enqueue(({"value": "x" * 1000} for _ in range(number)), method=tasks.give_back)
+        _now, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(50)
+    assert peak(1000) < 1.5 * peak(50)
 
 
 def test_the_longest_values_fit_every_column():
