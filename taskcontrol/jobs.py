@@ -40,12 +40,12 @@ def is_job_enqueued(job_id: str) -> bool:
 
 
 def get_jobs(queue: str | None = None) -> TaskLogQuerySet:
-    """Return the tasks that have not ended, of one queue or of all, oldest first.
+    """Return the tasks that have not ended, of one queue or queue by queue, oldest first.
 
     A queryset: nothing is read before it is used, and it can be filtered and sliced.
     Raises UnknownQueue (a ValueError) for a queue that no setting declares.
     """
-    rows: TaskLogQuerySet = TaskLog.objects.unended().order_by("pk")
+    rows: TaskLogQuerySet = TaskLog.objects.unended().order_by("queue", "position", "pk")
     if queue is None:
         return rows
     if queue not in known_queues():

@@ -383,6 +383,12 @@ class TaskLog(models.Model):
                 name="taskcontrol_task_queue",
                 condition=Q(status__in=(Status.PENDING, Status.QUEUED)),
             ),
+            # get_jobs: what has not ended, however much has
+            PartialIndex(
+                fields=["queue", "position", "id"],
+                name="taskcontrol_task_open",
+                condition=UNENDED,
+            ),
             # what types usually take; how many have ended
             PartialIndex(
                 fields=["ended_at"],

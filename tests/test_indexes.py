@@ -9,6 +9,7 @@ from django.db import connection
 from django.db.models import Count
 
 from taskcontrol.dialect import DatabaseNow
+from taskcontrol.jobs import get_jobs
 from taskcontrol.models import TaskLog, seconds
 from taskcontrol.status import Status
 from tests.factories import make_task
@@ -46,6 +47,7 @@ QUERIES = {
     "queue": lambda: tasks().filter(
         queue="short", status__in=(Status.PENDING, Status.QUEUED)
     )[:17],
+    "open": lambda: get_jobs("short")[:50],
     "ended": lambda: (
         tasks()
         .filter(ended_at__lt=DatabaseNow() - seconds(86400 * 30))
@@ -79,6 +81,7 @@ def test_every_index_names_the_query_that_it_serves():
 #: How the columns of row ``n`` differ from those of a task as the model makes it.
 DIFFERENT = {
     "method": "'m.' || n % 100",
+    "queue": "CASE WHEN n % 7 = 0 THEN 'short' ELSE 'default' END",
     "status": "status",
     "document_type": "CASE WHEN n % 50 = 0 THEN 'invoice' ELSE '' END",
     "document_name": "CASE WHEN n % 50 = 0 THEN 'INV-' || n ELSE '' END",
@@ -133,10 +136,10 @@ def many_rows(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         make_task()
         cursor.execute(filling())
-        cursor.execute("ANALYZE taskcontrol_tasklog")
+        cursor.execute("VACUUM ANALYZE taskcontrol_tasklog")
         yield
         cursor.execute("TRUNCATE taskcontrol_tasklog")
-        cursor.execute("ANALYZE taskcontrol_tasklog")
+        cursor.execute("VACUUM ANALYZE taskcontrol_tasklog")
 
 
 @pytest.mark.django_db

@@ -120,7 +120,7 @@ def test_the_jobs_of_a_queue_are_those_that_have_not_ended_oldest_first():
 
     assert list(taskcontrol.get_jobs(queue="short")) == mine
     assert list(taskcontrol.get_jobs("long")) == [other]
-    assert list(taskcontrol.get_jobs()) == [*mine, other]
+    assert list(taskcontrol.get_jobs()) == [other, *mine]
 
 
 def test_the_jobs_are_read_when_they_are_used():

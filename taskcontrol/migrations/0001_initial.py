@@ -415,6 +415,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='tasklog',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('ended_at', None), ('retry_at__isnull', False), _connector='OR'), fields=['queue', 'position', 'id'], name='taskcontrol_task_open'),
+        ),
+        migrations.AddIndex(
+            model_name='tasklog',
             index=taskcontrol.dialect.PartialIndex(condition=models.Q(('ended_at__isnull', False)), fields=['ended_at'], name='taskcontrol_task_ended'),
         ),
         migrations.AddIndex(
