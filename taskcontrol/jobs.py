@@ -35,8 +35,11 @@ def get_job_status(key: TaskLog | str | int) -> Status | None:
 
 def is_job_enqueued(job_id: str) -> bool:
     """Return whether a task with this ``job_id`` has not ended: waits, runs or is retried."""
+    if not _is_storable(job_id):
+        return False
     rows = TaskLog.objects.unended().filter(job_id=job_id)
-    return _is_storable(job_id) and bool(rows.exists())
+    # An order that only one index has: else a common id is looked for row by row.
+    return bool(rows.order_by("ended_at", "retry_at").values_list("pk")[:1])
 
 
 def get_jobs(queue: str | None = None) -> TaskLogQuerySet:

@@ -142,7 +142,7 @@ def count_by_status() -> StatusCounts:
     by_status = dict.fromkeys(Status.values, 0)
     by_status |= {row["status"]: row["n"] for row in rows.annotate(n=Count("pk"))}
     others = sum(by_status[status] for status in TERMINAL)
-    ended = TaskLog.objects.filter(ended_at__isnull=False).order_by()
+    ended = TaskLog.objects.filter(ended_at__isnull=False).order_by("ended_at")
     finished = ended[: others + MOST_FINISHED + 1].count() - others
     by_status[Status.FINISHED] = max(min(finished, MOST_FINISHED), 0)
     return StatusCounts(by_status, finished_is_more=finished > MOST_FINISHED)

@@ -1,4 +1,4 @@
-"""Each index of the tasks serves the query that stands beside it, over many rows."""
+"""Each index of the tasks serves its query, and no call reads all of many rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import json
 import pytest
 from django.db import connection
 from django.db.models import Count
+from django.test.utils import CaptureQueriesContext
 
+from taskcontrol.cancellation import cancel
 from taskcontrol.dialect import DatabaseNow
-from taskcontrol.jobs import get_jobs
+from taskcontrol.enqueueing import bulk_enqueue, enqueue
+from taskcontrol.jobs import get_job, get_job_status, get_jobs, is_job_enqueued
 from taskcontrol.models import TaskLog, seconds
+from taskcontrol.monitoring import get_workers, snapshot
+from taskcontrol.pruning import count_prunable, prune_ended_tasks
+from taskcontrol.retries import retry
 from taskcontrol.status import Status
+from tests import tasks as sample
 from tests.factories import make_task
 
 
@@ -154,3 +161,68 @@ def test_each_index_serves_its_query(many_rows, name):
 def indexes_in(plan):
     found = {plan["Index Name"]} if "Index Name" in plan else set()
     return found.union(*(indexes_in(child) for child in plan.get("Plans", ())))
+
+
+def once(**options):
+    return enqueue(sample.add, left=1, job_id="hourly", deduplicate=True, **options)
+
+
+def once_after_another():
+    first = once()
+    once(on_duplicate="return")
+    once(on_duplicate="replace")
+    cancel(first)
+    return once()
+
+
+def canceled():
+    task = once()
+    cancel(task)
+    return task
+
+
+def bulk():
+    members = [{"left": n, "job_id": f"job-{n}"} for n in range(200)]
+    return bulk_enqueue(members, method=sample.add, deduplicate=True)
+
+
+#: What must cost the same however many rows there are.
+FLAT = {
+    "deduplicate": once_after_another,
+    "deduplicate in bulk": bulk,
+    "retry by hand": lambda: retry(canceled()),
+    "get_job": lambda: [get_job("hourly"), get_job("17"), get_job("celery-17")],
+    "get_job_status": lambda: get_job_status("nobody"),
+    "is_job_enqueued": lambda: is_job_enqueued("hourly"),
+    "get_jobs": lambda: [*get_jobs()[:50], *get_jobs("short")[:50]],
+    "get_workers": get_workers,
+    "numbers": snapshot,
+    "retention": prune_ended_tasks,
+    "what retention would take": count_prunable,
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("name", FLAT)
+def test_what_must_stay_flat_reads_no_table_from_end_to_end(many_rows, conf, name):
+    conf(RETENTION_DAYS={"Finished": 20, "Failed": 20}, FAILED_LIMIT_PER_TYPE=200)
+    with CaptureQueriesContext(connection) as queries:
+        FLAT[name]()
+
+    read = [one["sql"] for one in queries if "taskcontrol_tasklog" in one["sql"]]
+    assert read
+    for sql in read:
+        if sql.startswith(("SELECT", "UPDATE", "DELETE")):
+            assert "taskcontrol_tasklog" not in scanned_whole(plan_of(sql)), sql
+
+
+def plan_of(sql):
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}")
+        return cursor.fetchone()[0][0]["Plan"]
+
+
+def scanned_whole(plan):
+    found = {plan["Relation Name"]} if plan["Node Type"] == "Seq Scan" else set()
+    return found.union(*(scanned_whole(child) for child in plan.get("Plans", ())))
