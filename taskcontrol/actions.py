@@ -17,6 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: Where the decorator leaves its options on a method.
 MARK = "taskcontrol_action"
 
+#: The actions of the installed models that code declares: model and action by key.
+declared: dict[str, tuple[type[Model], str]] = {}
+
 
 def document_action(method: F | None = None, **options: Any) -> Any:
     """Let a method of a model run as an action on its documents; the outermost decorator.

@@ -9,13 +9,20 @@ from typing import Any
 from . import obstacles
 from .conf import conf
 from .dialect import DatabaseNow
-from .exceptions import TaskNotFound
+from .exceptions import (
+    Discard,
+    MethodNotAllowed,
+    MethodNotCallable,
+    MethodNotFound,
+    TaskNotFound,
+)
 from .following import is_over
 from .lookup import find_task
 from .models import TaskEvent, TaskLog
 from .obstacles import Reason
 from .people import name_of
 from .status import TERMINAL, Status
+from .targets import target_of_row
 from .text import last_line
 from .wording import counted, duration, moment
 
@@ -60,12 +67,19 @@ def _pending(row: TaskLog, now: datetime) -> Iterator[Reason]:
             )
         )
     yield from own
-    found = obstacles.of_pending(row, now)
+    found = [*_method(row), *obstacles.of_pending(row, now)]
     yield from found
     if not own and not found:
         yield Reason(
             "next_pass", "Nothing holds it: the next pass of the dispatcher takes it."
         )
+
+
+def _method(row: TaskLog) -> Iterator[Reason]:
+    try:
+        target_of_row(row)
+    except (Discard, MethodNotAllowed, MethodNotCallable, MethodNotFound) as error:
+        yield Reason("method", f"As seen from this process it would fail: {error}")
 
 
 def _after(task_id: int) -> Reason:
@@ -101,6 +115,7 @@ def _queued(row: TaskLog, now: datetime) -> Iterator[Reason]:
     if row.sent_count:
         sent += f" and again {counted(row.sent_count, 'time')}, last at {_at(row.sent_at)},"
     yield Reason("sent", f"{sent} and no worker has claimed it yet.")
+    yield from _method(row)
     yield from obstacles.of_queued(row, now)
 
 

@@ -10,11 +10,9 @@ from typing import Any
 from django.db.models import F, Q
 
 from .counting import Capped
-from .exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
 from .models import DispatcherState, QueueState, TaskLog, TaskType, Worker
 from .occupancy import Occupancy, live_workers, read_occupancy
 from .people import name_of
-from .registry import resolve
 from .standing import ahead_of
 from .status import ACTIVE, Status
 from .suspension import dispatcher_state
@@ -75,7 +73,6 @@ def of_pending(task: TaskLog, now: datetime) -> list[Reason]:
         *_broker(scene),
         *_no_worker(scene),
         *_no_dispatcher(scene),
-        *_method(scene),
         *_limit(scene),
         *_slots(scene),
     ]
@@ -85,7 +82,7 @@ def of_pending(task: TaskLog, now: datetime) -> list[Reason]:
 def of_queued(task: TaskLog, now: datetime) -> list[Reason]:
     """Return why no worker claims ``task``, which was sent."""
     scene = Scene.of(task, now)
-    return [*_broker(scene), *_no_worker(scene), *_method(scene), *_full_workers(scene)]
+    return [*_broker(scene), *_no_worker(scene), *_full_workers(scene)]
 
 
 def _suspended(scene: Scene) -> Iterator[Reason]:
@@ -152,13 +149,6 @@ def _no_dispatcher(scene: Scene) -> Iterator[Reason]:
             f"The last pass of the dispatcher was {_ago(scene.now - last)} ago; one is due "
             "each second. Look at the logs of the workers.",
         )
-
-
-def _method(scene: Scene) -> Iterator[Reason]:
-    try:
-        resolve(scene.task.method)
-    except (MethodNotFound, MethodNotCallable, MethodNotAllowed) as error:
-        yield Reason("method", f"As seen from this process it would fail: {error}")
 
 
 def _limit(scene: Scene) -> Iterator[Reason]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import documents, safecalls
+from . import actions, documents, safecalls
 from .documents import Document
 from .exceptions import (
     CreatorGone,
@@ -69,6 +69,16 @@ def _of_method(method: Any, document: Document | None) -> Target:
         return Target(path, resolve(path), document)
     except MethodNotFound as error:
         raise MethodNotCallable(path, f"{error.why}.") from error
+
+
+def target_of_type(method: str) -> Callable[..., Any]:
+    """Return what tasks of a declared type run; raises as ``registry.resolve`` does."""
+    if method not in actions.declared:
+        return resolve(method)
+    model, action = actions.declared[method]
+    function = actions.as_bound(model, actions.method_name(model, action))
+    refuse_unrunnable(method, function)
+    return function
 
 
 def target_of_row(row: TaskLog) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.db import IntegrityError, transaction
 
-from .actions import key_of, marked
+from . import actions
 from .bell import request_dispatch
 from .conf import conf
 from .models import TaskType
@@ -89,8 +89,10 @@ def confirm(method: str) -> None:
 def declare_actions() -> None:
     """Declare the types of the marked methods of all installed models."""
     for model in apps.get_models():
-        for action, options in marked(model):
-            declare_type(key_of(model, action), **options)
+        for action, options in actions.marked(model):
+            key = actions.key_of(model, action)
+            declare_type(key, **options)
+            actions.declared[key] = (model, action)
 
 
 def sync_declared(**_signal: Any) -> None:

@@ -70,7 +70,6 @@ class Paper(models.Model):
         self.save()
         raise ValueError("too late")
 
-    @taskcontrol.document_action
     async def dream(self) -> None:
         """Only make a coroutine."""
 
@@ -86,7 +85,6 @@ class Paper(models.Model):
     def _hide(self) -> None:
         """Not an action either."""
 
-    @taskcontrol.document_action
     def hide(self) -> None:
         """Is behind the one that comes first and is no action."""
 
@@ -121,3 +119,47 @@ class Ticket(models.Model):
     def sell(self) -> int:
         """Return its price."""
         return self.price
+
+
+class Order(models.Model):
+    """What the documents call a Sales Invoice, a Sales Order or My Doctype."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    state = models.CharField(max_length=20, default="draft")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.state})"
+
+    def submit(self) -> None:
+        """Never called in the background: ``_submit`` comes first."""
+        raise AssertionError("_submit comes first")
+
+    def _submit(self) -> str:
+        self.state = "submitted"
+        self.save(update_fields=["state"])
+        return f"submitted {self.name}"
+
+    def my_custom_method(self, some_arg: str) -> str:
+        """Say what it got."""
+        return f"{self.name} got {some_arg}"
+
+    def do_something(self, param: str) -> str:
+        """Say what it got."""
+        return f"{self.name} does {param}"
+
+    def create_delivery_note(self) -> None:
+        """This method will be executed in background"""
+        delivery_note = Order(name="Delivery Note")
+        # ... create delivery note
+        delivery_note.save()
+
+
+class SyncLog(models.Model):
+    """What the documents call an External Sync Log."""
+
+    customer = models.CharField(max_length=100)
+    sync_date = models.DateField()
+    status = models.CharField(max_length=20)
+
+    def __str__(self) -> str:
+        return f"{self.customer} {self.sync_date} {self.status}"

@@ -9,7 +9,8 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 import taskcontrol
-from taskcontrol import actions, announcing, lifecycle, tasktypes
+from taskcontrol import actions, announcing, lifecycle, registry, tasktypes
+from taskcontrol.checks.site import check_site
 from taskcontrol.context import current_task, current_user, without_user_code
 from taskcontrol.exceptions import (
     ActionNotAllowed,
@@ -31,6 +32,17 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
 @pytest.fixture
 def paper():
     return Paper.objects.create(title="lease")
+
+
+@pytest.fixture(autouse=True)
+def careless_marks(monkeypatch):
+    """Marks that the checks of the site would find, and what is declared of them."""
+    for method in (Paper.hide, Paper.dream):
+        monkeypatch.setattr(method, actions.MARK, {}, raising=False)
+    for known in (registry.declarations, actions.declared):
+        for key in ("tests.Paper.hide", "tests.Paper.dream"):
+            monkeypatch.setitem(known, key, None)
+            del known[key]
 
 
 def run_now(task):
@@ -278,6 +290,27 @@ def test_a_wrong_option_of_the_decorator_is_refused_at_the_start(monkeypatch):
 
     with pytest.raises(InvalidCall, match=r"tests\.Paper\.wrong.*colour"):
         tasktypes.declare_actions()
+
+
+def test_the_checks_find_the_marked_methods_that_cannot_run(monkeypatch):
+    for action in ("dream", "hide", "stamp"):
+        key = f"tests.Paper.{action}"
+        monkeypatch.setitem(registry.declarations, key, registry.Declaration(key))
+        monkeypatch.setitem(actions.declared, key, (Paper, action))
+
+    found = [one.msg for one in check_site() if one.id == "taskcontrol.W045"]
+
+    assert [msg.split()[4] for msg in found] == ["tests.Paper.dream", "tests.Paper.hide"]
+
+
+def test_an_action_that_waits_is_not_said_to_fail(paper):
+    task = taskcontrol.enqueue_doc(paper, "stamp", mark="x")
+    assert "method" not in [one.code for one in taskcontrol.explain(task)]
+
+    TaskLog.objects.update(document_action="shred")
+
+    assert "ActionNotAllowed" not in str(taskcontrol.explain(task))
+    assert "may not run as an action" in taskcontrol.explain(task)[0].text
 
 
 def test_an_override_without_the_mark_is_no_action():

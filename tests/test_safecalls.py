@@ -182,6 +182,13 @@ def test_a_permission_that_was_lost_is_missing_in_the_worker(ann):
     assert ended.ended_reason.startswith("discarded: ann may not call tests.tasks.greet")
 
 
+def test_a_waiting_task_says_that_its_creator_lost_the_right(ann):
+    task = taskcontrol.enqueue_safe("greet the user", created_by=ann)
+    ann.user_permissions.clear()
+
+    assert "ann may not call tests.tasks.greet" in taskcontrol.explain(task)[0].text
+
+
 def test_a_deactivated_creator_has_no_rights(ann):
     task = taskcontrol.enqueue_safe(tasks.open_to_all, created_by=ann, max_retries=3)
     ann.is_active = False

@@ -12,6 +12,7 @@ from django.db import connections
 from .. import registry
 from ..conf import conf, known_queues
 from ..exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
+from ..targets import target_of_type
 from .celerysettings import check_celery
 from .ourbodies import check_bodies
 from .ourschedules import check_schedules
@@ -97,7 +98,7 @@ def _check_declarations() -> Iterator[CheckMessage]:
                 id="taskcontrol.E040",
             )
         try:
-            registry.resolve(method)
+            target_of_type(method)
         except (MethodNotFound, MethodNotCallable, MethodNotAllowed) as error:
             yield Caution(
                 f"The declared task type {method} cannot run: {error}",
