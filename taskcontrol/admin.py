@@ -17,7 +17,15 @@ from django.utils.translation import gettext_lazy as _
 from . import permissions
 from .audit import given_reason
 from .dialect import DatabaseNow
-from .models import DispatcherState, QueueState, TaskBatch, TaskLog, TaskType, Worker
+from .models import (
+    DispatcherState,
+    QueueState,
+    Schedule,
+    TaskBatch,
+    TaskLog,
+    TaskType,
+    Worker,
+)
 from .pruning import delete_tasks
 from .screens.acts import ActsOnTasks
 from .screens.base import ReadOnlyScreen
@@ -34,6 +42,7 @@ from .screens.presentation import (
     waited,
 )
 from .screens.queues import QueueStateAdmin
+from .screens.schedules import ScheduleAdmin
 from .screens.story import progress_of, story_of
 from .screens.tasklists import (
     BatchFilter,
@@ -274,6 +283,7 @@ def _kind(task: Any) -> SafeString:
 
 admin.site.register(TaskType, TaskTypeAdmin)
 admin.site.register(TaskBatch, TaskBatchAdmin)
+admin.site.register(Schedule, ScheduleAdmin)
 admin.site.register(Worker, WorkerAdmin)
 admin.site.register(QueueState, QueueStateAdmin)
 admin.site.register(DispatcherState, DispatcherStateAdmin)

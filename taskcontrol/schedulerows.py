@@ -83,10 +83,7 @@ def declare(wish: Wish, *, source: str = "code") -> Schedule:
 
 def insert(wish: Wish, *, declared: dict[str, Any] | None = None) -> Schedule:
     """Make a schedule; one of the same name that another process just made is returned."""
-    if wish.timetable.after(dialect.now(conf.DATABASE)) is None:
-        raise InvalidCall(
-            f"The schedule {wish.name!r} would never run: {wish.timetable} is past."
-        )
+    refuse_past(wish.name, wish.timetable)
     model = beat_model("PeriodicTask")
     periodic = model(task=ENQUEUE, expire_seconds=KNOCK_EXPIRES, **_columns(wish))
     try:
@@ -102,6 +99,12 @@ def insert(wish: Wish, *, declared: dict[str, Any] | None = None) -> Schedule:
     schedule.run_as_for, schedule.declared = digest_of(periodic), declared
     schedule.save(update_fields=OURS)
     return schedule
+
+
+def refuse_past(name: str, timetable: Timetable) -> None:
+    """Raise InvalidCall for times of which none is still to come."""
+    if timetable.after(dialect.now(conf.DATABASE)) is None:
+        raise InvalidCall(f"The schedule {name!r} would never run: {timetable} is past.")
 
 
 def change(schedule: Schedule, wish: Wish, names: Collection[str], **ours: Any) -> None:

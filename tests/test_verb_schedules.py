@@ -34,7 +34,7 @@ def test_the_list_says_when_each_runs_next_and_what_is_wrong(nightly):
 
     header, first, second, third = run("schedules").splitlines()
 
-    assert header.split() == "Schedule When Next run Last run Runs Skipped".split()
+    assert header.split() == ["Schedule", "When", "Next", "run", "Last", "run", "Runs", "Skipped"]
     assert first.startswith("nightly   0 2 * * * (UTC)  2")
     assert "02:00:00 UTC" in first
     assert "every 240 s      disabled" in second
