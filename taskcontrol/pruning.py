@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -28,21 +30,17 @@ from .status import TERMINAL, Status
 WORKER_DAYS = 7
 
 
-def prune_ended_tasks(*, pages: int = 100) -> int:
+def prune_ended_tasks(*, seconds: float = 300.0) -> int:
     """Delete what has been kept for long enough; return how many tasks.
 
     That is what ended longer ago than its type or ``RETENTION_DAYS`` says, and of the
     failed ones of a type all but the newest ``FAILED_LIMIT_PER_TYPE``. Only ended tasks:
     what waits, runs or is to be retried stays, however old. Batches keep the numbers of
-    the members that go. Of each type and status at most ``pages`` of ``SWEEP_PAGE`` go.
+    the members that go. Pages of ``SWEEP_PAGE`` go one by one, each a transaction of its
+    own; after so many ``seconds`` only one more of each type and status.
     """
-    count = 0
-    for rule in _rules():
-        for _ in range(pages):
-            deleted = _delete_page(rule.rows.order_by("ended_at"))
-            count += deleted
-            if deleted < conf.SWEEP_PAGE:
-                break
+    until = time.monotonic() + seconds
+    count = sum(_delete(rule.rows.order_by("ended_at"), until) for rule in _rules())
     _prune_workers()
     return count
 
@@ -109,9 +107,13 @@ def delete_tasks(ids: Iterable[int]) -> int:
     Batches keep their numbers, as when pruning.
     """
     wanted = TaskLog.objects.filter(pk__in=list(ids)).order_by("pk")
-    count = deleted = _delete_page(wanted)
-    while deleted == conf.SWEEP_PAGE:
-        count += (deleted := _delete_page(wanted))
+    return _delete(wanted, until=math.inf)
+
+
+def _delete(rows: Any, until: float) -> int:
+    count = deleted = _delete_page(rows)
+    while deleted == conf.SWEEP_PAGE and time.monotonic() < until:
+        count += (deleted := _delete_page(rows))
     return count
 
 

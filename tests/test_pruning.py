@@ -207,8 +207,18 @@ def test_many_go_page_by_page(conf):
     for _ in range(10):
         ended()
 
-    assert prune_ended_tasks(pages=2) == 6
-    assert prune_ended_tasks() == 4
+    assert prune_ended_tasks() == 10
+
+
+def test_a_sweep_has_an_end_and_starves_no_type(conf):
+    conf(SWEEP_PAGE=3)
+    for _ in range(10):
+        ended(method="m.many")
+    ended(method="n.few")
+
+    assert prune_ended_tasks(seconds=0) == 4
+    assert set(TaskLog.objects.values_list("method", flat=True)) == {"m.many"}
+    assert [prune_ended_tasks(seconds=0) for _ in range(4)] == [3, 3, 1, 0]
 
 
 def test_a_batch_keeps_the_numbers_of_its_members_p9():

@@ -188,8 +188,12 @@ def test_prune_deletes_what_is_older_than_the_retention(conf):
     make_task(Status.FINISHED, ended_at=long_ago)
     make_task(Status.FAILED, ended_at=long_ago)
 
-    assert run("prune", "--dry-run") == "Would delete 3 tasks.\n  Failed 1\n  Finished 2"
-    assert answer("prune", "--dry-run") == {"would_delete": {"Failed": 1, "Finished": 2}}
+    assert run("prune", "--dry-run") == (
+        "Would delete 3 tasks.\n  Canceled 0\n  Failed 1\n  Finished 2"
+    )
+    assert answer("prune", "--dry-run") == {
+        "would_delete": {"Canceled": 0, "Failed": 1, "Finished": 2}
+    }
     assert TaskLog.objects.count() == 7
     assert run("prune") == "Deleted 3 tasks."
     assert list(TaskLog.objects.order_by("pk")) == kept

@@ -1,8 +1,9 @@
 """Delete ended tasks that are older than the retention.
 
 TASKCONTROL["RETENTION_DAYS"] says after how many days each status goes: Finished and
-Canceled 30, Failed 90. What waits, runs or is to be retried stays, however old it is, and
-batches keep their numbers. Beat does this every hour.
+Canceled 30, Failed 90; a type may say otherwise. What waits, runs or is to be retried
+stays, however old it is, and batches keep their numbers. Beat does this every hour, for
+five minutes at most; this command goes on until all is gone.
 
     manage.py taskcontrol prune --dry-run      # how many would go
     manage.py taskcontrol prune
@@ -12,6 +13,7 @@ Exit status: 0, also when nothing was old enough.
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser
 from typing import Any
 
@@ -38,7 +40,7 @@ def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
         for status, number in would.items():
             stdout.write(f"  {status} {number:,}")
         return
-    deleted = prune_ended_tasks()
+    deleted = prune_ended_tasks(seconds=math.inf)
     if options["json"]:
         stdout.write(as_json({"deleted": deleted}))
     else:
