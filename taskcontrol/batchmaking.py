@@ -9,11 +9,12 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from .conf import conf
-from .drafts import OPTIONS, UNSAID, Draft, creator_of
+from .drafts import Draft, creator_of
 from .exceptions import BatchExists, InvalidCall
 from .models import TaskBatch
 from .options import flag, label
 from .registry import parameters_of, path_of, resolve
+from .signature import OPTIONS, UNSAID
 from .text import clipped
 
 #: What runs when a batch ends: a function, its path, or a dict of what ``enqueue`` takes.

@@ -34,63 +34,13 @@ from .options import (
 )
 from .policies import policies_of
 from .registry import check_arguments, parameters_of
+from .signature import OPTIONS, UNSAID, check_flags, is_given
 from .status import Status
 from .targets import target_of_call
 from .tasktypes import defaults_of
 from .text import clipped
 
 Check = Callable[[str, Any], Any]
-
-#: Tells "the caller said nothing" from "the caller said: nobody".
-UNSAID: Any = object()
-
-#: The options of ``enqueue``, which arguments given by keyword must not be mistaken for.
-OPTIONS = frozenset(
-    {
-        "after",
-        "arguments",
-        "at_front",
-        "at_front_when_starved",
-        "atomic",
-        "backoff",
-        "batch_id",
-        "batch_order",
-        "call_whitelisted_function",
-        "created_by",
-        "deduplicate",
-        "discard_on",
-        "document_action",
-        "document_name",
-        "document_type",
-        "enqueue_after_commit",
-        "event",
-        "expires",
-        "is_async",
-        "job_id",
-        "job_name",
-        "max_retries",
-        "now",
-        "on_duplicate",
-        "on_failure",
-        "on_success",
-        "paused",
-        "priority",
-        "queue",
-        "retry_delay",
-        "retry_on",
-        "run_at",
-        "timeout",
-        "track_job",
-    }
-)
-
-#: What an option holds that was not given, where that is not None or False.
-UNUSUAL_DEFAULTS: dict[str, Any] = {
-    "created_by": UNSAID,
-    "enqueue_after_commit": True,
-    "is_async": True,
-    "track_job": True,
-}
 
 
 class Draft:
@@ -106,6 +56,7 @@ class Draft:
     ) -> None:
         """``said``: the options that come from the caller and not from us."""
         self.options = options
+        check_flags(options)
         self.creator = creator_of(options.get("created_by", UNSAID))
         goal = target_of_call(method, options, self.creator)
         self.target, self.document = goal.function, goal.document
@@ -266,7 +217,7 @@ class Draft:
     def _identity(self) -> dict[str, Any]:
         """Return whose it is, what it belongs to and the names it is found by."""
         return {
-            "batch_id": self._own(label(140), "batch_id"),
+            "batch_id": self._own(label(140), "batch_id") or None,
             "batch_order": self._own(place, "batch_order") or 0,
             "job_id": self._job_id,
             "event": self._own(label(140), "event") or "",
@@ -305,12 +256,6 @@ class Draft:
             **policies_of(self.target, self._chosen),
             **self.callbacks,
         }
-
-
-def is_given(name: str, value: Any) -> bool:
-    """Return whether an option's value says anything."""
-    usual = UNUSUAL_DEFAULTS.get(name)
-    return not any(value is unsaid for unsaid in (None, usual, usual or False))
 
 
 def creator_of(given: Any) -> Any:

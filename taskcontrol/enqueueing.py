@@ -18,11 +18,12 @@ from .bell import request_dispatch
 from .conf import conf
 from .deduplication import Admission, admit
 from .dialect import microseconds_now, now as now_by
-from .drafts import OPTIONS, UNSAID, Draft, creator_of
+from .drafts import Draft, creator_of
 from .exceptions import InvalidCall
 from .exclusion import hold_documents
 from .models import TaskLog
 from .side import apart
+from .signature import OPTIONS, UNSAID
 
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
 CHUNK = 1000
@@ -104,8 +105,8 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     queue; PermissionError when nothing allows the method to run.
     """
     given = {name: value for name, value in locals().items() if name in OPTIONS}
-    here = now or not is_async
-    with nullcontext() if here or enqueue_after_commit else apart():
+    here = now or is_async is False
+    with apart() if enqueue_after_commit is False and not here else nullcontext():
         stored = _store(Draft(method, given, kwargs))
     if here and stored.rows:
         return inline.run(stored.rows[0])
@@ -143,7 +144,7 @@ def bulk_enqueue(
     counts without them.
     """
     batch_id = batch_id or str(uuid.uuid4())
-    with nullcontext() if shared.get("enqueue_after_commit", True) else apart():
+    with apart() if shared.get("enqueue_after_commit") is False else nullcontext():
         _store_many(tasks, batch_id, shared)
     return batch_id
 
@@ -188,11 +189,11 @@ def _member(
     given = {**place, **shared, **own, "batch_id": place["batch_id"]}
     method = given.pop("method", None)
     options = {name: given.pop(name) for name in OPTIONS & given.keys()}
-    if not own.get("enqueue_after_commit", True):
+    if own.get("enqueue_after_commit") is False:
         raise InvalidCall(
             "enqueue_after_commit=False holds for all tasks of bulk_enqueue, or for none."
         )
-    if options.get("now") or options.get("is_async") is False:
+    if options.get("now") is True or options.get("is_async") is False:
         raise InvalidCall(
             "bulk_enqueue stores tasks for workers; to run them here and now, call enqueue "
             "with now=True for each."

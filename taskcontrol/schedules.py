@@ -11,13 +11,14 @@ from django.db.models import Model
 
 from .calls import refuse_settled
 from .conf import conf
-from .drafts import OPTIONS, Draft
+from .drafts import Draft
 from .errorclasses import paths_of
 from .exceptions import InvalidCall, NotPermitted, ScheduleNotFound
 from .firing import active_run_of, make_task, pass_over
 from .models import Schedule, TaskLog
 from .options import flag, label
 from .schedulerows import Wish, declare
+from .signature import OPTIONS
 from .timekeeping import keep_time, periodic_of
 from .timetables import beat_model, timetable_from, timetable_of
 from .wording import moment
