@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .batchmaking import create_batch as create_batch
     from .bell import request_dispatch as request_dispatch
     from .cancellation import cancel as cancel
+    from .chunks import iter_chunks as iter_chunks
     from .context import current_task as current_task
     from .enqueueing import bulk_enqueue as bulk_enqueue, enqueue as enqueue
     from .exceptions import (
@@ -60,6 +61,7 @@ _ROOMS = {
     "batchmaking": "create_batch",
     "bell": "request_dispatch",
     "cancellation": "cancel",
+    "chunks": "iter_chunks",
     "context": "current_task",
     "enqueueing": "bulk_enqueue enqueue",
     "exceptions": "Discard LockLost LockTaken Retry",

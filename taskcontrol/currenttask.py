@@ -27,6 +27,8 @@ class CurrentTask:
         self.attempt: int = row.attempt
         self._reporter = Reporter(row.pk, row.attempt)
         self._user: Any = None
+        #: The names of the loops over chunks that this run of the body has begun.
+        self.loops: set[str] = set()
 
     @property
     def user(self) -> Any:

@@ -128,6 +128,7 @@ class Body:
         return lambda: call(target, decode(row.arguments), row)
 
     def _run_once(self, work: Callable[[], Any]) -> None:
+        self.task.loops.clear()
         if not self.row.options.get("atomic"):
             self._call(work)
             return

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -772,3 +773,41 @@ def batch_ended(batch_id: str, outcome: str) -> dict[str, int]:
     """Write down that a batch has ended, and return its numbers."""
     record(outcome, batch=batch_id, by=whoami())
     return taskcontrol.batches.progress(batch_id)
+
+
+# Chunks
+
+
+def make_counters(names: list[str], size: int, wait_in: str = "", wait_at: str = "") -> Any:
+    """Make a Counter for each name; wait to be killed in a chunk, or for an item, once."""
+    chunks = taskcontrol.iter_chunks(_with_a_wait(names, wait_at), size=size)
+    for chunk in chunks:
+        record("chunk", items=list(chunk))
+        for name in chunk:
+            with chunk.item(name):
+                make_counter(name)
+        if wait_in in chunk:
+            _wait_in_the_first_attempt()
+    return chunks.summary
+
+
+def make_counter(name: str) -> None:
+    """Make a Counter; refuse a bad name after having written."""
+    Counter.objects.create(name=name, value=1)
+    if name.startswith("bad"):
+        raise ValueError(f"{name} is no name")
+
+
+def _with_a_wait(names: list[str], wait_at: str) -> Iterator[str]:
+    for name in names:
+        if name == wait_at:
+            _wait_in_the_first_attempt()
+        yield name
+
+
+def _wait_in_the_first_attempt() -> None:
+    task = taskcontrol.current_task()
+    assert task is not None
+    if task.attempt == 1:
+        record("waits")
+        time.sleep(60)

@@ -17,9 +17,9 @@ from django.db import transaction
 import taskcontrol
 from taskcontrol import locks
 from taskcontrol.context import running
+from taskcontrol.currenttask import CurrentTask
 from taskcontrol.dialect import DatabaseNow
 from taskcontrol.exceptions import InvalidCall, LockLost, LockTaken
-from taskcontrol.execution import CurrentTask
 from taskcontrol.models import Lock, TaskEvent, TaskLog
 from tests.factories import make_task
 from tests.servers.environment import site_environment
