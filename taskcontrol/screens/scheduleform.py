@@ -13,7 +13,6 @@ from django.utils.translation import gettext_lazy as _
 from ..arguments import decode, encode
 from ..calls import call_of
 from ..conf import known_queues
-from ..drafts import OPTIONS
 from ..exceptions import (
     ArgumentsNotSerializable,
     ArgumentsTooLarge,
@@ -27,6 +26,7 @@ from ..exceptions import (
 from ..models import Schedule
 from ..schedulerows import Wish, refuse_past
 from ..schedules import checked_call
+from ..signature import OPTIONS
 from ..timekeeping import periodic_of
 from ..timetables import Cron, Every, Once, Within, beat_model, timetable_from, timetable_of
 

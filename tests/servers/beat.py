@@ -16,18 +16,22 @@ _number = count(1)
 
 
 class Beat:
-    """One beat with a schedule file of its own. ``conf``: seconds between two, by entry."""
+    """One beat with a schedule file of its own, or with the schedules of the database.
+
+    ``conf``: seconds between two, by entry.
+    """
 
     def __init__(
         self,
         *,
         env: Mapping[str, str] | None = None,
         conf: Mapping[str, float] | None = None,
+        scheduler: str = "celery.beat:PersistentScheduler",
     ) -> None:
         name = f"beat-{os.getpid()}-{next(_number)}"
         command = [
             *(sys.executable, "-m", "celery", "-A", "project", "beat", "-l", "INFO"),
-            *("--scheduler", "celery.beat:PersistentScheduler"),
+            *("--scheduler", scheduler),
             *("--schedule", str(LAB / f"{name}.schedule"), "--pidfile", ""),
         ]
         given = {"TASKCONTROL_TEST_BEAT": json.dumps(conf or {})}
