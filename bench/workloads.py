@@ -88,7 +88,11 @@ def bulk_on_sqlite(stage: Stage, contender: str, number: int) -> dict[str, float
 
 
 def _rate(took: dict[str, float], number: int) -> dict[str, float]:
-    return {"per_second": number / took["seconds"], "grown_mb": took["grown_mb"]}
+    return {
+        "per_second": number / took["seconds"],
+        "cpu_ms": 1000 * took["cpu"] / number,
+        "grown_mb": took["grown_mb"],
+    }
 
 
 WORKLOADS = {

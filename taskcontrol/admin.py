@@ -47,6 +47,7 @@ from .screens.story import progress_of, story_of
 from .screens.tasklists import (
     BatchFilter,
     ErrorFilter,
+    EventFilter,
     MethodFilter,
     QueueFilter,
     RetryFilter,
@@ -70,6 +71,7 @@ ASKABLE = frozenset(
         "document_name",
         "document_type",
         "error",
+        "event",
         "id",
         "job_id",
         "method",
@@ -93,13 +95,14 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         RetryFilter,
         BatchFilter,
         MethodFilter,
+        EventFilter,
     )
     list_select_related = ("created_by",)
     sortable_by = ()
     search_fields = ("id",)  # shows the box; ``get_search_results`` does the search
     search_help_text = _(
         "An id (of the task, its batch, its job, its Celery message), the name of a "
-        "document, or the beginning of a method."
+        "document, an event, or the beginning of a method."
     )
     fieldsets = (
         (

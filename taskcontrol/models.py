@@ -437,6 +437,12 @@ class TaskLog(models.Model):
                 name="taskcontrol_task_schedule",
                 condition=~Q(schedule=""),
             ),
+            # the tasks of one label, newest first
+            PartialIndex(
+                fields=["event", "id"],
+                name="taskcontrol_task_event",
+                condition=~Q(event=""),
+            ),
             # search by type, newest first
             models.Index(fields=["method", "id"], name="taskcontrol_task_method"),
             # a person's own tasks, newest first

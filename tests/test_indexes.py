@@ -73,6 +73,7 @@ QUERIES = {
     "job_id": lambda: tasks().filter(job_id="job-17").order_by("-id")[:1],
     "job_open": lambda: tasks().unended().filter(job_id="hourly").values("pk"),
     "schedule": lambda: tasks().filter(schedule="Nightly 30").order_by("-id")[:50],
+    "event": lambda: tasks().filter(event="nightly-40").order_by("-id")[:50],
     "document": lambda: tasks().filter(document_name="INV-5", document_type="invoice"),
     "method": lambda: tasks().filter(method="m.3").order_by("-id")[:50],
     "owner": lambda: tasks().filter(created_by=3).order_by("-id")[:50],
@@ -107,6 +108,7 @@ DIFFERENT = {
         "CASE WHEN status = 'Pending' AND n % 7 = 0 THEN NOW() + n * INTERVAL '1 minute' END"
     ),
     "schedule": "CASE WHEN n % 30 = 0 THEN 'Nightly ' || n % 300 ELSE '' END",
+    "event": "CASE WHEN n % 40 = 0 THEN 'nightly-' || n % 400 ELSE '' END",
     "expires_at": (
         "CASE WHEN NOT ended AND n % 11 = 0 THEN NOW() + n * INTERVAL '1 minute' END"
     ),

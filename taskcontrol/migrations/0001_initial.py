@@ -455,6 +455,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='tasklog',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('event', ''), _negated=True), fields=['event', 'id'], name='taskcontrol_task_event'),
+        ),
+        migrations.AddIndex(
+            model_name='tasklog',
             index=taskcontrol.dialect.PartialIndex(condition=models.Q(('created_by__isnull', False)), fields=['created_by', 'id'], name='taskcontrol_task_owner'),
         ),
         migrations.AddConstraint(

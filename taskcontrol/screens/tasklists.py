@@ -154,6 +154,13 @@ class MethodFilter(GivenFilter):
     parameter_name = "method"
 
 
+class EventFilter(GivenFilter):
+    """The tasks with one label."""
+
+    title = _("event")
+    parameter_name = "event"
+
+
 def find_tasks(rows: Any, term: str) -> Any:
     """Return those of ``rows`` that a person means by ``term``: a key, or a method's beginning.
 
@@ -180,6 +187,7 @@ def _keys(term: str) -> list[Q]:
         Q(job_id=term),
         Q(batch_id=term),
         Q(document_name=term),
+        Q(event=term),
     ]
     if term.isascii() and term.isdigit() and len(term) <= MOST_DIGITS:
         keys.insert(0, Q(pk=int(term)))

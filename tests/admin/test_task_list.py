@@ -192,15 +192,15 @@ def test_the_filters_find_what_they_say(viewer):
     assert shown(viewer.get(URL, {"retry": "due"})) == {due.pk}
 
 
-def test_a_link_to_a_batch_or_a_type_filters_and_can_be_taken_off(viewer):
-    member = make_task(batch_id="b-1", method="a.b")
+def test_a_link_to_a_batch_a_type_or_a_label_filters_and_can_be_taken_off(viewer):
+    member = make_task(batch_id="b-1", method="a.b", event="nightly")
     make_task()
 
-    for query in ({"batch_id": "b-1"}, {"method": "a.b"}):
+    for query in ({"batch_id": "b-1"}, {"method": "a.b"}, {"event": "nightly"}):
         response = viewer.get(URL, query)
         assert shown(response) == {member.pk}
         titles = [str(spec.title) for spec in response.context["cl"].filter_specs]
-        assert {"batch", "task type"} & set(titles)
+        assert {"batch", "task type", "event"} & set(titles)
     assert "By batch" not in text_of(viewer.get(URL))
 
 
@@ -256,6 +256,7 @@ def test_search_finds_by_each_key_and_by_the_beginning_of_a_method(viewer):
         batch_id="batch-7",
         job_id="job-7",
         document_name="INV-7",
+        event="monthly",
     )
     make_task(method="other.thing")
     TaskType.objects.create(method="shop.billing.charge")
@@ -265,6 +266,7 @@ def test_search_finds_by_each_key_and_by_the_beginning_of_a_method(viewer):
         "batch-7",
         "job-7",
         "INV-7",
+        "monthly",
         "shop.billing.charge",
         "shop.b",
         " batch-7 ",
