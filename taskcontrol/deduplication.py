@@ -130,8 +130,10 @@ def _holders_for(drafts: Sequence[Draft], using: str | None) -> dict[Key, Holder
     came while that task had not ended.
     """
     wishes = [draft.wish for draft in drafts if draft.wish]
-    seen = keys.holders({wish.key for wish in wishes}, using=using) if wishes else {}
-    uncertain = {wish.key for wish in wishes if wish.merges or not seen[wish.key]}
+    uncertain = {wish.key for wish in wishes if wish.merges}
+    others = {wish.key for wish in wishes} - uncertain
+    seen = keys.holders(others, using=using) if others else {}
+    uncertain |= {key for key, held in seen.items() if not held}
     return {**seen, **(keys.lock(uncertain, using=using) if uncertain else {})}
 
 
