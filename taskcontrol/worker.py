@@ -19,6 +19,7 @@ from django.db.models import Q
 
 from . import bell, broker, held, lifecycle, measures, rescue, resending, timekeeping
 from .announcing import has_stored
+from .burst import burst
 from .conf import conf, known_queues
 from .context import without_user_code
 from .dialect import DatabaseNow
@@ -153,6 +154,7 @@ class Boot:
             Every(conf.HEARTBEAT_INTERVAL, resending.resend_unclaimed),
             Every(measures.EVERY, measures.learn),
             Every(SCHEDULES_EVERY, self._have_schedules_fired),
+            Every(conf.DISPATCH_INTERVAL, self._end_burst),
         ]
         work = DatabaseWork()
         with without_user_code():
@@ -185,6 +187,9 @@ class Boot:
         if timekeeping.anything_due():
             queue = self.facts["queues"][0]
             broker.send(broker.SCHEDULES, queue=queue, expires=KNOCK_EXPIRES)
+
+    def _end_burst(self) -> None:
+        burst.end_if_over(here.worker_id, self.facts["queues"])
 
     def _dispatch_once(self, work: DatabaseWork) -> bool:
         try:

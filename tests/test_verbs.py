@@ -606,6 +606,28 @@ def test_scripts_learn_what_is_in_the_way():
     assert told["tasks"][0]["method"] == "tests.tasks.nothing"
 
 
+# What a worker refuses
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ["--queue", "short,fast"],
+            "Unknown queue: fast. Known are short, default, long, myqueue; "
+            'TASKCONTROL["QUEUES"] declares more.',
+        ),
+        (["--num-workers", "0"], "--num-workers must be 1 or more, not 0."),
+    ],
+)
+def test_a_worker_says_why_it_does_not_start(words, why, conf):
+    conf(QUEUES={"myqueue": {"timeout": 5000, "background_workers": 4}})
+
+    with pytest.raises(CommandError) as refused:
+        run("worker", *words)
+    assert str(refused.value) == why
+
+
 # As processes, beside a real worker
 
 
