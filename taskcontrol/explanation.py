@@ -108,6 +108,7 @@ def _paused(row: TaskLog, now: datetime) -> Iterator[Reason]:
         why = f" ({last.detail})" if last.detail else ""
         since = f"It is paused since {moment(last.at)} by {name_of(last.actor_id)}{why}"
     yield Reason("paused", f"{since} and waits until it is resumed.")
+    yield from obstacles.of_batch(row)
 
 
 def _queued(row: TaskLog, now: datetime) -> Iterator[Reason]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from django.db.models import F, Q
 
+from .batches import held_reason
 from .counting import Capped
-from .models import DispatcherState, QueueState, TaskLog, TaskType, Worker
+from .models import DispatcherState, QueueState, TaskBatch, TaskLog, TaskType, Worker
 from .occupancy import Occupancy, live_workers, read_occupancy
 from .people import name_of
 from .standing import ahead_of
@@ -70,6 +71,7 @@ def of_pending(task: TaskLog, now: datetime) -> list[Reason]:
         *_suspended(scene),
         *_paused_type(scene),
         *_paused_queue(scene),
+        *of_batch(task),
         *_broker(scene),
         *_no_worker(scene),
         *_no_dispatcher(scene),
@@ -83,6 +85,15 @@ def of_queued(task: TaskLog, now: datetime) -> list[Reason]:
     """Return why no worker claims ``task``, which was sent."""
     scene = Scene.of(task, now)
     return [*_broker(scene), *_no_worker(scene), *_full_workers(scene)]
+
+
+def of_batch(task: TaskLog) -> Iterator[Reason]:
+    """Say that the batch of a task is held back, if it is."""
+    batch = TaskBatch.objects.filter(pk=task.batch_id).first() if task.batch_id else None
+    why = held_reason(batch) if batch is not None else ""
+    if batch is not None and why:
+        told = f"{why[0].upper()}{why[1:]}"
+        yield Reason("batch_held", f"{told}; resume_batch({batch.pk!r}) lets it go on.")
 
 
 def _suspended(scene: Scene) -> Iterator[Reason]:

@@ -15,7 +15,14 @@ from taskcontrol.exceptions import TaskNotFound
 from taskcontrol.models import DispatcherState, QueueState, TaskEvent, TaskLog
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
-from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
+from tests.factories import (
+    make_batch,
+    make_task,
+    make_type,
+    make_user,
+    make_worker,
+    seconds_ago,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -349,6 +356,30 @@ def test_a_paused_task_says_by_whom_since_when_and_why():
 
     assert codes(task) == ["paused"]
     assert "by ann (wait for the invoice)" in reason(task, "paused").text
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.PAUSED])
+def test_a_task_of_a_batch_that_a_failure_holds_back_names_the_failed_one(status):
+    make_worker()
+    batch = make_batch(on_failure="hold")
+    task = make_task(status, batch_id=batch.pk)
+    assert "batch_held" not in codes(task)
+
+    failed = make_task(Status.FAILED, batch_id=batch.pk)
+
+    assert reason(task, "batch_held").text == (
+        f"Its batch is held back, since task {failed.pk} failed; "
+        "resume_batch('b') lets it go on."
+    )
+
+
+def test_a_task_of_a_paused_batch_says_why():
+    batch = make_batch()
+    task = make_task(batch_id=batch.pk)
+    taskcontrol.pause_batch(batch.pk, "month end")
+
+    assert codes(task) == ["paused", "batch_held"]
+    assert reason(task, "batch_held").text.startswith("Its batch is paused (month end); ")
 
 
 def test_a_task_enqueued_as_paused_says_so():
