@@ -133,7 +133,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     else {"confirm_publish": True}
 )
 
-# Schedules may be edited in admin; the entries below are written there once.
+# Periodic tasks may be edited in admin; beat writes the entries below anew when it starts.
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 

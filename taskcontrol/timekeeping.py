@@ -72,14 +72,18 @@ def due() -> Any:
     One that runs every missed time waits for its previous run to end.
     """
     late = DatabaseNow() - timedelta(seconds=conf.SCHEDULE_GRACE)
-    active = ~Q(status__in=sorted(TERMINAL)) | Q(retry_at__isnull=False) | Q(occupies=True)
     busy = Schedule.objects.filter(
         on_missed=Schedule.OnMissed.ALL,
         next_run_at__lt=late,
-        last_task__in=TaskLog.objects.filter(active),
+        last_task__in=TaskLog.objects.filter(active()),
     )
     waiting = Schedule.objects.filter(next_run_at__lte=DatabaseNow())
     return waiting.exclude(pk__in=busy.values("pk")).order_by("next_run_at")
+
+
+def active() -> Q:
+    """Return the condition of tasks that hold up the next run of their schedule."""
+    return ~Q(status__in=sorted(TERMINAL)) | Q(retry_at__isnull=False) | Q(occupies=True)
 
 
 def periodic_of(schedule: Schedule) -> Any:

@@ -13,9 +13,9 @@ from django.utils import timezone
 import taskcontrol
 from taskcontrol import bell, dialect
 from taskcontrol.beating import beat_was_here
-from taskcontrol.doctor import diagnosis, foundations, symptoms
+from taskcontrol.doctor import diagnosis, foundations, punctuality, symptoms
 from taskcontrol.doctor.findings import Finding, Level
-from taskcontrol.models import DispatcherState
+from taskcontrol.models import DispatcherState, Schedule
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests.factories import make_task, make_worker, seconds_ago
@@ -344,3 +344,56 @@ def test_failures_of_the_last_hour_are_counted_by_type(healthy):
     assert found.text == (
         "4 tasks failed within 1 h: tests.tasks.fail 3 and tests.tasks.add 1"
     )
+
+
+# Schedules
+
+
+def schedule(**columns):
+    one = taskcontrol.schedules.create("tests.tasks.nothing", every=86400, name="daily")
+    Schedule.objects.filter(pk=one.pk).update(**columns)
+    return one
+
+
+def test_schedules_that_are_well_are_told_with_the_next_one():
+    assert list(punctuality.examine_schedules()) == []
+    schedule()
+
+    (found,) = punctuality.examine_schedules()
+
+    assert found.level is Level.OK
+    assert found.text.startswith("1 schedule on; daily is next, at 2")
+
+
+def test_a_schedule_that_cannot_run_is_found():
+    schedule(error="Its arguments are no JSON", next_run_at=None)
+
+    found = finding("Schedule daily", punctuality.examine_schedules)
+
+    assert found.level is Level.WARN
+    assert found.text == "cannot run: Its arguments are no JSON"
+
+
+def test_a_schedule_that_nobody_fires_is_found():
+    schedule(next_run_at=seconds_ago(120))
+
+    found = finding("Schedules", punctuality.examine_schedules)
+
+    assert found.level is Level.FAIL
+    assert "1 schedule due for over 1 min and not fired: daily" in found.text
+
+
+@pytest.mark.parametrize(("began", "findings"), [(7200, 1), (600, 0)])
+def test_a_run_that_holds_up_the_next_ones_for_long_is_found(began, findings):
+    last = make_task(Status.STARTED)
+    schedule(
+        last_task=last,
+        last_run_at=seconds_ago(began),
+        skipped_at=seconds_ago(30),
+        skips=[f"the run of today: task {last.pk} of the last one is still Started"],
+    )
+
+    found = about("Schedule daily", punctuality.examine_schedules)
+
+    assert len(found) == findings
+    assert all(f"explain {last.pk}" in one.advice for one in found)

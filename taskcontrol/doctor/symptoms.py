@@ -70,7 +70,7 @@ def _beat(now: Snapshot) -> Iterator[Finding]:
         yield Finding(
             Level.WARN,
             "Beat",
-            f"{told}; pruning and your own schedules do not run",
+            f"{told}; pruning and your own periodic tasks do not run",
             "Start it: manage.py taskcontrol beat. Its tasks need a worker and the broker.",
         )
     else:
