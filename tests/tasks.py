@@ -480,6 +480,12 @@ def enqueue_many(count: int) -> str:
     return str(taskcontrol.bulk_enqueue({"method": nothing} for _ in range(count)))
 
 
+def enqueue_one_by_one(count: int) -> None:
+    """Enqueue so many tasks, each by a call and a commit of its own."""
+    for _ in range(count):
+        taskcontrol.enqueue(nothing)
+
+
 # Effects
 
 
@@ -704,6 +710,12 @@ def call_celery_retry() -> str:
 def open_to_all(value: Any = None) -> Any:
     """May be called from outside."""
     return value
+
+
+@taskcontrol.whitelist
+def whoami_open() -> str:
+    """May be called from outside, and returns for whom it runs."""
+    return whoami()
 
 
 @taskcontrol.whitelist(name="greet the user", permission="tests.view_paper")

@@ -10,7 +10,11 @@ import pytest
 from django.db import transaction
 
 import taskcontrol
-from taskcontrol import bell
+from taskcontrol import bell, pausing
+from taskcontrol.models import QueueState
+from taskcontrol.rescue import rescue_lost_tasks
+from taskcontrol.status import Status
+from tests.factories import make_task, make_type, make_worker, seconds_ago
 from tests.servers.redis import Redis
 from tests.waiting import eventually, within
 
@@ -232,3 +236,78 @@ def test_a_worker_hears_again_when_redis_is_back(pipe, broker, monkeypatch):
             return bell.wait(0.1)
 
         eventually(ring_and_hear, timeout=20)
+
+
+# Who rings
+
+
+def cancel_what_holds_a_place():
+    taskcontrol.cancel(make_task(Status.QUEUED))
+
+
+def resume_a_task():
+    taskcontrol.resume(make_task(Status.PAUSED))
+
+
+def retry_a_task():
+    taskcontrol.retry(make_task(Status.FAILED))
+
+
+def resume_a_type():
+    one = make_type("tests.tasks.nothing")
+    pausing.pause_all(one)
+    pausing.resume_all(one)
+
+
+def resume_a_queue():
+    one = QueueState.objects.create(name="long")
+    pausing.pause_all(one)
+    pausing.resume_all(one)
+
+
+def resume_the_dispatcher():
+    taskcontrol.toggle_dispatcher(False)
+    taskcontrol.toggle_dispatcher(True)
+
+
+def resume_a_batch():
+    batch_id = taskcontrol.create_batch()
+    taskcontrol.resume_batch(batch_id)
+
+
+def cancel_a_batch():
+    taskcontrol.cancel_batch(taskcontrol.create_batch())
+
+
+def rescue_a_task():
+    lost = make_worker(last_seen_at=seconds_ago(60))
+    make_task(Status.STARTED, worker=lost)
+    rescue_lost_tasks()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "act",
+    [
+        cancel_what_holds_a_place,
+        resume_a_task,
+        retry_a_task,
+        resume_a_type,
+        resume_a_queue,
+        resume_the_dispatcher,
+        resume_a_batch,
+        cancel_a_batch,
+        rescue_a_task,
+    ],
+    ids=lambda act: act.__name__,
+)
+def test_whatever_lets_a_task_run_rings_w17(
+    act, monkeypatch, django_capture_on_commit_callbacks
+):
+    rung = []
+    monkeypatch.setattr(bell, "ring", lambda: rung.append(1))
+
+    with django_capture_on_commit_callbacks(execute=True):
+        act()
+
+    assert rung
