@@ -1,4 +1,4 @@
-"""Runs the workloads for both contenders in turn and prints the table."""
+"""Runs workloads for both contenders in turn; ``flat`` asks ours over ledgers of all sizes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import shutil
 import sys
 
+from bench.flat import SIZES, Flat
 from bench.report import Figure, machine, table
 from bench.stage import Stage, make_directory
 from bench.workloads import WORKLOADS
@@ -24,30 +25,44 @@ def main() -> int:
     """Measure, interleaved: plain, ours, plain, ours."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "workloads", nargs="*", choices=[*WORKLOADS, []], metavar="WORKLOAD"
+        "workloads", nargs="*", choices=[*WORKLOADS, "flat", []], metavar="WORKLOAD"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--scale", type=float, default=1.0, help="share of the usual numbers"
     )
     options = parser.parse_args()
+    names = options.workloads or list(WORKLOADS)
     figures: list[Figure] = []
+    flat = Flat()
     directory = make_directory()
     try:
         with Stage(directory) as stage:
             for turn in range(options.rounds):
-                for name in options.workloads or WORKLOADS:
-                    number = max(int(NUMBERS[name] * options.scale), 10)
-                    for contender in ("plain", "taskcontrol"):
-                        found = WORKLOADS[name](stage, contender, number)
-                        figures += [
-                            Figure(name, contender, *pair) for pair in found.items()
-                        ]
-                        say(f"round {turn + 1} {name} {contender}: {found}")
+                for name in names:
+                    if name == "flat":
+                        for size in SIZES:
+                            took = flat.measure(stage, int(size * options.scale))
+                            say(f"round {turn + 1} {name} {size}: {took}")
+                    else:
+                        figures += compare(stage, name, options.scale, turn + 1)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    say(f"\n{machine()}\n\n{table(figures)}")
+    say(f"\n{machine()}")
+    for found in (table(figures) if figures else "", flat.table() if flat.found else ""):
+        say(f"\n{found}" if found else "")
     return 0
+
+
+def compare(stage: Stage, name: str, scale: float, turn: int) -> list[Figure]:
+    """Run one workload for both contenders."""
+    number = max(int(NUMBERS[name] * scale), 10)
+    figures = []
+    for contender in ("plain", "taskcontrol"):
+        found = WORKLOADS[name](stage, contender, number)
+        figures += [Figure(name, contender, *pair) for pair in found.items()]
+        say(f"round {turn} {name} {contender}: {found}")
+    return figures
 
 
 def say(text: str) -> None:

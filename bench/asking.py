@@ -1,0 +1,90 @@
+"""Times what must stay flat, in a process of its own: ``python -m bench.asking ROWS``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from statistics import median
+from typing import Any
+
+#: Calls of one question in one round, the median of which counts; fewer of what takes long.
+CALLS, FEW = 25, 3
+SLOW = ("prune 100 types, nothing due", "the same, 500 tasks due")
+
+
+def questions() -> dict[str, Callable[[], Any]]:
+    """Return each question by the words of the table."""
+    import taskcontrol
+    from bench import bodies
+    from taskcontrol.dispatch import dispatch_pending
+    from taskcontrol.monitoring import snapshot
+    from taskcontrol.pruning import prune_ended_tasks
+
+    fresh = count(1)
+
+    def once(key: str, **options: Any) -> Any:
+        return taskcontrol.enqueue(
+            bodies.noop, asked_at=0.0, job_id=key, deduplicate=True, **options
+        )
+
+    once("held")
+    return {
+        "enqueue": lambda: taskcontrol.enqueue(bodies.noop, asked_at=0.0),
+        "enqueue, deduplicated, key free": lambda: once(f"fresh-{next(fresh)}"),
+        "enqueue, deduplicated, key held": lambda: once("held"),
+        'enqueue, on_duplicate="replace"': lambda: once("held", on_duplicate="replace"),
+        "is_job_enqueued": lambda: taskcontrol.is_job_enqueued("hourly"),
+        "get_job": lambda: taskcontrol.get_job("hourly"),
+        "get_job_status": lambda: taskcontrol.get_job_status("job-400"),
+        "get_jobs(queue)[:50]": lambda: list(taskcontrol.get_jobs("default")[:50]),
+        "get_jobs()[:50]": lambda: list(taskcontrol.get_jobs()[:50]),
+        "get_workers": taskcontrol.get_workers,
+        "a pass that promotes nothing": dispatch_pending,
+        "prune 100 types, nothing due": prune_ended_tasks,
+        "the same, 500 tasks due": prune_a_page,
+        "taskcontrol status": snapshot,
+    }
+
+
+def prune_a_page() -> float:
+    """Return the seconds that the deletion of 500 old tasks takes, without making them."""
+    from bench.ledger import make_old
+    from taskcontrol.pruning import prune_ended_tasks
+
+    make_old(500)
+    began = time.perf_counter()
+    deleted = prune_ended_tasks()
+    if deleted != 500:
+        raise RuntimeError(f"{deleted} tasks were deleted, not 500")
+    return time.perf_counter() - began
+
+
+def milliseconds(ask: Callable[[], Any]) -> float:
+    """Return what one call takes, or what it says that it took."""
+    began = time.perf_counter()
+    answer = ask()
+    took = answer if isinstance(answer, float) else time.perf_counter() - began
+    return 1000 * took
+
+
+def main() -> None:
+    """Fill the ledger, ask, and print the median of each question in milliseconds."""
+    import django
+
+    django.setup()
+    from bench.ledger import fill
+
+    fill(int(sys.argv[1]))
+    took = {}
+    for name, ask in questions().items():
+        ask()  # imports and connections
+        calls = FEW if name in SLOW else CALLS
+        took[name] = median(milliseconds(ask) for _ in range(calls))
+    sys.stdout.write(json.dumps(took) + "\n")
+
+
+if __name__ == "__main__":
+    main()
