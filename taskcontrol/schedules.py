@@ -101,7 +101,10 @@ def run(schedule: Schedule | str, *, user: Any = None) -> TaskLog:
 
 
 def skip_next(schedule: Schedule | str, *, user: Any = None) -> Schedule:
-    """Pass over the next run of a schedule, which is recorded as skipped."""
+    """Pass over the next run of a schedule, which is recorded as skipped.
+
+    One that would have run once more is switched off by that.
+    """
     one = _allowed(schedule, user, "skip runs of schedules")
     if one.next_run_at is None:
         raise InvalidCall(f"The schedule {one.name!r} has no next run to skip.")
@@ -112,8 +115,7 @@ def skip_next(schedule: Schedule | str, *, user: Any = None) -> Schedule:
             raise InvalidCall(f"The schedule {one.name!r} ran or changed at this moment.")
         who = f"{user} skipped" if user is not None else "skipped"
         pass_over(one, f"{who} the run of {moment(one.next_run_at)}")
-    one.refresh_from_db()
-    return one
+    return _switch(one, enabled=following is not None)
 
 
 def enable(schedule: Schedule | str, *, user: Any = None) -> Schedule:

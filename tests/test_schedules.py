@@ -752,6 +752,16 @@ def test_skip_passes_over_one_run_on_record():
     assert after.skipped_count == 1
 
 
+def test_a_single_time_that_is_skipped_is_over():
+    one = make(at=dialect.now("default") + HOUR)
+
+    after = schedules.skip_next(one)
+
+    assert (after.next_run_at, after.enabled, after.skipped_count) == (None, False, 1)
+    timekeeping.keep_time()
+    assert fresh(one).next_run_at is None
+
+
 def test_what_has_no_next_run_cannot_be_skipped():
     schedules.disable(make(name="report"))
 
