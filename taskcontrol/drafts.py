@@ -10,12 +10,11 @@ from celery import Task as CeleryTask
 
 from . import context
 from .arguments import encode, size_of
-from .backlog import is_starved
 from .conf import conf, most_queued, queue_timeout
 from .deduplication import wish_of
 from .exceptions import ArgumentsTooLarge, InvalidCall
 from .exclusion import key_of
-from .following import predecessor
+from .glance import Glance
 from .keys import Key, as_options
 from .lanes import lane_of
 from .models import TaskLog
@@ -26,7 +25,6 @@ from .options import (
     known_queue,
     label,
     moment,
-    optional,
     place,
     priority as valid_priority,
     retries,
@@ -42,6 +40,9 @@ from .text import clipped
 
 Check = Callable[[str, Any], Any]
 
+#: What is kept in columns of 140 and of 255 characters.
+LABEL, KEY = label(140), label(255)
+
 
 class Draft:
     """One call of ``enqueue``, checked and ready to become a row."""
@@ -53,14 +54,16 @@ class Draft:
         keywords: dict[str, Any],
         *,
         said: Collection[str] = OPTIONS,
+        glance: Glance | None = None,
     ) -> None:
         """``said``: the options that come from the caller and not from us."""
+        self.glance = glance or Glance()
         self.options = options
         check_flags(options)
         self.creator = creator_of(options.get("created_by", UNSAID))
         goal = target_of_call(method, options, self.creator)
         self.target, self.document = goal.function, goal.document
-        self.method = label(255)("method", goal.method)
+        self.method = KEY("method", goal.method)
         self.said = said
         self.defaults = defaults_of(self.method)
         self.wish = wish_of(options)
@@ -151,10 +154,11 @@ class Draft:
 
     def _resolve_values(self) -> dict[str, Any]:
         """Return the columns of the row: one function for each group of options."""
+        queue = self._chosen(known_queue, "queue", "default")
         return {
             **self._work(),
-            **self._place(),
-            **self._limits(),
+            **self._place(queue),
+            **self._limits(queue),
             **self._identity(),
             "options": self._policies(),
         }
@@ -172,13 +176,12 @@ class Draft:
             **(self.document.columns if self.document else {}),
         }
 
-    def _place(self) -> dict[str, Any]:
+    def _place(self, queue: str) -> dict[str, Any]:
         """Return where and when it stands in which line."""
-        queue = self._chosen(known_queue, "queue", "default")
         priority = self._own(valid_priority, "priority")
         lane = lane_of(queue, self.method, priority)
         paused, run_at = bool(self.options.get("paused")), self._own(moment, "run_at")
-        after = self._own(lambda _name, task: predecessor(task), "after")
+        after = self._own(lambda _name, task: self.glance.predecessor(task), "after")
         self._refuse_to_wait()
         held = paused or self.runs_here or run_at is not None or after is not None
         return {
@@ -203,11 +206,11 @@ class Draft:
     def _goes_first(self, queue: str) -> bool:
         if self.options.get("at_front"):
             return True
-        return bool(self.options.get("at_front_when_starved")) and is_starved(queue)
+        wanted = self.options.get("at_front_when_starved")
+        return bool(wanted) and self.glance.is_starved(queue)
 
-    def _limits(self) -> dict[str, Any]:
+    def _limits(self, queue: str) -> dict[str, Any]:
         """Return how long it may run and how often it is retried."""
-        queue = self._chosen(known_queue, "queue", "default")
         return {
             "timeout": self._chosen(whole_seconds, "timeout", queue_timeout(queue)),
             "max_retries": self._chosen(retries, "max_retries", self.celerys_retries),
@@ -217,10 +220,10 @@ class Draft:
     def _identity(self) -> dict[str, Any]:
         """Return whose it is, what it belongs to and the names it is found by."""
         return {
-            "batch_id": self._own(label(140), "batch_id") or None,
+            "batch_id": self._own(LABEL, "batch_id") or None,
             "batch_order": self._own(place, "batch_order") or 0,
             "job_id": self._job_id,
-            "event": self._own(label(140), "event") or "",
+            "event": self._own(LABEL, "event") or "",
             "created_by_id": getattr(self.creator, "pk", None),
         }
 
@@ -229,16 +232,17 @@ class Draft:
         value = self.options.get(name)
         if value is None:
             value = self.defaults.get(name, otherwise)
-        return optional(check, name, value)
+        return None if value is None else check(name, value)
 
     def _own(self, check: Check, name: str) -> Any:
         """Return what the call says."""
-        return optional(check, name, self.options.get(name))
+        value = self.options.get(name)
+        return None if value is None else check(name, value)
 
     @property
     def _job_id(self) -> str | None:
         """What it can be found by: its key, or its own label."""
-        return self.wish.key.text if self.wish else self._own(label(255), "job_id") or None
+        return self.wish.key.text if self.wish else self._own(KEY, "job_id") or None
 
     @property
     def celerys_retries(self) -> int:

@@ -13,7 +13,6 @@ from django.db import transaction
 from django.db.models import Model
 
 from . import batches, inline
-from .backlog import refuse_overload
 from .bell import request_dispatch
 from .conf import conf
 from .deduplication import Admission, admit
@@ -21,6 +20,7 @@ from .dialect import microseconds_now, now as now_by
 from .drafts import Draft, creator_of
 from .exceptions import InvalidCall
 from .exclusion import hold_documents
+from .glance import Glance
 from .models import TaskLog
 from .side import apart
 from .signature import OPTIONS, UNSAID
@@ -117,7 +117,7 @@ def _store(draft: Draft) -> Admission:
     with transaction.atomic(using=conf.DATABASE, savepoint=draft.may_be_refused):
         admission = admit([draft], Draft.row)
         admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
-        refuse_overload(admission.rows)
+        draft.glance.refuse_overload(admission.rows)
         for row in admission.rows:
             if row.batch_id is not None:
                 batches.grow(row.batch_id, 1, created_by=draft.creator)
@@ -152,15 +152,15 @@ def bulk_enqueue(
 def _store_many(
     tasks: Iterable[Mapping[str, Any]], batch_id: str, shared: Mapping[str, Any]
 ) -> None:
-    count = 0
+    count, glance = 0, Glance()
     with transaction.atomic(using=conf.DATABASE):
         using = conf.DATABASE
         together = {"created_at": now_by(using), "position": microseconds_now(using)}
-        for chunk in _chunks(_drafts(tasks, batch_id, shared)):
+        for chunk in _chunks(_drafts(tasks, batch_id, shared, glance)):
             admission = admit(chunk, lambda draft: _member_row(draft, together))
             calls = zip(chunk, admission.answers, strict=True)
             admission.holds.extend(hold_documents(calls))
-            refuse_overload(admission.rows)
+            glance.refuse_overload(admission.rows)
             TaskLog.objects.bulk_create(admission.rows)
             admission.give_keys()
             count += len(admission.rows)
@@ -171,18 +171,25 @@ def _store_many(
 
 
 def _drafts(
-    tasks: Iterable[Mapping[str, Any]], batch_id: str, shared: Mapping[str, Any]
+    tasks: Iterable[Mapping[str, Any]],
+    batch_id: str,
+    shared: Mapping[str, Any],
+    glance: Glance,
 ) -> Iterator[Draft]:
     for number, own in enumerate(tasks):
+        place = {"batch_id": batch_id, "batch_order": number}
         try:
-            yield _member(own, shared, {"batch_id": batch_id, "batch_order": number})
+            yield _member(own, shared, place, glance)
         except Exception as error:
             error.add_note(f"This was task {number} of bulk_enqueue; nothing was stored.")
             raise
 
 
 def _member(
-    own: Mapping[str, Any], shared: Mapping[str, Any], place: Mapping[str, Any]
+    own: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    place: Mapping[str, Any],
+    glance: Glance,
 ) -> Draft:
     if not isinstance(own, Mapping):
         raise InvalidCall(f"A task is a dict of what enqueue() takes, not {own!r}.")
@@ -198,7 +205,7 @@ def _member(
             "bulk_enqueue stores tasks for workers; to run them here and now, call enqueue "
             "with now=True for each."
         )
-    return Draft(method, options, given, said={*shared, *own})
+    return Draft(method, options, given, said={*shared, *own}, glance=glance)
 
 
 def _member_row(draft: Draft, together: Mapping[str, Any]) -> TaskLog:

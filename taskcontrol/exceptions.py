@@ -118,8 +118,9 @@ class QueueOverloaded(TaskControlError):
 
     def __init__(self, queue: str, waiting: int, adding: int, limit: int) -> None:
         many = f"{waiting:,}" if waiting <= limit else f"over {limit:,}"
+        wait = "task waits" if waiting == 1 else "tasks wait"
         super().__init__(
-            f"The queue {queue!r} takes no more: {many} tasks wait there, {adding:,} "
+            f"The queue {queue!r} takes no more: {many} {wait} there, {adding:,} "
             f"{'was' if adding == 1 else 'were'} to be added, and its limit is {limit:,} "
             "(max_queued_jobs). Wait until it is shorter, start more workers, or raise the "
             "limit."

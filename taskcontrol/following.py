@@ -38,20 +38,24 @@ def let_go() -> int:
     return free.update(after=None, ready_lane=ready_lane(followed=True), rev=F("rev") + 1)
 
 
-def predecessor(task: TaskLog | str | int, using: str | None = None) -> int | None:
-    """Return the key of ``task`` while it is to be waited for, None when it is over.
+def key_of(task: TaskLog | str | int) -> str:
+    """Return the name of a task that was given as its row, its name or its key."""
+    return str(task.pk if isinstance(task, TaskLog) else task)
+
+
+def predecessor(name: str, using: str | None = None) -> int | None:
+    """Return the key of a task while it is to be waited for, None when it is over.
 
     Locks nothing: a task that ends in this moment is found over by the next pass. Raises
     TaskNotFound (a LookupError) when there is none.
     """
     rows = TaskLog.objects.using(using or conf.DATABASE)
-    key = str(task.pk if isinstance(task, TaskLog) else task)
-    if not (key.isascii() and key.isdecimal()):
-        raise TaskNotFound(task)
+    if not (name.isascii() and name.isdecimal()):
+        raise TaskNotFound(name)
     columns = ("ended_at", "retry_at", "occupies")
-    row = rows.filter(pk=key).only(*columns).first()
+    row = rows.filter(pk=name).only(*columns).first()
     if row is None:
-        raise TaskNotFound(key)
+        raise TaskNotFound(name)
     return None if is_over(row) else row.pk
 
 

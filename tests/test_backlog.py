@@ -103,7 +103,7 @@ def test_a_bulk_is_taken_whole_or_not_at_all(conf, monkeypatch):
     conf(MAX_QUEUED_JOBS=5)
     fill(1)
 
-    with pytest.raises(QueueOverloaded, match=r"takes no more: 5 tasks wait there, 1 was"):
+    with pytest.raises(QueueOverloaded, match=r"takes no more: 1 task waits there, 5 were"):
         bulk_enqueue([{}] * 5, method=tasks.nothing, queue="short")
 
     assert TaskLog.objects.count() == 1

@@ -1,0 +1,43 @@
+"""What one call reads of the ledger: each thing once, however many tasks the call stores."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+
+from . import backlog, following
+from .conf import most_queued
+from .exceptions import QueueOverloaded
+from .models import TaskLog
+from .status import Status
+
+
+class Glance:
+    """What one call of ``enqueue`` or ``bulk_enqueue`` has seen of the ledger so far."""
+
+    def __init__(self) -> None:
+        self.is_starved = cache(backlog.is_starved)
+        self._predecessor = cache(following.predecessor)
+        self._length = cache(backlog.length)
+        self._coming: Counter[str] = Counter()
+
+    def predecessor(self, task: TaskLog | str | int) -> int | None:
+        """Return the key of ``task`` while it is to be waited for; see ``following``."""
+        return self._predecessor(following.key_of(task))
+
+    def refuse_overload(self, rows: Iterable[TaskLog]) -> None:
+        """Raise QueueOverloaded when ``rows`` and those before are too many for their queue.
+
+        Costs nothing where no limit is set, and no lock where one is: calls at the same
+        moment may pass the limit by what they add.
+        """
+        coming = Counter(row.queue for row in rows if row.status == Status.PENDING)
+        self._coming += coming
+        for queue in coming:
+            limit = most_queued(queue)
+            if limit is None:
+                continue
+            waiting, adding = self._length(queue, limit + 1), self._coming[queue]
+            if waiting + adding > limit:
+                raise QueueOverloaded(queue, waiting, adding, limit)
