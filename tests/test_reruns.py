@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.db.models import F
 
 from taskcontrol import conflicts, execution, interrupts, lifecycle, reruns
 from taskcontrol.context import current_task, current_user
@@ -15,6 +21,7 @@ from tests.factories import make_user
 from tests.models import Counter
 from tests.test_conflicts import caused_by, of_mariadb, of_postgresql
 from tests.test_execution import made, outcome, queued, raising
+from tests.waiting import beside, race
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
@@ -146,9 +153,6 @@ def test_a_cancel_ends_a_pause_p6(monkeypatch):
 
 def test_a_signal_that_came_between_two_runs_is_not_lost_p6(monkeypatch):
     """It waits while the connections are tidied up, and stops the pause."""
-    import signal
-    import threading
-
     before = signal.getsignal(interrupts.CANCEL)
     interrupts.install()
     real = reruns.roll_back_what_is_open
@@ -179,3 +183,134 @@ def test_a_database_that_does_not_answer_ends_no_pause(monkeypatch):
 
 def test_a_plain_failure_is_raised_at_once():
     assert outcome(raising(ValueError("mine"))).error_message.endswith("ValueError: mine")
+
+
+# With real connections
+
+
+def in_opposite_order(first, then, met):
+    """Return a body that, in its first run, deadlocks with its mirror image."""
+    runs = []
+
+    def body():
+        runs.append(1)
+        with transaction.atomic():
+            Counter.objects.select_for_update().get(name=first)
+            if len(runs) == 1:
+                met.wait(20)
+            Counter.objects.select_for_update().filter(name=then).update(
+                value=F("value") + 1
+            )
+        return len(runs)
+
+    return body
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_the_loser_of_a_real_deadlock_runs_again_and_both_finish():
+    for name in ("a", "b"):
+        Counter.objects.create(name=name)
+    met = threading.Barrier(2)
+    made["one"] = in_opposite_order("a", "b", met)
+    made["other"] = in_opposite_order("b", "a", met)
+    ids = [queued(given={"name": name}).pk for name in ("one", "other")]
+
+    assert race(*[partial(execution.run, pk, 1) for pk in ids]) == [True, True]
+
+    rows = TaskLog.objects.filter(pk__in=ids)
+    assert {(row.status, row.attempt, row.retry_count) for row in rows} == {
+        (Status.FINISHED, 1, 0)
+    }
+    assert sorted(row.result for row in rows) == [1, 2]
+    assert [one.value for one in Counter.objects.all()] == [1, 1]
+    (loser,) = [row for row in rows if row.result == 2]
+    assert (
+        "is run again in place in 0 s (1 of 5), after OperationalError" in loser.debug_log
+    )
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+@pytest.mark.parametrize("options", [{}, {"atomic": True}], ids=["autocommit", "atomic"])
+def test_a_real_lock_timeout_is_run_again_until_the_lock_is_free(options):
+    Counter.objects.create(name="held")
+    runs = []
+
+    def body():
+        runs.append(1)
+        with transaction.atomic():
+            Counter.objects.create(name="half")
+            patience = {
+                "postgresql": "SET LOCAL lock_timeout = '50ms'",
+                "mysql": "SET innodb_lock_wait_timeout = 1",
+            }
+            with connection.cursor() as cursor:
+                cursor.execute(patience[connection.vendor])
+            if len(runs) == 3:
+                freed.set()
+                let_go.wait(10)
+            Counter.objects.filter(name="held").update(value=len(runs))
+
+    freed, let_go, holds = threading.Event(), threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            Counter.objects.select_for_update().get(name="held")
+            holds.set()
+            freed.wait(30)
+        let_go.set()
+
+    made["body"] = body
+    task = queued(options=options)
+
+    assert race(hold, lambda: holds.wait(10) and execution.run(task.pk, 1)) == [None, True]
+
+    row = TaskLog.objects.get(pk=task.pk)
+    assert (row.status, row.attempt, len(runs)) == (Status.FINISHED, 1, 3)
+    assert Counter.objects.filter(name="half").count() == 1
+    assert Counter.objects.get(name="held").value == 3
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("options", [{}, {"atomic": True}], ids=["autocommit", "atomic"])
+def test_a_real_serialization_failure_is_run_again(options):
+    Counter.objects.create(name="seen")
+    runs = []
+
+    def raise_it():
+        Counter.objects.filter(name="seen").update(value=F("value") + 10)
+
+    def body():
+        runs.append(1)
+        with transaction.atomic():
+            if not options:
+                with connection.cursor() as cursor:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            value = Counter.objects.get(name="seen").value
+            if len(runs) == 1:
+                beside(raise_it)
+            Counter.objects.filter(name="seen").update(value=value + 1)
+
+    with repeatable_read() if options else nullcontext():
+        row = outcome(body, options=options)
+
+    assert (row.status, row.attempt, len(runs)) == (Status.FINISHED, 1, 2)
+    assert "SerializationFailure" in row.debug_log or "could not serialize" in row.debug_log
+    assert Counter.objects.get(name="seen").value == 11
+
+
+@contextmanager
+def repeatable_read():
+    """Let every transaction be one at that level, as a site may set it."""
+    from psycopg import IsolationLevel
+
+    options = connection.settings_dict["OPTIONS"]
+    connection.close()
+    connection.settings_dict["OPTIONS"] = {
+        **options,
+        "isolation_level": IsolationLevel.REPEATABLE_READ,
+    }
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["OPTIONS"] = options

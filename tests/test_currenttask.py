@@ -1,0 +1,116 @@
+"""fenced(): what a block writes is committed only while the attempt holds the task."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection, transaction
+
+from taskcontrol import execution, lifecycle
+from taskcontrol.context import current_task
+from taskcontrol.execution import run_claimed
+from taskcontrol.models import TaskLog
+from taskcontrol.status import Status
+from tests.models import Counter
+from tests.test_execution import made, outcome, queued
+from tests.waiting import beside
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases="__all__"),
+    pytest.mark.databases,
+]
+
+
+def written():
+    return list(Counter.objects.values_list("name", flat=True))
+
+
+def run_with(task, body):
+    made["body"] = body
+    return run_claimed(execution.claim(task.pk, 1))
+
+
+def test_a_fenced_block_of_the_holder_is_committed():
+    def body():
+        with current_task().fenced():
+            Counter.objects.create(name="inside")
+            assert connection.in_atomic_block
+        return connection.in_atomic_block
+
+    row = outcome(body)
+
+    assert (row.status, row.result, written()) == (Status.FINISHED, False, ["inside"])
+
+
+def test_an_attempt_that_was_given_up_on_does_not_enter_p3():
+    task = queued()
+
+    def body():
+        lifecycle.rescue(task.pk, 1, detail="lost")
+        lifecycle.promote([task.pk], site="s")
+        lifecycle.claim(task.pk, 2, worker_id=None, pid=1)
+        with current_task().fenced():
+            Counter.objects.create(name="late")
+
+    assert run_with(task, body) is False
+
+    now = TaskLog.objects.get()
+    assert (now.status, now.attempt, written()) == (Status.STARTED, 2, [])
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+@pytest.mark.parametrize("how", ["canceled", "lost"])
+def test_what_was_written_before_the_task_was_taken_away_is_rolled_back_p3(how):
+    task = queued()
+
+    def take_away():
+        if how == "lost":
+            return lifecycle.rescue(task.pk, 1, detail="lost")
+        return lifecycle.cancel(TaskLog.objects.get(pk=task.pk))
+
+    def body():
+        with current_task().fenced():
+            Counter.objects.create(name="late")
+            # Nobody waits for the block.
+            assert beside(take_away)
+
+    assert run_with(task, body) is False
+
+    assert written() == []
+
+
+def test_an_error_in_the_block_is_the_bodys():
+    def body():
+        with current_task().fenced():
+            Counter.objects.create(name="half")
+            raise ValueError("mine")
+
+    row = outcome(body)
+
+    assert (row.status, written()) == (Status.FAILED, [])
+    assert row.error_message.endswith("ValueError: mine")
+
+
+def test_it_opens_a_transaction_of_its_own():
+    def body():
+        with transaction.atomic(), current_task().fenced():
+            Counter.objects.create(name="inside")
+
+    row = outcome(body)
+
+    assert (row.status, written()) == (Status.FAILED, [])
+    assert "RuntimeError: A durable atomic block cannot be nested" in row.error_message
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_in_an_atomic_body_the_block_is_a_part_of_the_whole():
+    def body():
+        Counter.objects.create(name="before")
+        with current_task().fenced():
+            Counter.objects.create(name="inside")
+        if current_task().row.job_name == "fails":
+            raise ValueError
+
+    assert outcome(body, options={"atomic": True}, job_name="fails").retry_at is None
+    assert written() == []
+    outcome(body, options={"atomic": True})
+    assert sorted(written()) == ["before", "inside"]
