@@ -787,7 +787,13 @@ def batch_ended(batch_id: str, outcome: str) -> dict[str, int]:
     return taskcontrol.batches.progress(batch_id)
 
 
-# Chunks
+# Locks and chunks
+
+
+def hold_lock(key: str, seconds: float) -> None:
+    """Hold a lock for so long."""
+    with taskcontrol.lock(key):
+        time.sleep(seconds)
 
 
 def make_counters(names: list[str], size: int, wait_in: str = "", wait_at: str = "") -> Any:

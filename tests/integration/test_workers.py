@@ -6,9 +6,10 @@ import json
 import sys
 
 import pytest
+from django.core.management import call_command
 
 import taskcontrol
-from taskcontrol.models import TaskLog, Worker
+from taskcontrol.models import Lock, TaskLog, Worker
 from tests import tasks
 from tests.lab import LAB
 from tests.servers.environment import site_environment
@@ -96,3 +97,18 @@ def test_a_process_that_took_much_memory_is_replaced_after_its_task(start_worker
 
     assert small == [large, large]
     assert after != large
+
+
+def test_the_doctor_walks_to_the_process_of_a_body_that_hangs(worker, capsys):
+    task = taskcontrol.enqueue(tasks.hold_lock, key="stock", seconds=60)
+    eventually(lambda: Lock.objects.filter(task=task.pk).exists(), 20)
+    pid = TaskLog.objects.get(pk=task.pk).pid
+
+    call_command("taskcontrol", "doctor", task.name)
+
+    said = capsys.readouterr().out
+    assert "OK    Started: It runs since" in said
+    assert f"OK    Process: {pid} waits (sleeping)" in said
+    assert f"      -> py-spy dump --pid {pid} shows the line." in said
+    assert "OK    Lock: 'stock' is held by attempt 1 since" in said
+    taskcontrol.cancel(task)
