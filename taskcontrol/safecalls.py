@@ -30,6 +30,20 @@ class Entry:
     permission: str | None = None
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is called by a name and is no function of the code."""
+
+    #: What the row keeps, under which it is found again.
+    method: str
+    #: Carries the mark of the decorator.
+    function: Callable[..., Any]
+
+
+#: Who find by a name, or by a method, what is no function of the code: apps that have such
+#: things add themselves in ``ready``. Code is asked first.
+FINDERS: list[Callable[[str], Found | None]] = []
+
 #: The paths of the functions that have another name, by that name.
 named: dict[str, str] = {}
 
@@ -83,6 +97,11 @@ def path_named(name: str) -> str | None:
     if name not in named:
         _look_into_tasks()
     return named.get(name)
+
+
+def find_elsewhere(name: str) -> Found | None:
+    """Return what an app has under a name or a method that is no dotted path."""
+    return next((found for find in FINDERS if (found := find(name))), None)
 
 
 @functools.cache

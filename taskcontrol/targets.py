@@ -15,6 +15,7 @@ from .exceptions import (
     MethodNotCallable,
     MethodNotFound,
     NotPermitted,
+    NotWhitelisted,
 )
 from .models import TaskLog
 from .registry import path_of, refuse_unrunnable, resolve
@@ -44,14 +45,24 @@ def target_of_call(method: Any, options: Mapping[str, Any], creator: Any) -> Tar
     if document is not None and document.action is not None:
         target = _of_action(document)
     else:
-        target = _of_method(_named(method) if safe else method, document)
+        target = (_of_name if safe else _of_method)(method, document)
     if safe:
         safecalls.check(target.method, target.function, creator)
     return target
 
 
-def _named(method: Any) -> Any:
-    return (safecalls.path_named(method) if isinstance(method, str) else None) or method
+def _of_name(method: Any, document: Document | None) -> Target:
+    """What came from outside is a name of the code, of something else, or a path."""
+    path = safecalls.path_named(method) if isinstance(method, str) else None
+    if path is not None or not isinstance(method, str) or "." in method:
+        return _of_method(path or method, document)
+    try:
+        found = safecalls.find_elsewhere(method)
+        if found is not None:
+            return Target(found.method, found.function, document)
+        return _of_method(method, document)
+    except (MethodNotCallable, MethodNotFound):
+        raise NotWhitelisted(method) from None
 
 
 def _of_action(document: Document) -> Target:
@@ -87,10 +98,18 @@ def target_of_row(row: TaskLog) -> Callable[..., Any]:
         target, function = documents.action_of(row)
         refuse_unrunnable(row.method, function)
     else:
-        target = function = resolve(row.method)
+        target = function = _of_row(row)
     if row.call_whitelisted_function:
         _check_again(row, function)
     return target
+
+
+def _of_row(row: TaskLog) -> Callable[..., Any]:
+    if row.call_whitelisted_function and "." not in row.method:
+        found = safecalls.find_elsewhere(row.method)
+        if found is not None:
+            return found.function
+    return resolve(row.method)
 
 
 def _check_again(row: TaskLog, function: Callable[..., Any]) -> None:

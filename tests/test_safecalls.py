@@ -91,7 +91,7 @@ def test_what_may_not_run_at_all_is_not_even_looked_at(method):
 
 @pytest.mark.parametrize("method", ["no such name", "tests.tasks.no_such", "", None])
 def test_a_name_that_nobody_has_is_refused(method):
-    with pytest.raises((MethodNotCallable, InvalidCall)):
+    with pytest.raises((MethodNotCallable, NotWhitelisted, InvalidCall)):
         taskcontrol.enqueue_safe(method)
 
 
