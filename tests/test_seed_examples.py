@@ -1,18 +1,23 @@
 """Every code block of the four documents, in their order, run with only the names translated.
 
 The blocks stand here as they stand there; where the first document had lost its indentation,
-it was put back. ``define`` and ``run`` translate a block by the table and execute it: what a
-block defines becomes a part of this module, where the worker finds it, and what it calls is
-called by the test below it. What takes more than a table of names has its own words beside
-it, and ``NOT_TRANSLATED`` names what has no translation, and why.
+it was put back, and where a test looks at what a call returns, ``task =`` was put before it.
+
+``define`` and ``run`` translate a block by the table and execute it: what a block defines
+becomes a part of this module, where the worker finds it, and what it calls is called by the
+test below it. What takes more than a table of names has its own words beside it, and
+``NOT_TRANSLATED`` names what has no translation, and why.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
+import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,15 +32,18 @@ from taskcontrol import batches, pausing, pruning
 from taskcontrol.conf import known_queues
 from taskcontrol.context import acting_as, current_user  # noqa: F401 - for the blocks
 from taskcontrol.exceptions import InvalidTransition, QueueOverloaded
-from taskcontrol.models import DispatcherState, Schedule, TaskLog, TaskType
+from taskcontrol.models import Schedule, TaskLog, TaskType
 from taskcontrol.schedulerows import sync_schedules
 from taskcontrol.status import MOVES, Status
 from tests import seedapp, tasks as sample_tasks
 from tests.factories import make_task, make_user, seconds_ago
 from tests.integration.watching import all_ended, ended, free, row
+from tests.lab import LAB
 from tests.models import Counter, Order, SyncLog
 from tests.seedapp import Document, log, msgprint, process, publish_realtime, sql  # noqa: F401 - for the blocks
-from tests.servers.worker import Worker
+from tests.servers.environment import site_environment
+from tests.servers.process import Process
+from tests.servers.worker import QUICK, Worker
 from tests.test_cron import SEEDS
 from tests.waiting import eventually
 
@@ -115,16 +123,19 @@ NAMES = {
     ),
 }
 
-#: What is not translated, and why.
+#: What stands in the documents and is not translated, and why.
 NOT_TRANSLATED = {
-    "execute_job, twice": "is the inside of the program of the documents and is called by "
-    "nobody; what it says is tested below: user, commit, five runs in place",
-    "get_jobs(site=...)": "a project has one site; the parameter is left out",
-    "email_queue_batch_size": "belongs to the sending of e-mail and not to jobs",
-    "_set_dispatcher_state": "is not needed: bulk_enqueue suspends nothing",
-    "with_lock": "breaks off in the document after its first line; taskcontrol.lock is the "
-    "lock that it begins to write",
-    "await of a browser": "JavaScript, see FOR_THE_SCREENS",
+    "execute_job": "is the inside of their worker and called by nobody, twice; what it says "
+    "is tested: user, commit, value, five runs in place",
+    "site=frappe.local.site": "one project is one site, so the parameter is left out",
+    "frappe.get_doc({": "makes a row by the name of its model; here the model makes it",
+    "frappe.new_doc": "the same; the Scheduler Event and the Scheduled Job Type are one call",
+    "rq_job_failure_ttl": "and rq_results_ttl are seconds, and days of one setting here",
+    "email_queue_batch_size": "is about the sending of e-mail and not about jobs",
+    "class SalesOrder(Document)": "with a method for the worker stands in tests/models.py, "
+    "where Django looks for models",
+    "Poor man's lock": "breaks off there after its first line; taskcontrol.lock is the whole",
+    "frappe.async_tasks": "is JavaScript, as frappe.realtime is; see FOR_THE_SCREENS",
 }
 
 
@@ -199,6 +210,16 @@ def finished(task: Any) -> Any:
     now = ended(task)
     assert now.status == Status.FINISHED, now.error_message
     return now.result
+
+
+SOURCE = Path(__file__).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*NAMES, *NOT_TRANSLATED])
+def test_every_name_of_the_tables_stands_in_a_block(name):
+    in_blocks = SOURCE.partition("# --- The first document")[2]
+
+    assert name.strip('"') in in_blocks
 
 
 # --- The first document: async tasks -------------------------------------------------------
@@ -667,18 +688,25 @@ def test_toggle_dispatcher(workshop):
     assert taskcontrol.can_dispatch_now()
 
 
+OVER_HTTP = """
+    POST /api/method/tweaks.tweaks.doctype.async_task_log.async_task_log_dispatch.toggle_dispatcher
+    { "enable": 1 } // or 0
+"""
+
+
 def test_toggle_dispatcher_over_http(workshop):
-    """The address is ours: POST /taskcontrol/api/toggle_dispatcher."""
+    """The address is ours, what is sent is theirs."""
+    says = json.loads(OVER_HTTP.strip().splitlines()[1].partition("//")[0])
     address = reverse("taskcontrol:toggle_dispatcher")
     browser = Client()
     for permissions, answer in (((), 403), (("control_dispatcher",), 200)):
         browser.force_login(make_user("", *permissions))
 
-        said = browser.post(address, {"enable": 0}, content_type="application/json")
+        said = browser.post(address, {**says, "enable": 0}, content_type="application/json")
 
         assert said.status_code == answer
-    assert DispatcherState.objects.get().suspended
-    browser.post(address, {"enable": 1}, content_type="application/json")
+    assert not taskcontrol.can_dispatch_now()
+    browser.post(address, says, content_type="application/json")
     assert taskcontrol.can_dispatch_now()
 
 
@@ -817,6 +845,30 @@ def test_multi_queue_consumption():
     queues = [options_of(line)["queue"] for line in lines_of(WORKERS_OF_SEVERAL_QUEUES)]
 
     assert queues == ["short,default", "long"]
+
+
+def run_to_its_end(line: str) -> None:
+    """Run a command as a shell would, with ``manage.py`` in front."""
+    given = {"TASKCONTROL_TEST_CONF": json.dumps({**QUICK, **CONFIGURED})}
+    shell = Process(
+        [sys.executable, "-m", "django", *line.split(), "--name", "burst@lab"],
+        log=LAB / "burst.log",
+        env={**site_environment(), **given},
+    )
+    shell.start()
+    try:
+        eventually(lambda: not shell.running, timeout=60, why=shell.tail)
+        assert shell.wait() == 0, shell.tail()
+    finally:
+        shell.kill()
+
+
+def test_burst_mode(workshop):
+    task = taskcontrol.enqueue("tests.seedapp.process_data", queue="short")
+
+    run_to_its_end(here(BURST))
+
+    assert finished(task) == "processed"
 
 
 SCHEDULER_EVENTS = """
@@ -1189,11 +1241,12 @@ STARTING_WORKERS = """
 
 
 def test_starting_workers():
-    single, several, pool, *_ = lines_of(STARTING_WORKERS)
+    single, several, pool, burst = lines_of(STARTING_WORKERS)
 
     assert options_of(single)["queue"] == "default"
     assert options_of(several)["queue"] == "default,short,long"
     assert options_of(pool)["num_workers"] == 4
+    assert options_of(burst)["burst"]
 
 
 CUSTOM_WORKER_QUEUES = """
