@@ -10,8 +10,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .currenttask import CurrentTask
 
+
+class _Someone:
+    """A user, perhaps one that the request has not looked up yet.
+
+    asgiref compares what a context holds when it goes from a thread to an event loop and
+    back. A lazy user would be looked up for that, in the loop, where a query is refused.
+    """
+
+    __slots__ = ("user",)
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+
 _task: ContextVar[CurrentTask | None] = ContextVar("taskcontrol_task", default=None)
-_user: ContextVar[Any] = ContextVar("taskcontrol_user", default=None)
+_user: ContextVar[_Someone | None] = ContextVar("taskcontrol_user", default=None)
 _no_user_code: ContextVar[bool] = ContextVar("taskcontrol_no_user_code", default=False)
 
 
@@ -23,7 +37,10 @@ def current_task() -> CurrentTask | None:
 def current_user() -> Any:
     """Return the user of the request or of the running task, or None."""
     task = _task.get()
-    return task.user if task is not None else _user.get()
+    if task is not None:
+        return task.user
+    someone = _user.get()
+    return someone and someone.user
 
 
 @contextmanager
@@ -39,7 +56,7 @@ def running(task: CurrentTask) -> Iterator[CurrentTask]:
 @contextmanager
 def acting_as(user: Any) -> Iterator[None]:
     """Make ``user`` the creator of what is enqueued inside the block."""
-    token = _user.set(user)
+    token = _user.set(_Someone(user))
     try:
         yield
     finally:
@@ -49,7 +66,7 @@ def acting_as(user: Any) -> Iterator[None]:
 @contextmanager
 def on_behalf_of(user: Any) -> Iterator[None]:
     """Run a callback inside the block as ``user``, apart from the task that runs around it."""
-    task, creator = _task.set(None), _user.set(user)
+    task, creator = _task.set(None), _user.set(_Someone(user))
     try:
         yield
     finally:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.contrib.auth.models import AnonymousUser
 from django.db import connections
 from django.http import HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
+from django.utils.functional import SimpleLazyObject
 
 import taskcontrol
 from taskcontrol.context import current_user
@@ -56,6 +57,22 @@ def test_a_request_that_fails_leaves_no_user_behind():
         CurrentUserMiddleware(broken)(request)
 
     assert current_user() is None
+
+
+def test_an_async_view_under_wsgi_does_not_look_the_user_up():
+    async def async_view(_request):
+        return HttpResponse("here")
+
+    def looked_up():
+        raise AssertionError("the user was looked up")
+
+    request = RequestFactory().get("/")
+    request.user = SimpleLazyObject(looked_up)
+
+    # As Django's handler does it when a middleware is not async.
+    answer = CurrentUserMiddleware(async_to_sync(async_view))(request)
+
+    assert answer.content == b"here"
 
 
 @pytest.mark.django_db(transaction=True)
