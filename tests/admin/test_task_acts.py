@@ -8,6 +8,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+import taskcontrol
 from taskcontrol.admin import TaskLogAdmin
 from taskcontrol.models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog
 from taskcontrol.screens.taskverbs import PAUSE, act_on_all
@@ -245,6 +246,24 @@ def test_the_counts_are_honest_about_what_moved_on_since_the_question(operator):
 
     assert messages_of(response) == ["1 canceled, 1 already finished."]
     assert status_of(finished) == Status.FINISHED
+
+
+def test_a_task_whose_key_another_one_has_is_not_retried_and_the_page_says_why(operator):
+    options = {"method": "tests.tasks.nothing", "job_id": "nightly", "deduplicate": True}
+    first = taskcontrol.enqueue(**options)
+    taskcontrol.cancel(first)
+    owner, other = taskcontrol.enqueue(**options), make_task(Status.CANCELED)
+
+    alone = operator.post(page_url(first, "retry"), follow=True)
+    both = operator.post(URL, confirm("retry_tasks", first, other), follow=True)
+
+    assert messages_of(alone) == [
+        f"Task {first.pk} cannot be retried: its key 'nightly' belongs to task {owner.pk} "
+        "now, which is Pending and has not ended. Retry it when that has ended, or cancel "
+        "that one first."
+    ]
+    assert messages_of(both) == ["1 retried, 1 left, since another has their key."]
+    assert [status_of(task) for task in (first, other)] == [Status.CANCELED, Status.PENDING]
 
 
 def test_a_person_acts_on_visible_tasks_alone(log_in):
