@@ -139,7 +139,15 @@ WRONG: dict[str, list[Any]] = {
         {1: {}},
     ],
     "REDIS_URL": [6379, "redis+socket:///run/redis.sock", "localhost:6379"],
-    "RETENTION_DAYS": [30, {"Pending": 1}, {"Failed": -1}, {"Failed": "30"}, {"failed": 1}],
+    "RETENTION_DAYS": [
+        30,
+        {"Pending": 1},
+        {"Failed": -1},
+        {"Failed": "30"},
+        {"failed": 1},
+        {"Failed": 1e9},
+    ],
+    "FAILED_LIMIT_PER_TYPE": [-1, 2.5, "1000"],
     "SECRET_NAMES": ["password", ["password", ""]],
 }
 

@@ -165,7 +165,7 @@ def _are_queues(value: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _are_days(value: Mapping[str, float]) -> bool:
-    return value.keys() <= TERMINAL and all(days >= 0 for days in value.values())
+    return value.keys() <= TERMINAL and all(0 <= days <= 3650 for days in value.values())
 
 
 def _is_redis(value: str | None) -> bool:
@@ -180,6 +180,6 @@ MEANINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
         '"max_queued_jobs": tasks}, whole numbers above 0 that may be left out',
     ),
     "REDIS_URL": (_is_redis, f"an address that begins with {' or '.join(REDIS_SCHEMES)}"),
-    "RETENTION_DAYS": (_are_days, f"days of 0 or more by {', '.join(sorted(TERMINAL))}"),
+    "RETENTION_DAYS": (_are_days, f"days from 0 to 3650 by {', '.join(sorted(TERMINAL))}"),
     "SECRET_NAMES": (all, "names that are not empty"),
 }

@@ -129,6 +129,9 @@ def test_a_type_is_added_by_hand_and_its_method_is_fixed_then(keeper):
         ("backoff", "5"),
         ("retry_on", '["no.such.Error"]'),
         ("discard_on", '{"a": 1}'),
+        ("retention_days", '{"Started": 1}'),
+        ("retention_days", '{"Finished": -1}'),
+        ("retention_days", "7"),
         ("description", "x" * 301),
         ("description", "a\0b"),
         ("on_lost", "explode"),
@@ -154,6 +157,7 @@ def test_policies_are_stored_as_code_would_store_them(keeper):
         backoff='{"factor": 3}',
         retry_on='["ConnectionError", "json.JSONDecodeError"]',
         discard_on='"KeyError"',
+        retention_days='{"Finished": 0.5, "Failed": null}',
     )
 
     assert keeper.post(url, form).status_code == 302
@@ -162,6 +166,7 @@ def test_policies_are_stored_as_code_would_store_them(keeper):
     assert one.backoff == {"factor": 3.0, "max": 3600.0, "jitter": True}
     assert one.retry_on == ["builtins.ConnectionError", "json.decoder.JSONDecodeError"]
     assert one.discard_on == ["builtins.KeyError"]
+    assert one.retention_days == {"Finished": 0.5, "Failed": None}
 
 
 @pytest.mark.parametrize(("chosen", "kept"), [("", None), ("True", True), ("False", False)])
