@@ -77,7 +77,7 @@ class ScheduleForm(forms.ModelForm):
     queue = forms.ChoiceField(required=False)
     more = ObjectField(
         required=False,
-        label=_("other options"),
+        label=_("Other options"),
         help_text=_('Whatever enqueue() takes: {"timeout": 600, "max_retries": 3}'),
     )
     cron = forms.CharField(

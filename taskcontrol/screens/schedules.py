@@ -204,8 +204,10 @@ class ScheduleAdmin(Screen):
         }
 
     @admin.display(description=gettext_lazy("schedule"))
-    def label(self, one: Any) -> SafeString:
-        """Show the name and what it does."""
+    def label(self, one: Any) -> SafeString | str:
+        """Show the name, and what it does where the name does not say that."""
+        if one.name.startswith(one.method):
+            return visible(one.name)
         return format_html(
             '{}<span class="tc-quiet">{}</span>', visible(one.name), visible(one.method)
         )
