@@ -20,10 +20,16 @@ def caused_by(cause: BaseException) -> OperationalError:
     return error
 
 
+class Told(Exception):
+    """An error as PostgreSQL's driver raises it."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"it said {state}")
+        self.sqlstate = state
+
+
 def of_postgresql(state: str) -> Exception:
-    error = Exception(f"it said {state}")
-    error.sqlstate = state
-    return error
+    return Told(state)
 
 
 def of_mariadb(number: int) -> Exception:
@@ -76,21 +82,21 @@ def test_a_locked_sqlite_file_is_a_conflict(tmp_path):
 @pytest.mark.only_on("postgresql", "mysql")
 @pytest.mark.django_db(transaction=True)
 def test_a_real_deadlock_is_a_conflict():
-    for name in ("a", "b"):
-        Counter.objects.create(name=name)
+    # By key: without an index MariaDB locks every row that it looks at.
+    one, other = (Counter.objects.create(name=name).pk for name in ("a", "b"))
     met = threading.Barrier(2)
 
-    def lock(first: str, then: str) -> BaseException | None:
+    def lock(first: int, then: int) -> BaseException | None:
         try:
             with transaction.atomic():
-                Counter.objects.select_for_update().get(name=first)
+                Counter.objects.select_for_update().get(pk=first)
                 met.wait(10)
-                Counter.objects.select_for_update().get(name=then)
+                Counter.objects.select_for_update().get(pk=then)
         except OperationalError as error:
             return error
         return None
 
-    answers = race(lambda: lock("a", "b"), lambda: lock("b", "a"))
+    answers = race(lambda: lock(one, other), lambda: lock(other, one))
 
     (error,) = [one for one in answers if one is not None]
     assert is_conflict(error)

@@ -195,12 +195,10 @@ def in_opposite_order(first, then, met):
     def body():
         runs.append(1)
         with transaction.atomic():
-            Counter.objects.select_for_update().get(name=first)
+            Counter.objects.select_for_update().get(pk=first)
             if len(runs) == 1:
                 met.wait(20)
-            Counter.objects.select_for_update().filter(name=then).update(
-                value=F("value") + 1
-            )
+            Counter.objects.filter(pk=then).update(value=F("value") + 1)
         return len(runs)
 
     return body
@@ -208,11 +206,9 @@ def in_opposite_order(first, then, met):
 
 @pytest.mark.only_on("postgresql", "mysql")
 def test_the_loser_of_a_real_deadlock_runs_again_and_both_finish():
-    for name in ("a", "b"):
-        Counter.objects.create(name=name)
+    a, b = (Counter.objects.create(name=name).pk for name in ("a", "b"))
     met = threading.Barrier(2)
-    made["one"] = in_opposite_order("a", "b", met)
-    made["other"] = in_opposite_order("b", "a", met)
+    made["one"], made["other"] = in_opposite_order(a, b, met), in_opposite_order(b, a, met)
     ids = [queued(given={"name": name}).pk for name in ("one", "other")]
 
     assert race(*[partial(execution.run, pk, 1) for pk in ids]) == [True, True]
