@@ -93,7 +93,10 @@ DIFFERENT = {
     "status": "status",
     "document_type": "CASE WHEN n % 50 = 0 THEN 'invoice' ELSE '' END",
     "document_name": "CASE WHEN n % 50 = 0 THEN 'INV-' || n ELSE '' END",
-    "batch_id": "CASE WHEN n % 10 = 0 THEN 'batch-' || n % 1000 END",
+    "batch_id": (
+        "CASE WHEN n % 10 = 0 THEN 'batch-' || n % 1000 WHEN n % 3 = 0 THEN 'big' END"
+    ),
+    "celery_task_id": "'sent-' || n",
     "started_at": "NOW()",
     "ended_at": "CASE WHEN ended THEN NOW() - n * INTERVAL '1 minute' END",
     "created_by_id": "CASE WHEN n % 20 = 0 THEN n % 200 END",

@@ -17,11 +17,11 @@ from django.core.management import CommandError, call_command
 import taskcontrol
 from taskcontrol import deployment
 from taskcontrol.beating import beat_was_here
-from taskcontrol.models import DispatcherState, TaskLog
+from taskcontrol.models import DispatcherState, TaskEvent, TaskLog
 from taskcontrol.status import Status
 from taskcontrol.suspension import can_dispatch_now, dispatcher_state
 from taskcontrol.verbs import all_verbs
-from tests.factories import make_task, make_user, make_worker, seconds_ago
+from tests.factories import make_batch, make_task, make_user, make_worker, seconds_ago
 from tests.servers.environment import site_environment
 from tests.waiting import eventually
 
@@ -33,9 +33,11 @@ VERBS = {
     "doctor",
     "enqueue",
     "explain",
+    "pause",
     "prune",
     "ready-for-deploy",
     "rescue",
+    "resume",
     "resume-dispatch",
     "retry",
     "retry-failed",
@@ -499,6 +501,74 @@ def test_retry_fails_for_a_task_that_cannot_run_again():
 
     assert status == 1
     assert "only Failed or Canceled tasks can be retried" in said
+
+
+# Pause and resume
+
+
+@pytest.mark.django_db
+def test_pause_and_resume_say_what_became_of_each():
+    waiting, ended = make_task(), make_task(Status.FINISHED)
+
+    assert run("pause", waiting.name, "--reason", "prices") == f"{waiting.name}: paused"
+    assert TaskEvent.objects.get().detail == "prices"
+    assert run_badly("pause", ended.name) == (
+        1,
+        f"{ended.name}: Task {ended.pk} is Finished; only Pending tasks can be paused.",
+    )
+    assert run("resume", waiting.name) == f"{waiting.name}: goes on"
+    waiting.refresh_from_db()
+    assert waiting.status == Status.PENDING
+
+
+# Batches
+
+#: What each verb says of a batch with a Pending and a Failed task and two others, paused.
+OF_BATCHES = {
+    "cancel": "3 tasks canceled",
+    "pause": "1 task paused",
+    "resume": "2 tasks resumed",
+    "retry": "1 task run again",
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("verb", OF_BATCHES)
+def test_a_verb_takes_a_batch_too(verb):
+    batch = make_batch("import-7")
+    for status in (Status.PENDING, Status.FAILED, Status.PAUSED, Status.PAUSED):
+        make_task(status, batch_id=batch.pk)
+
+    assert run(verb, "--batch", batch.pk) == f"import-7: {OF_BATCHES[verb]}"
+    assert run_badly(verb, "--batch", "nowhere", "--batch", batch.pk)[1].startswith(
+        "nowhere: There is no batch 'nowhere'."
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("verb", OF_BATCHES)
+def test_a_verb_without_tasks_and_batches_asks_for_them(verb):
+    with pytest.raises(CommandError, match="Name tasks by their numbers, or a batch"):
+        run(verb)
+
+
+@pytest.mark.django_db
+def test_the_reason_of_a_batch_is_kept_and_scripts_are_answered():
+    batch = make_batch("import-7")
+    task = make_task(batch_id=batch.pk)
+
+    assert answer("cancel", "--batch", batch.pk, "--reason", "wrong file") == [
+        {"task": "import-7", "done": True, "text": "1 task canceled"}
+    ]
+    task.refresh_from_db()
+    assert task.ended_reason == "wrong file"
+    assert run("retry", "--batch", batch.pk) == "import-7: 0 tasks run again"
+    assert run("retry", "--batch", batch.pk, "--canceled") == "import-7: 1 task run again"
+
+
+def test_a_whole_batch_is_not_put_first():
+    with pytest.raises(CommandError, match="--now puts single tasks first"):
+        run("retry", "--batch", "import-7", "--now")
 
 
 # Doctor
