@@ -313,6 +313,8 @@ def test_a_script_that_calls_itself_ends_with_an_error():
 
 def test_the_app_says_what_it_needs(monkeypatch):
     config = apps.get_app_config("taskcontrol_scripts")
+    for module in [name for name in sys.modules if name.startswith("RestrictedPython.")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "RestrictedPython", None)
     for module in ("finding", "interpreter"):
         monkeypatch.delitem(sys.modules, f"taskcontrol.contrib.scripts.{module}")
