@@ -12,6 +12,8 @@ from django.utils.translation import gettext as _
 
 from ..conf import known_queues
 from ..counting import Capped, capped_count
+from ..doctor.findings import Level
+from ..doctor.punctuality import examine_schedules
 from ..monitoring import Snapshot, snapshot
 from ..obstacles import PASS_OVERDUE
 from ..permissions import VIEW, visible_to
@@ -74,7 +76,8 @@ def _card(status: Status, number: int) -> dict[str, Any]:
 
 
 def _signs(now: Snapshot) -> list[Sign]:
-    return [_dispatcher(now), _workers(now), _queues(now), _beat(now), _broker(now)]
+    alive = [_dispatcher(now), _workers(now), _queues(now), _beat(now), _broker(now)]
+    return [*alive, *_schedules()]
 
 
 def _dispatcher(now: Snapshot) -> Sign:
@@ -131,6 +134,16 @@ def _broker(now: Snapshot) -> Sign:
     if error:
         return Sign(_("Broker"), _("unreachable"), visible(error))
     return Sign(_("Broker"), _("reachable"), good=True)
+
+
+def _schedules() -> list[Sign]:
+    """Say the first thing that is wrong with the schedules, if there are any."""
+    found = next(examine_schedules(), None)
+    if found is None:
+        return []
+    if found.level is Level.OK:
+        return [Sign(_("Schedules"), _("in time"), visible(found.text), good=True)]
+    return [Sign(_("Schedules"), _("amiss"), visible(f"{found.subject}: {found.text}"))]
 
 
 def _numbers(now: Snapshot) -> Any:

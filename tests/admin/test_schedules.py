@@ -310,6 +310,21 @@ def test_the_list_and_the_page_show_the_last_run_and_the_skipped_ones(manager, h
     assert "?schedule=hourly" in page
 
 
+def test_the_front_page_says_whether_the_schedules_are_in_time(viewer):
+    def sign():
+        signs = viewer.get("/admin/taskcontrol/").context["signs"]
+        return next(
+            ((one.word, one.good) for one in signs if one.name == "Schedules"), None
+        )
+
+    assert sign() is None
+    one = schedules.create(tasks.nothing, every=86400, name="daily")
+    assert sign() == ("in time", True)
+    Schedule.objects.filter(pk=one.pk).update(error="There is no user 'robot'.")
+    assert sign() == ("amiss", False)
+    assert "robot" in text_of(viewer.get("/admin/taskcontrol/"))
+
+
 def test_a_row_of_the_beat_made_by_hand_is_listed_at_once(boss):
     from django_celery_beat.models import IntervalSchedule
 
