@@ -22,7 +22,7 @@ class ScriptsConfig(AppConfig):
         try:
             from . import finding
         except ModuleNotFoundError as error:
-            if error.name != "RestrictedPython":
+            if (error.name or "").partition(".")[0] != "RestrictedPython":
                 raise
             raise ImproperlyConfigured(
                 f"{self.name} stands in INSTALLED_APPS and needs RestrictedPython, which is "
