@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -17,6 +18,7 @@ from tests.factories import make_type
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
+DOCS = Path(__file__).parent.parent / "docs"
 STANDARD = {"factor": 2.0, "max": 3600.0, "jitter": True}
 
 EITHER = (
@@ -138,6 +140,23 @@ def test_a_task_keeps_the_policies_of_its_call():
 
     task.refresh_from_db()
     assert (task.max_retries, task.options) == (1, {})
+
+
+REFUSALS = re.findall(
+    r"^\| `(.+?)` \| `(.+)` \|$",
+    (DOCS / "retries.md").read_text(encoding="utf-8").partition("## What is refused")[2],
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("call", "sentence"), REFUSALS)
+def test_a_refusal_says_what_the_page_says(call, sentence):
+    with pytest.raises(InvalidCall, match=re.escape(sentence)):
+        stored(**eval(f"dict({call})"))
+
+
+def test_the_page_has_refusals():
+    assert len(REFUSALS) >= 4
 
 
 # One transaction
