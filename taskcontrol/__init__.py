@@ -82,16 +82,18 @@ _DOORS = {name: room for room, names in _ROOMS.items() for name in names.split()
 __all__ = ["__version__", "schedules", *sorted(_DOORS)]  # noqa: PLE0604 - the table above is the list
 
 
-def __getattr__(name: str) -> Any:
-    if name == "schedules":
-        # Its verbs keep the room's name: taskcontrol.schedules.create().
-        return import_module(".schedules", __name__)
-    room = _DOORS.get(name)
-    if room is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{room}", __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name == "schedules":
+            # Its verbs keep the room's name: taskcontrol.schedules.create().
+            return import_module(".schedules", __name__)
+        room = _DOORS.get(name)
+        if room is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f".{room}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

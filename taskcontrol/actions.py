@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from django.db.models import Model
 
 from .conf import conf
 from .exceptions import ActionNotAllowed, InvalidCall, MethodNotCallable, MethodNotFound
+
+if TYPE_CHECKING:
+    from .options import TypeOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,17 +24,23 @@ MARK = "taskcontrol_action"
 declared: dict[str, tuple[type[Model], str]] = {}
 
 
-def document_action(method: F | None = None, **options: Any) -> Any:
+@overload
+def document_action(method: F) -> F: ...
+@overload
+def document_action(**options: Unpack[TypeOptions]) -> Callable[[F], F]: ...
+def document_action(method: Any = None, **options: Unpack[TypeOptions]) -> Any:
     """Let a method of a model run as an action on its documents; the outermost decorator.
 
     Use with or without options, which are those of ``@taskcontrol.task`` and declare the
     type "app_label.Model.action"; ``one_per_document=True`` refuses a second call for a
     document while one has not ended. Whoever can enqueue can call it: it is no permission.
     """
-    if method is None:
-        return lambda function: document_action(function, **options)
-    setattr(getattr(method, "__func__", method), MARK, options)
-    return method
+
+    def marked_as_action(function: F) -> F:
+        setattr(getattr(function, "__func__", function), MARK, options)
+        return function
+
+    return marked_as_action if method is None else marked_as_action(method)
 
 
 def marked(model: type[Model]) -> Iterator[tuple[str, dict[str, Any]]]:

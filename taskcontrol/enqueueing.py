@@ -7,7 +7,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from django.db import transaction
 from django.db.models import Model
@@ -22,16 +22,19 @@ from .exceptions import InvalidCall
 from .exclusion import hold_documents
 from .glance import Glance
 from .models import TaskLog
+from .options import Duration, ErrorClasses
 from .side import apart
-from .signature import OPTIONS, UNSAID
+from .signature import OPTIONS, UNSAID, said
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
 
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
 CHUNK = 1000
 
 #: A function of the project, or its dotted path.
 Reference = str | Callable[..., Any]
-#: Exception classes or their dotted paths, one or several.
-ErrorClasses = type[BaseException] | str | Iterable[type[BaseException] | str]
 OnDuplicate = Literal["skip", "return", "replace", "trailing"]
 #: None, but only where deduplication was asked for: no caller need check it elsewhere.
 MaybeNone = Any
@@ -41,13 +44,13 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     method: Reference | None = None,
     *,
     queue: str | None = None,
-    timeout: float | dt.timedelta | None = None,
+    timeout: Duration | None = None,
     job_name: str | None = None,
     document_type: type[Model] | Model | str | None = None,
     document_name: Any = None,
     document_action: str | None = None,
     max_retries: int | None = None,
-    retry_delay: float | dt.timedelta | None = None,
+    retry_delay: Duration | None = None,
     at_front: bool = False,
     call_whitelisted_function: bool = False,
     batch_id: str | None = None,
@@ -66,11 +69,11 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     on_failure: Reference | None = None,
     retry_on: ErrorClasses | None = None,
     discard_on: ErrorClasses | None = None,
-    backoff: Any = None,
+    backoff: bool | Mapping[str, Any] | None = None,
     atomic: bool | None = None,
     event: str | None = None,
     track_job: bool = True,
-    created_by: Any = UNSAID,
+    created_by: AbstractBaseUser | AnonymousUser | None = UNSAID,
     expires: dt.datetime | dt.timedelta | None = None,
     after: TaskLog | str | int | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -132,19 +135,57 @@ def _store(draft: Draft) -> Admission:
     return admission
 
 
-def bulk_enqueue(
-    tasks: Iterable[Mapping[str, Any]], batch_id: str | None = None, **shared: Any
+def bulk_enqueue(  # noqa: PLR0913 - as above
+    tasks: Iterable[Mapping[str, Any]],
+    batch_id: str | None = None,
+    *,
+    method: Reference | None = None,
+    queue: str | None = None,
+    timeout: Duration | None = None,
+    job_name: str | None = None,
+    document_type: type[Model] | Model | str | None = None,
+    document_name: Any = None,
+    document_action: str | None = None,
+    max_retries: int | None = None,
+    retry_delay: Duration | None = None,
+    at_front: bool = False,
+    call_whitelisted_function: bool = False,
+    batch_order: int | None = None,
+    paused: bool = False,
+    run_at: dt.datetime | dt.timedelta | None = None,
+    priority: int | None = None,
+    job_id: str | None = None,
+    deduplicate: bool = False,
+    on_duplicate: OnDuplicate | None = None,
+    enqueue_after_commit: bool = True,
+    now: bool = False,
+    is_async: bool = True,
+    at_front_when_starved: bool = False,
+    on_success: Reference | None = None,
+    on_failure: Reference | None = None,
+    retry_on: ErrorClasses | None = None,
+    discard_on: ErrorClasses | None = None,
+    backoff: bool | Mapping[str, Any] | None = None,
+    atomic: bool | None = None,
+    event: str | None = None,
+    track_job: bool = True,
+    created_by: AbstractBaseUser | AnonymousUser | None = UNSAID,
+    expires: dt.datetime | dt.timedelta | None = None,
+    after: TaskLog | str | int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> str:
     """Store many tasks as one batch in one transaction with one bell; return the batch id.
 
     ``tasks`` yields dicts of what ``enqueue`` takes (``method``, options, arguments);
-    a generator is read in chunks. ``shared`` holds for every task; a task's own keys beat
-    it. ``batch_order`` counts from 0 unless a task says otherwise. If one task is refused,
+    a generator is read in chunks. What is given by keyword holds for every task; a task's
+    own keys beat it. ``batch_order`` counts from 0 unless a task says otherwise. If one task is refused,
     nothing is stored, and the error names its place. Duplicates are left out, and the batch
     counts without them.
     """
-    batch_id = batch_id or str(uuid.uuid4())
-    with apart() if shared.get("enqueue_after_commit") is False else nullcontext():
+    shared = {**kwargs, **said(locals()), "method": method}
+    batch_id = shared.pop("batch_id", None) or str(uuid.uuid4())
+    with apart() if enqueue_after_commit is False else nullcontext():
         _store_many(tasks, batch_id, shared)
     return batch_id
 

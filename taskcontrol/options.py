@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypedDict
 
 from django.utils import timezone
 
@@ -18,6 +18,11 @@ from .status import TERMINAL
 
 #: Takes the name of an option and its value; returns what is stored or raises InvalidCall.
 Check = Callable[[str, Any], Any]
+
+#: Exception classes or their dotted paths, one or several.
+ErrorClasses = type[BaseException] | str | Iterable[type[BaseException] | str]
+#: Seconds.
+Duration = float | dt.timedelta
 
 #: Ten years; more fits no database's integer for long.
 MOST_SECONDS = 10 * 365 * 86400
@@ -194,3 +199,25 @@ DECLARABLE: dict[str, Callable[[str, Any], Any]] = {
     "store_celery_result": flag,
     "timeout": whole_seconds,
 }
+
+
+class TypeOptions(TypedDict, total=False):
+    """The same for type checkers; None means not said."""
+
+    atomic: bool | None
+    backoff: bool | Mapping[str, Any] | None
+    concurrency_limit: int | None
+    description: str | None
+    discard_on: ErrorClasses | None
+    max_retries: int | None
+    on_lost: Literal["rerun", "fail"] | None
+    one_per_document: bool | None
+    owner_may_cancel: bool | None
+    owner_may_retry: bool | None
+    priority: int | None
+    queue: str | None
+    retention_days: Mapping[str, float | None] | None
+    retry_delay: Duration | None
+    retry_on: ErrorClasses | None
+    store_celery_result: bool | None
+    timeout: Duration | None

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack, overload
 
 from celery import Task as CeleryTask, current_app
 from django.apps import apps
 
 from .conf import conf
 from .exceptions import InvalidCall, MethodNotAllowed, MethodNotCallable, MethodNotFound
-from .options import DECLARABLE
+from .options import DECLARABLE, TypeOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +32,11 @@ class Declaration:
 declarations: dict[str, Declaration] = {}
 
 
-def task(method: F | None = None, **options: Any) -> Any:
+@overload
+def task(method: F) -> F: ...
+@overload
+def task(**options: Unpack[TypeOptions]) -> Callable[[F], F]: ...
+def task(method: Any = None, **options: Unpack[TypeOptions]) -> Any:
     """Declare a function as a task type; use with or without options.
 
     The function stays a plain function. Options, all optional: ``queue``, ``timeout``
@@ -44,13 +48,15 @@ def task(method: F | None = None, **options: Any) -> Any:
     ``description``.
     A person may change them in admin; a later declaration keeps such an edit.
     """
-    if method is None:
-        return lambda function: task(function, **options)
-    declare_type(path_of(method), **options)
-    return method
+
+    def declared(function: F) -> F:
+        declare_type(path_of(function), **options)
+        return function
+
+    return declared if method is None else declared(method)
 
 
-def declare_type(method: str, **options: Any) -> None:
+def declare_type(method: str, **options: Unpack[TypeOptions]) -> None:
     """Declare a task type by its dotted path, for code that cannot be decorated.
 
     The declaration also allows the path to run. Written to the database after ``migrate``

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from celery.local import Proxy
 from django.contrib.auth import get_user_model
@@ -48,8 +48,14 @@ FINDERS: list[Callable[[str], Found | None]] = []
 named: dict[str, str] = {}
 
 
+@overload
+def whitelist(method: F) -> F: ...
+@overload
 def whitelist(
-    method: F | None = None, *, name: str | None = None, permission: str | None = None
+    *, name: str | None = None, permission: str | None = None
+) -> Callable[[F], F]: ...
+def whitelist(
+    method: Any = None, *, name: str | None = None, permission: str | None = None
 ) -> Any:
     """Let a function be called by ``enqueue_safe``; use with or without options.
 
@@ -57,14 +63,16 @@ def whitelist(
     "app_label.codename" that the creator of the task must have, at the call and when it
     runs; tasks of the system (no creator) need none. The function stays a plain function.
     """
-    if method is None:
-        return lambda function: whitelist(function, name=name, permission=permission)
-    _refuse_wrong_use(method, permission)
-    function: Any = getattr(method, "__func__", method)
-    if name is not None:
-        _remember(name, f"{function.__module__}.{function.__qualname__}")
-    setattr(function, MARK, Entry(name, permission))
-    return method
+
+    def whitelisted(method: F) -> F:
+        _refuse_wrong_use(method, permission)
+        function: Any = getattr(method, "__func__", method)
+        if name is not None:
+            _remember(name, f"{function.__module__}.{function.__qualname__}")
+        setattr(function, MARK, Entry(name, permission))
+        return method
+
+    return whitelisted if method is None else whitelisted(method)
 
 
 def _refuse_wrong_use(method: Any, permission: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from django.db.models import Model
 
@@ -11,7 +11,16 @@ from .enqueueing import MaybeNone, bulk_enqueue, enqueue
 from .exceptions import InvalidCall
 from .models import TaskLog
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def _taking_what(call: Callable[P, R]) -> Callable[[Callable[..., R]], Callable[P, R]]:
+    """Tell type checkers that a shorthand takes what ``call`` takes."""
+    return lambda shorthand: shorthand
+
+
+@_taking_what(enqueue)
 def enqueue_safe(
     method: str | Callable[..., Any] | None = None, **options: Any
 ) -> TaskLog | MaybeNone:
@@ -28,6 +37,7 @@ def enqueue_safe(
     return enqueue(method, **_safe(options))
 
 
+@_taking_what(bulk_enqueue)
 def bulk_enqueue_safe(
     tasks: Iterable[Mapping[str, Any]], batch_id: str | None = None, **shared: Any
 ) -> str:

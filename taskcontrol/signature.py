@@ -62,8 +62,9 @@ FLAGS = (
     "track_job",
 )
 
-#: What an option holds that was not given, where that is not None or False.
-UNUSUAL_DEFAULTS: dict[str, Any] = {
+#: What an option holds that was not given, where that is not None.
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys((*FLAGS, "deduplicate"), False),
     "created_by": UNSAID,
     "enqueue_after_commit": True,
     "is_async": True,
@@ -79,5 +80,13 @@ def check_flags(options: Mapping[str, Any]) -> None:
 
 def is_given(name: str, value: Any) -> bool:
     """Return whether an option's value says anything."""
-    usual = UNUSUAL_DEFAULTS.get(name)
-    return not any(value is unsaid for unsaid in (None, usual, usual or False))
+    return value is not None and value is not DEFAULTS.get(name)
+
+
+def said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options among ``values`` that are not at their defaults."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name in OPTIONS and value is not DEFAULTS.get(name)
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,15 @@ from tests import tasks
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
 NAIVE = dt.datetime(2027, 1, 1)  # noqa: DTZ001 - the point
+#: Parts of a document, and what is missing.
+HALVES: list[tuple[dict[str, Any], str]] = [
+    ({"document_type": "tests.Counter"}, "document_name and document_action are"),
+    ({"document_name": 1}, "document_type and document_action are"),
+    ({"document_action": "x"}, "document_type and document_name are"),
+    ({"document_type": "tests.Counter", "document_name": 1}, "document_action is"),
+]
 #: What is wrong, and the sentence that says so.
-SENTENCES = [
+SENTENCES: list[tuple[dict[str, Any], str]] = [
     (
         {"queue": "fast"},
         "Unknown queue 'fast'; TASKCONTROL[\"QUEUES\"] has: default, long, short.",
@@ -96,12 +104,7 @@ SENTENCES = [
             "An action on a document needs document_type, document_name and document_action; "
             f"{missing} missing. With a method, type and name alone are a link.",
         )
-        for given, missing in [
-            ({"document_type": "tests.Counter"}, "document_name and document_action are"),
-            ({"document_name": 1}, "document_type and document_action are"),
-            ({"document_action": "x"}, "document_type and document_name are"),
-            ({"document_type": "tests.Counter", "document_name": 1}, "document_action is"),
-        ]
+        for given, missing in HALVES
     ),
 ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import math
+import re
 import tracemalloc
 from decimal import Decimal
 
@@ -28,7 +30,7 @@ from taskcontrol.exceptions import (
 )
 from taskcontrol.lanes import lane_of
 from taskcontrol.models import TaskBatch, TaskEvent, TaskLog, TaskType
-from taskcontrol.signature import OPTIONS
+from taskcontrol.signature import DEFAULTS, OPTIONS
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_task, make_type, make_user
@@ -483,11 +485,24 @@ def test_arguments_beat_keywords():
 
 
 def test_every_option_is_known_by_name():
-    import inspect
+    one, many = (inspect.signature(call).parameters for call in (enqueue, bulk_enqueue))
+    assert {n for n, p in one.items() if p.kind is p.KEYWORD_ONLY} == OPTIONS
+    assert {**one, "tasks": many["tasks"], "batch_id": many["batch_id"]} == {
+        **many,
+        "method": one["method"],
+    }
+    for name in OPTIONS:
+        assert one[name].default is DEFAULTS.get(name)
 
-    parameters = inspect.signature(enqueue).parameters
-    keyword_only = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    assert keyword_only == OPTIONS
+
+def test_type_checkers_are_told_each_option_with_a_wrong_call():
+    """The sample is checked by mypy with everything else: tests/typedcalls.py."""
+    from tests import typedcalls
+
+    sample = inspect.getsource(typedcalls.wrong_calls)
+    told = set(re.findall(r"(\w+)=.*# type: ignore", sample))
+    # A primary key may be anything.
+    assert told - {"ignore"} == OPTIONS - {"document_name"}
 
 
 # Bulk
