@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from django.db import transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import Q
 
 from .conf import conf
+from .conflicts import is_conflict
 from .dialect import DatabaseNow, skip_locked
 from .models import (
     Checkpoint,
@@ -118,6 +119,15 @@ def _delete(rows: Any, until: float) -> int:
 
 
 def _delete_page(rows: Any) -> int:
+    try:
+        return _delete_first(rows)
+    except DatabaseError as error:
+        if connections[conf.DATABASE].in_atomic_block or not is_conflict(error):
+            raise
+        return 0  # somebody else is at them; what is left goes the next time
+
+
+def _delete_first(rows: Any) -> int:
     ended = skip_locked(rows.ended().filter(occupies=False))
     with transaction.atomic(using=conf.DATABASE):
         page = list(ended.values_list("pk", "batch_id", "status")[: conf.SWEEP_PAGE])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import batches, keys
@@ -309,6 +309,36 @@ def test_a_key_that_somebody_holds_is_left_and_means_nothing():
 
     assert TaskKey.objects.get().key == "nightly"
     assert keys.holders([keys.Key("nightly")]) == {keys.Key("nightly"): {}}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
+def test_a_page_that_loses_against_somebody_else_goes_the_next_time():
+    task = ended(batch_id="a")
+    batch = TaskBatch.objects.create(id="a", total=1)
+
+    def impatiently(call):
+        on_mariadb = connection.vendor == "mysql"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SET innodb_lock_wait_timeout = 1"
+                if on_mariadb
+                else "SET lock_timeout = 100"
+            )
+        return call()
+
+    with transaction.atomic():
+        TaskBatch.objects.select_for_update().get(pk=batch.pk)
+        assert beside(lambda: impatiently(prune_ended_tasks)) == 0
+        with pytest.raises(DatabaseError):
+            beside(lambda: impatiently(lambda: in_one_transaction([task.pk])))
+
+    assert prune_ended_tasks() == 1
+
+
+def in_one_transaction(ids):
+    with transaction.atomic():
+        return delete_tasks(ids)
 
 
 @pytest.mark.django_db(transaction=True)
