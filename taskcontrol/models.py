@@ -320,7 +320,6 @@ class TaskLog(models.Model):
     result = models.JSONField(_("result"), null=True, blank=True)
     progress = models.JSONField(_("progress"), null=True, blank=True)
     #: Where ``iter_chunks`` goes on after a restart.
-    checkpoint = models.JSONField(null=True, blank=True)
     #: +1 in each UPDATE.
     rev = models.PositiveIntegerField(default=0)
 

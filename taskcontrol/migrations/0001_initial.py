@@ -182,7 +182,6 @@ class Migration(migrations.Migration):
                 ('result', models.JSONField(blank=True, null=True, verbose_name='result')),
                 ('progress', models.JSONField(blank=True, null=True, verbose_name='progress')),
                 ('heard', models.BooleanField(default=False, editable=False)),
-                ('checkpoint', models.JSONField(blank=True, null=True)),
                 ('rev', models.PositiveIntegerField(default=0)),
                 ('after', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog', verbose_name='after')),
                 ('canceled_by', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='canceled by')),

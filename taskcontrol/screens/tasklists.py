@@ -25,7 +25,7 @@ MOST_METHODS = 50
 MOST_DIGITS = 18
 
 #: Columns that a list does not read: each may hold many kilobytes.
-HEAVY = ("arguments", "error_message", "debug_log", "result", "options", "checkpoint")
+HEAVY = ("arguments", "error_message", "debug_log", "result", "options")
 #: Characters of the end of an error that a list reads to find its last line.
 ERROR_TAIL = 300
 

@@ -27,7 +27,7 @@ TRACEBACK = (
 #: Told by the story above the columns.
 TOLD = {"arguments", "result", "error_message", "debug_log"}
 #: Means nothing to a person.
-UNTOLD = {"options", "checkpoint"}
+UNTOLD = {"options"}
 
 
 @pytest.mark.parametrize("role", ["boss", "operator", "viewer"])
