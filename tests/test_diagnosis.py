@@ -13,12 +13,12 @@ from django.utils import timezone
 import taskcontrol
 from taskcontrol import bell, dialect
 from taskcontrol.beating import beat_was_here
-from taskcontrol.doctor import diagnosis, foundations, punctuality, symptoms
+from taskcontrol.doctor import diagnosis, foundations, punctuality, symptoms, typekeys
 from taskcontrol.doctor.findings import Finding, Level
-from taskcontrol.models import DispatcherState, Schedule
+from taskcontrol.models import DispatcherState, Schedule, TaskType
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
-from tests.factories import make_task, make_worker, seconds_ago
+from tests.factories import make_task, make_type, make_worker, seconds_ago
 
 pytestmark = pytest.mark.django_db
 
@@ -397,3 +397,45 @@ def test_a_run_that_holds_up_the_next_ones_for_long_is_found(began, findings):
 
     assert len(found) == findings
     assert all(f"explain {last.pk}" in one.advice for one in found)
+
+
+# Types
+
+
+@pytest.mark.parametrize(
+    ("method", "why"),
+    [
+        # As a document of another system has it, where the class belongs into the key.
+        ("tests.models.paper.submit", "has no 'paper.submit'"),
+        ("tests.tasks.nothin", "'tests.tasks' has no 'nothin'"),
+        ("tests.Paper.sumbit", "has no 'Paper.sumbit'"),
+        ("os.system", "may not run"),
+    ],
+)
+def test_a_type_whose_key_leads_nowhere_is_found_w22(method, why):
+    make_type(method, concurrency_limit=1)
+
+    found = finding(f"Type {method}", typekeys.examine_types)
+
+    assert found.level is Level.WARN
+    assert "no task can be of it" in found.text
+    assert why in found.text
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["tests.tasks.nothing", "tests.Paper.submit", "tests.Counter.raise_by", "greet"],
+)
+def test_a_type_that_a_task_can_have_is_no_finding(method, conf):
+    conf(DOCUMENT_ACTIONS=["tests.Counter.raise_by"])
+    TaskType.objects.update_or_create(method=method, defaults={"concurrency_limit": 1})
+
+    assert list(typekeys.examine_types()) == []
+
+
+def test_a_type_that_nobody_set_up_or_that_had_tasks_is_no_finding():
+    make_type("gone.before")
+    make_type("gone.since", priority=5)
+    make_task(Status.FINISHED, method="gone.since")
+
+    assert list(typekeys.examine_types()) == []

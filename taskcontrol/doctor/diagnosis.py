@@ -8,7 +8,7 @@ from django.db import Error as DatabaseError
 
 from ..exceptions import TaskControlError
 from ..wording import one_line
-from . import foundations, punctuality, symptoms
+from . import foundations, punctuality, symptoms, typekeys
 from .findings import Finding, Level
 
 
@@ -26,6 +26,7 @@ def examine() -> list[Finding]:
     ]
     if worst(database) is not Level.FAIL:
         findings += _safely("Tasks", symptoms.examine_tasks)
+        findings += _safely("Types", typekeys.examine_types)
         findings += _safely("Schedules", punctuality.examine_schedules)
     return findings
 
