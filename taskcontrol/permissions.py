@@ -50,13 +50,20 @@ def allowed_of_batch(
     """
     if user is None or user.has_perm(permission):
         return members
-    right = _OWNERS_RIGHT.get(permission)
-    if right is None or not _is_owner(user, batch):
+    if not may_to_batch(user, permission, batch):
         raise NotPermitted(user, permission, f"{verb} batch {batch.pk}")
+    right = _OWNERS_RIGHT[permission]
     own = members.filter(created_by=user.pk)
     usual = TaskType.default_of(right)
     unusual = TaskType.objects.filter(**{right: not usual}).values("method")
     return own.exclude(method__in=unusual) if usual else own.filter(method__in=unusual)
+
+
+def may_to_batch(user: Any, permission: str, batch: TaskBatch) -> bool:
+    """Return whether ``user`` may do it to a batch, or as its creator to own tasks there."""
+    if user.has_perm(permission):
+        return True
+    return permission in _OWNERS_RIGHT and _is_owner(user, batch)
 
 
 def visible_to(user: Any) -> Any:

@@ -12,17 +12,19 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Max
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from ..batches import counts_of
+from ..audit import REASON_MAX
+from ..batches import counts_of, held_reason
 from ..dialect import DatabaseNow
-from ..models import TaskLog
+from ..models import TaskBatch, TaskLog
 from ..status import Status
 from .base import ReadOnlyScreen
-from .presentation import ago, badge, person, related, span, visible
+from .batchbuttons import VERBS, buttons_for, is_over
+from .presentation import ago, badge, link, person, related, span, visible
 
 VIEW = "taskcontrol.view_taskbatch"
 #: From left to right in the bar: what is over, what runs, what waits.
@@ -76,7 +78,8 @@ class TaskBatchAdmin(ReadOnlyScreen):
                     ("id", "title"),
                     ("created_at", "created_by"),
                     ("total", "ended_at", "on_failure"),
-                    ("pruned", "callbacks"),
+                    ("paused_at", "paused_by", "paused_reason"),
+                    ("resumed_at", "canceled_at", "pruned"),
                 ),
             },
         ),
@@ -102,17 +105,29 @@ class TaskBatchAdmin(ReadOnlyScreen):
         """Return our list."""
         return BatchList
 
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the buttons."""
+        return [
+            *(self.button(verb.name, verb.press) for verb in VERBS),
+            *super().get_urls(),
+        ]
+
     def page_of(self, row: Any, request: HttpRequest) -> dict[str, Any]:
-        """Show one batch with its numbers."""
+        """Show one batch with its numbers and its buttons."""
         row.numbers = counts_of([row])[row.pk]
+        held = held_reason(row)
         return {
             **super().page_of(row, request),
             "progress": progress_of(row),
             "state": self.state(row),
+            "reasons": [visible(f"It {held.removeprefix('its batch ')}.")] if held else [],
+            "buttons": buttons_for(row, request.user),
+            "reason_max": REASON_MAX,
             "facts": [
                 (_("created"), self.created(row)),
                 (_("by"), self.creator(row)),
                 (_("lasted"), _lasted(row)),
+                *_called_back(row),
             ],
         }
 
@@ -125,8 +140,8 @@ class TaskBatchAdmin(ReadOnlyScreen):
     def state(self, batch: Any) -> SafeString:
         """Show whether anything is still to come."""
         if not is_over(batch):
-            return badge(_("going on"), "started")
-        if batch.numbers[Status.FAILED]:
+            return badge(*_going_on(batch))
+        if batch.numbers[Status.FAILED] or batch.numbers[Status.CANCELED]:
             return badge(_("ended, not all well"), "failed")
         return badge(_("ended"), "finished")
 
@@ -155,9 +170,29 @@ def _lasted(batch: Any) -> str:
     return span(batch.created_at, batch.read_at)
 
 
-def is_over(batch: Any) -> bool:
-    """Return whether every member has ended."""
-    return bool(batch.numbers["done"] >= batch.total)
+def _going_on(batch: Any) -> tuple[str, str]:
+    if batch.paused_at is not None:
+        return _("paused"), "paused"
+    holds = batch.on_failure == TaskBatch.OnFailure.HOLD and batch.numbers[Status.FAILED]
+    if holds and batch.numbers[Status.PAUSED]:
+        return _("held back"), "paused"
+    return _("going on"), "started"
+
+
+def _called_back(batch: Any) -> Iterator[tuple[str, SafeString | str]]:
+    """Yield for each callback which task it became; what it was given stands there."""
+    names = {
+        "success": _("on success"),
+        "failure": _("on failure"),
+        "completion": _("on completion"),
+    }
+    for event, callback in sorted(batch.callbacks.items()):
+        method, task = callback["columns"]["method"], callback.get("task")
+        if task is None:
+            yield names[event], visible(method)
+        else:
+            url = reverse("admin:taskcontrol_tasklog_change", args=[task])
+            yield names[event], link(url, visible(method))
 
 
 def bar(batch: Any) -> SafeString:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+import taskcontrol
 from taskcontrol import batches
-from taskcontrol.models import TaskBatch, TaskLog
+from taskcontrol.models import TaskBatch, TaskEvent, TaskLog
+from taskcontrol.settling import settle_batches
 from taskcontrol.status import Status
-from tests.admin.conftest import page_url, text_of
+from tests import tasks
+from tests.admin.conftest import messages_of, page_url, text_of
 from tests.factories import make_task, make_user, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -155,3 +159,136 @@ def test_the_list_takes_as_many_queries_for_fifty_rows_as_for_one(overseer):
         counts.append(len(queries))
 
     assert counts[0] == counts[1] <= 9
+
+
+# Buttons
+
+#: Button: with which permission, and what becomes of the members.
+BUTTONS = {
+    "cancel": ("cancel_tasklog", {"Canceled": 4, "Failed": 1}, "3 tasks canceled"),
+    "pause": ("prioritize_tasklog", {"Paused": 2, "Failed": 1}, "1 task paused"),
+    "resume": ("prioritize_tasklog", {"Pending": 2, "Failed": 1}, "1 task resumed"),
+    "retry": ("retry_tasklog", {"Pending": 2, "Paused": 1}, "1 task retried"),
+    "retry_all": ("retry_tasklog", {"Pending": 3, "Paused": 1}, "2 tasks retried"),
+}
+FILLED = {"Pending": 1, "Paused": 1, "Started": 1, "Failed": 1, "Canceled": 1}
+
+
+@pytest.mark.parametrize("verb", BUTTONS)
+def test_a_button_does_it_to_the_whole_batch_and_leaves_a_trace(log_in, verb):
+    permission, becomes, told = BUTTONS[verb]
+    client = log_in("doer", "view_taskbatch", permission)
+    batch = make_batch(total=5)
+    fill(batch, **FILLED)
+    assert page_url(batch, verb) in text_of(client.get(page_url(batch)))
+
+    response = client.post(page_url(batch, verb), {"reason": "as agreed"}, follow=True)
+
+    numbers = batches.counts(batch.pk)
+    assert {status: numbers[status] for status in becomes} == becomes
+    assert response.redirect_chain == [(page_url(batch), 302)]
+    takes_reason = verb in {"cancel", "pause"}
+    (said,) = messages_of(response)
+    assert said == (f"{told}: as agreed" if takes_reason else f"{told}.")
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_id, entry.change_message) == (
+        client.user,
+        batch.pk,
+        said,
+    )
+    actors = TaskEvent.objects.filter(actor=client.user)
+    assert actors.count() == int(told.split()[0])
+    assert said in text_of(client.get(page_url(batch, "history")))
+
+
+@pytest.mark.parametrize("verb", BUTTONS)
+def test_without_the_permission_there_is_no_button_and_no_way(overseer, verb):
+    batch = make_batch(total=5)
+    fill(batch, **FILLED)
+    before = batches.counts(batch.pk)
+
+    assert page_url(batch, verb) not in text_of(overseer.get(page_url(batch)))
+    assert overseer.post(page_url(batch, verb)).status_code == 403
+    assert overseer.get(page_url(batch, verb)).status_code == 405
+
+    assert batches.counts(batch.pk) == before
+    assert not LogEntry.objects.exists()
+
+
+def test_the_creator_of_a_batch_cancels_the_own_tasks_without_a_permission(staff):
+    batch = make_batch(total=2, created_by=staff.user)
+    own = make_task(batch_id=batch.pk, created_by=staff.user)
+    other = make_task(batch_id=batch.pk)
+
+    response = staff.post(page_url(batch, "cancel"), follow=True)
+
+    assert messages_of(response) == ["1 task canceled."]
+    own.refresh_from_db()
+    other.refresh_from_db()
+    assert (own.status, other.status) == (Status.CANCELED, Status.PENDING)
+
+
+def test_a_batch_of_somebody_else_is_not_there(staff):
+    batch = make_batch(total=1)
+
+    assert staff.post(page_url(batch, "cancel")).status_code == 404
+
+
+def test_the_buttons_are_those_that_fit_the_batch(boss):
+    def shown(**numbers) -> set[str]:
+        batch = make_batch(f"b-{len(fitting)}", total=sum(numbers.values()))
+        fill(batch, **numbers)
+        page = text_of(boss.get(page_url(batch)))
+        return {verb for verb in BUTTONS if page_url(batch, verb) in page}
+
+    fitting: dict[str, set[str]] = {}
+    for status in Status:
+        fitting[status] = shown(**{status: 1})
+
+    going = {"pause", "cancel"}
+    assert fitting == {
+        Status.PENDING: going,
+        Status.PAUSED: {"resume", *going},
+        Status.QUEUED: going,
+        Status.STARTED: going,
+        Status.FINISHED: set(),
+        Status.FAILED: {"retry"},
+        Status.CANCELED: {"retry_all"},
+    }
+
+
+def test_the_page_says_that_and_why_a_batch_is_held_back(boss):
+    batch = make_batch(total=2, on_failure="hold", open_since=seconds_ago(9))
+    fill(batch, Failed=1, Paused=1)
+    failed = TaskLog.objects.get(status=Status.FAILED)
+
+    page = text_of(boss.get(page_url(batch)))
+
+    assert f"It is held back, since task {failed.pk} failed." in page
+    assert '<span class="tc-badge tc-paused">held back</span>' in page
+
+
+def test_a_paused_batch_says_why(boss):
+    batch = make_batch(total=1)
+    fill(batch, Pending=1)
+    boss.post(page_url(batch, "pause"), {"reason": "<b>month end"})
+
+    page = text_of(boss.get(page_url(batch)))
+
+    assert "It is paused (&lt;b&gt;month end)." in page
+    assert '<span class="tc-badge tc-paused">paused</span>' in page
+
+
+def test_the_page_links_to_the_tasks_of_the_callbacks_and_hides_what_they_were_given(boss):
+    key = taskcontrol.create_batch(
+        on_success={"method": tasks.give_back, "value": "s3cr3t"}, on_failure=tasks.nothing
+    )
+    taskcontrol.bulk_enqueue([], batch_id=key)
+    assert settle_batches() == 1
+
+    page = text_of(boss.get(page_url(TaskBatch.objects.get())))
+
+    assert page_url(TaskLog.objects.get()) in page
+    assert "tests.tasks.give_back" in page
+    assert "tests.tasks.nothing" in page
+    assert "s3cr3t" not in page

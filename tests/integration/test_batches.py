@@ -30,11 +30,10 @@ def batch(batch_id="b", **options) -> str:
 
 def over(batch_id, timeout=30) -> TaskBatch:
     """Return the row of a batch that has ended."""
-    return eventually(
-        lambda: TaskBatch.objects.filter(pk=batch_id, ended_at__isnull=False).first(),
-        timeout,
-        why=lambda: "\n".join(map(story, TaskLog.objects.filter(batch_id=batch_id))),
-    )
+    rows = TaskBatch.objects.filter(pk=batch_id, ended_at__isnull=False)
+    members = TaskLog.objects.filter(batch_id=batch_id)
+    eventually(rows.exists, timeout, why=lambda: "\n".join(map(story, members)))
+    return rows.get()
 
 
 def called(record) -> list[str]:

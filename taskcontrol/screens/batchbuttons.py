@@ -1,0 +1,114 @@
+"""The buttons of a batch: what a person does to all of its tasks, counted and on record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from .. import permissions
+from ..audit import given_reason, perform
+from ..batchcontrol import cancel_batch, pause_batch, resume_batch, retry_batch
+from ..models import TaskBatch
+from ..status import Status
+from ..wording import counted
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One thing that a person can do to a batch."""
+
+    name: str
+    label: Any
+    #: What was done: "canceled".
+    done: str
+    permission: str
+    #: Whether a batch can take it, whose numbers were read.
+    fits: Callable[[Any], bool]
+    #: Does it by the room, which asks for the permission again; returns how many it moved.
+    run: Callable[[str, Any, str], int]
+    takes_reason: bool = False
+
+    def press(self, request: HttpRequest, batch: TaskBatch) -> str | None:
+        """Do it; return what the history says.
+
+        The history is written behind the act, which goes in many short transactions.
+        """
+        reason = given_reason(request.POST.get("reason")) if self.takes_reason else ""
+        count = self.run(batch.pk, request.user, reason)
+        told = f"{counted(count, 'task')} {self.done}"
+        told = f"{told}: {reason}" if reason else f"{told}."
+        return perform(request.user, batch, lambda: told)
+
+
+def is_over(batch: Any) -> bool:
+    """Return whether every member has ended."""
+    return bool(batch.numbers["done"] >= batch.total)
+
+
+def is_held(batch: Any) -> bool:
+    """Return whether some tasks wait until the batch is resumed."""
+    return batch.paused_at is not None or bool(batch.numbers[Status.PAUSED])
+
+
+def _left(batch: Any, status: Status) -> int:
+    """Return how many members stand in a status and were not pruned."""
+    return int(batch.numbers[status] - batch.pruned.get(status, 0))
+
+
+VERBS = (
+    Verb(
+        name="resume",
+        label=_("Resume"),
+        done="resumed",
+        permission=permissions.PRIORITIZE,
+        fits=is_held,
+        run=lambda key, user, _reason: resume_batch(key, user=user),
+    ),
+    Verb(
+        name="retry",
+        label=_("Retry failed"),
+        done="retried",
+        permission=permissions.RETRY,
+        fits=lambda batch: _left(batch, Status.FAILED) > 0,
+        run=lambda key, user, _reason: retry_batch(key, user=user),
+    ),
+    Verb(
+        name="retry_all",
+        label=_("Retry failed and canceled"),
+        done="retried",
+        permission=permissions.RETRY,
+        fits=lambda batch: _left(batch, Status.CANCELED) > 0,
+        run=lambda key, user, _reason: retry_batch(key, canceled=True, user=user),
+    ),
+    Verb(
+        name="pause",
+        label=_("Pause"),
+        done="paused",
+        permission=permissions.PRIORITIZE,
+        fits=lambda batch: batch.paused_at is None and not is_over(batch),
+        run=lambda key, user, reason: pause_batch(key, reason, user=user),
+        takes_reason=True,
+    ),
+    Verb(
+        name="cancel",
+        label=_("Cancel"),
+        done="canceled",
+        permission=permissions.CANCEL,
+        fits=lambda batch: not is_over(batch),
+        run=lambda key, user, reason: cancel_batch(key, reason, user=user),
+        takes_reason=True,
+    ),
+)
+
+
+def buttons_for(batch: Any, user: Any) -> list[Verb]:
+    """Return what ``user`` can do to ``batch`` as it stands."""
+    return [
+        verb
+        for verb in VERBS
+        if verb.fits(batch) and permissions.may_to_batch(user, verb.permission, batch)
+    ]
