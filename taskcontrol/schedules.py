@@ -9,7 +9,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Model
 
-from .calls import refuse_settled
+from .adopting import call_of_plain
+from .broker import ENQUEUE
+from .calls import refuse_settled, text_of
 from .conf import conf
 from .drafts import Draft
 from .errorclasses import paths_of
@@ -133,6 +135,25 @@ def delete(schedule: Schedule | str, *, user: Any = None) -> None:
     one = _allowed(schedule, user, "delete schedules")
     beat_model("PeriodicTask").objects.filter(pk=one.periodic_id).delete()
     keep_time()
+
+
+def adopt(name: str, *, user: Any = None) -> Schedule:
+    """Turn a periodic task that sends a Celery task into a schedule, and return its row.
+
+    Its times, arguments, queue and switch stay; from now on each run is a task of the
+    ledger. Raises InvalidCall when its task or arguments cannot be taken over.
+    """
+    require(user, "adopt periodic tasks")
+    periodic = beat_model("PeriodicTask").objects.filter(name=name).first()
+    if periodic is None:
+        raise ScheduleNotFound(name)
+    if periodic.task != ENQUEUE:
+        timetable_of(periodic)
+        call = checked_call(call_of_plain(periodic))
+        periodic.task, periodic.args, periodic.kwargs = ENQUEUE, "[]", text_of(call)
+        periodic.queue = None
+        periodic.save()
+    return find_schedule(name)
 
 
 def find_schedule(schedule: Schedule | str) -> Schedule:

@@ -477,6 +477,59 @@ def test_a_worker_hears_of_what_is_due_and_of_rows_that_changed():
     assert timekeeping.anything_due() is True
 
 
+# Plain periodic tasks that become schedules
+
+
+def plain(task, args="[]", kwargs="{}", **columns):
+    every = IntervalSchedule.objects.create(every=10 * 365, period="days")
+    return PeriodicTask.objects.create(
+        name="plain", task=task, args=args, kwargs=kwargs, interval=every, **columns
+    )
+
+
+def test_a_plain_periodic_task_is_adopted_with_its_times_and_arguments():
+    row = plain("tests.tasks.celery_add", "[1]", '{"right": 2}', queue="long")
+
+    one = schedules.adopt("plain")
+
+    row.refresh_from_db()
+    assert (row.task, row.queue, row.enabled) == ("taskcontrol.enqueue", None, True)
+    assert (one.method, one.timetable) == ("tests.tasks.celery_add", "every 315360000 s")
+    assert one.next_run_at > timezone.now()
+    make_due(one)
+    assert fire_due_schedules() == 1
+    (task,) = runs()
+    assert (task.queue, task.arguments) == ("long", {"left": 1, "right": 2})
+    assert schedules.adopt("plain") == one, "once is enough"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (("shop.gone",), "'shop.gone' is no Celery task of this project"),
+        (("taskcontrol.prune",), "'taskcontrol.prune' is no Celery task"),
+        (("tests.tasks.celery_add", "[1, 2, 3]"), "its arguments do not fit: too many"),
+        (("tests.tasks.celery_add", "["), "its arguments do not fit"),
+        (("tests.tasks.celery_add", "[1]", '{"right": 2}'), "Unknown queue 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_adopted_is_refused_and_stays(given, sentence):
+    row = plain(*given, queue="nowhere")
+
+    with pytest.raises(InvalidCall) as refused:
+        schedules.adopt("plain")
+
+    assert sentence in str(refused.value)
+    row.refresh_from_db()
+    assert (row.task, row.args) == (given[0], (*given, "[]")[1])
+    assert not Schedule.objects.exists()
+
+
+def test_what_is_not_there_cannot_be_adopted():
+    with pytest.raises(ScheduleNotFound):
+        schedules.adopt("nothing")
+
+
 # A run whose previous is still there
 
 
@@ -770,7 +823,15 @@ def test_what_has_no_next_run_cannot_be_skipped():
 
 
 @pytest.mark.parametrize(
-    "act", [schedules.run, schedules.skip_next, schedules.enable, schedules.disable]
+    "act",
+    [
+        schedules.adopt,
+        schedules.delete,
+        schedules.disable,
+        schedules.enable,
+        schedules.run,
+        schedules.skip_next,
+    ],
 )
 def test_who_has_no_permission_changes_nothing(act):
     make(name="report")

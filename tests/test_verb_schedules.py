@@ -6,7 +6,7 @@ import json
 
 import pytest
 from django.core.management import CommandError
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from taskcontrol import schedules
 from taskcontrol.models import Schedule, TaskLog
@@ -34,7 +34,16 @@ def test_the_list_says_when_each_runs_next_and_what_is_wrong(nightly):
 
     header, first, second, third = run("schedules").splitlines()
 
-    assert header.split() == ["Schedule", "When", "Next", "run", "Last", "run", "Runs", "Skipped"]
+    assert header.split() == [
+        "Schedule",
+        "When",
+        "Next",
+        "run",
+        "Last",
+        "run",
+        "Runs",
+        "Skipped",
+    ]
     assert first.startswith("nightly   0 2 * * * (UTC)  2")
     assert "02:00:00 UTC" in first
     assert "every 240 s      disabled" in second
@@ -78,6 +87,22 @@ def test_several_are_switched_at_once_and_one_that_is_not_there_stops_none(night
     assert Schedule.objects.get().next_run_at is None
 
     assert "nightly: runs next at 2" in run("schedules", "enable", "nightly")
+
+
+def test_a_plain_periodic_task_is_adopted():
+    every = IntervalSchedule.objects.create(every=1, period="days")
+    PeriodicTask.objects.create(
+        name="plain", task="tests.tasks.celery_beside", interval=every
+    )
+    PeriodicTask.objects.create(
+        name="sum", task="tests.tasks.celery_add", interval=every, args="[1, 2]"
+    )
+
+    status, told = run_badly("schedules", "adopt", "plain", "sum")
+
+    assert status == 1
+    assert "'tests.tasks.celery_beside' is no Celery task of this project" in told
+    assert "sum: runs next at 2" in told
 
 
 def test_an_act_without_a_name_asks_for_one():

@@ -2,7 +2,8 @@
 
 Without an act it lists them all; `show` adds the next five runs and what was skipped last.
 `run` makes a task now, beside the times of the schedule, `skip` passes over its next run.
-A schedule that is enabled waits for its next time.
+A schedule that is enabled waits for its next time. `adopt` turns a periodic task of
+django-celery-beat that sends a Celery task into a schedule.
 
     manage.py taskcontrol schedules
     manage.py taskcontrol schedules show "Reconcile payments"
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ..models import Schedule
 
 LIST, SHOW = "list", "show"
-ACTS = ("run", "skip", "enable", "disable")
+ACTS = ("run", "skip", "enable", "disable", "adopt")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -63,7 +64,8 @@ def _do(act: str, name: str) -> Answer:
     if act == "disable":
         schedules.disable(name)
         return Answer(name, done=True, text="disabled")
-    at = schedules.enable(name).next_run_at
+    switch = schedules.adopt if act == "adopt" else schedules.enable
+    at = switch(name).next_run_at
     return Answer(name, done=True, text=f"runs next at {moment(at) if at else 'no time'}")
 
 
