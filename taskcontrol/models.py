@@ -219,6 +219,22 @@ class Worker(models.Model):
 
 #: True of a task that has not ended. Indexes that promise it are found by these very words.
 UNENDED = Q(ended_at=None) | Q(retry_at__isnull=False)
+#: Seconds after ``expires_at`` in which a claim that began before it may still be written.
+EXPIRY_MARGIN = 10.0
+
+
+def may_run(task: str = "") -> Q:
+    """Return what is true of tasks that run, or may start because they have not expired.
+
+    The sweep cancels the others as soon as a dispatcher is there. ``task`` is the way to
+    the task, such as ``"task__"``.
+    """
+    in_time = DatabaseNow() - seconds(EXPIRY_MARGIN)
+    return (
+        Q(**{f"{task}expires_at": None})
+        | Q(**{f"{task}expires_at__gt": in_time})
+        | Q(**{f"{task}status": Status.STARTED})
+    )
 
 
 class TaskLogQuerySet(models.QuerySet["TaskLog"]):
@@ -319,7 +335,6 @@ class TaskLog(models.Model):
     options = models.JSONField(default=dict, blank=True)
     result = models.JSONField(_("result"), null=True, blank=True)
     progress = models.JSONField(_("progress"), null=True, blank=True)
-    #: Where ``iter_chunks`` goes on after a restart.
     #: +1 in each UPDATE.
     rev = models.PositiveIntegerField(default=0)
 
