@@ -11,7 +11,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 import taskcontrol
-from taskcontrol import bell, dialect
+from taskcontrol import bell, dialect, schedulerows
 from taskcontrol.beating import beat_was_here
 from taskcontrol.doctor import diagnosis, foundations, punctuality, symptoms, typekeys
 from taskcontrol.doctor.findings import Finding, Level
@@ -363,6 +363,17 @@ def test_schedules_that_are_well_are_told_with_the_next_one():
 
     assert found.level is Level.OK
     assert found.text.startswith("1 schedule on; daily is next, at 2")
+
+
+def test_schedules_of_the_settings_that_were_not_written_are_found(conf):
+    conf(SCHEDULES={"daily": ["tests.tasks.nothing"]})
+
+    found = finding("Schedules", punctuality.examine_schedules)
+    assert "not in the database yet: tests.tasks.nothing (daily)" in found.text
+    assert found.advice == "Write them: manage.py migrate"
+
+    schedulerows.sync_schedules()
+    assert finding("Schedules", punctuality.examine_schedules).level is Level.OK
 
 
 def test_a_schedule_that_cannot_run_is_found():

@@ -10,6 +10,7 @@ from .. import timekeeping
 from ..conf import conf
 from ..dialect import DatabaseNow
 from ..models import Schedule, TaskLog, seconds
+from ..scheduledcode import schedules_of_settings
 from ..wording import counted, duration, listed, moment
 from .findings import Finding, Level
 
@@ -19,7 +20,7 @@ HELD_UP_LONG = 3600.0
 
 def examine_schedules() -> Iterator[Finding]:
     """Yield what is found of the schedules; nothing where there are none."""
-    faults = [*_broken(), *_late(), *_held_up()]
+    faults = [*_unwritten(), *_broken(), *_late(), *_held_up()]
     yield from faults
     rows = Schedule.objects.filter(enabled=True)
     following = rows.filter(next_run_at__isnull=False).order_by("next_run_at").first()
@@ -27,6 +28,20 @@ def examine_schedules() -> Iterator[Finding]:
         at = moment(following.next_run_at)
         text = f"{counted(rows.count(), 'schedule')} on; {following.name} is next, at {at}"
         yield Finding(Level.OK, "Schedules", text)
+
+
+def _unwritten() -> Iterator[Finding]:
+    declared = Schedule.objects.exclude(declared=None).values_list("declared", flat=True)
+    written = {one["name"] for one in declared if one}
+    names = [one.name for one in schedules_of_settings()[0] if one.name not in written]
+    if names:
+        yield Finding(
+            Level.WARN,
+            "Schedules",
+            f'{counted(len(names), "schedule")} of TASKCONTROL["SCHEDULES"] not in the '
+            f"database yet: {listed(names)}",
+            "Write them: manage.py migrate",
+        )
 
 
 def _broken() -> Iterator[Finding]:
