@@ -7,7 +7,7 @@ from typing import Any
 
 from .conf import known_queues
 from .exceptions import UnknownQueue
-from .models import TaskLog, TaskLogQuerySet
+from .models import TaskLog, TaskLogQuerySet, may_run
 from .status import Status
 
 #: The longest number that is surely a key: no database stores more.
@@ -34,10 +34,14 @@ def get_job_status(key: TaskLog | str | int) -> Status | None:
 
 
 def is_job_enqueued(job_id: str) -> bool:
-    """Return whether a task with this ``job_id`` has not ended: waits, runs or is retried."""
+    """Return whether a task with this ``job_id`` has not ended: waits, runs or is retried.
+
+    One that has expired while it waited has not ended before a dispatcher cancels it, and
+    is not counted: it will never start.
+    """
     if not _is_storable(job_id):
         return False
-    rows = TaskLog.objects.unended().filter(job_id=job_id)
+    rows = TaskLog.objects.unended().filter(may_run(), job_id=job_id)
     # An order that only one index has: else a common id is looked for row by row.
     return bool(rows.order_by("ended_at", "retry_at").values_list("pk")[:1])
 

@@ -11,7 +11,7 @@ from django.db.models import Q
 from . import lockwaits
 from .conf import conf
 from .exceptions import KeyBusy, KeyTaken
-from .models import TaskKey, TaskLog
+from .models import TaskKey, TaskLog, may_run
 from .status import TERMINAL, Status
 
 #: The slots of each kind of key. A job's key has a second one, for the task that waits
@@ -46,11 +46,13 @@ def holders(keys: Collection[Key], *, using: str | None = None) -> dict[Key, Hol
     """Return who holds each of ``keys`` now: the tasks that have not ended, by slot.
 
     A key counts only while its task has not ended, so the end of a task writes nothing
-    here. Whoever acts upon a key that is free must have asked ``lock``.
+    here; nor while it can never start, since it has expired. Whoever acts upon a key that is free must have asked ``lock``.
     """
     unended = Q(task__status__in=sorted(set(Status) - TERMINAL))
     held = TaskKey.objects.using(using or conf.DATABASE).filter(
-        unended | Q(task__retry_at__isnull=False), key__in={key.text for key in keys}
+        unended | Q(task__retry_at__isnull=False),
+        may_run("task__"),
+        key__in={key.text for key in keys},
     )
     found: dict[Key, Holders] = {key: {} for key in keys}
     for row in held.select_related("task"):

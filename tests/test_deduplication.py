@@ -99,6 +99,18 @@ def test_a_canceled_task_makes_room():
     assert once() is not None
 
 
+def test_a_task_that_expired_before_anybody_swept_it_makes_room_and_never_starts():
+    first = once(expires=timedelta(hours=1))
+    TaskLog.objects.filter(pk=first.pk).update(expires_at=seconds_ago(60))
+
+    second = once(2)
+    assert lifecycle.expire(10) == 1
+
+    assert once() is None
+    first.refresh_from_db()
+    assert (first.status, second.status) == (Status.CANCELED, Status.PENDING)
+
+
 def test_other_keys_and_tasks_without_a_key_have_nothing_to_do_with_it():
     first = once()
 

@@ -15,7 +15,18 @@ from tests.factories import make_task, make_worker, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
-UNKNOWN = ["nobody", "", "0", "-1", "99999999999999999999", "²", "a\x00b", "\ud800", 10**30, -5]
+UNKNOWN = [
+    "nobody",
+    "",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "²",
+    "a\x00b",
+    "\ud800",
+    10**30,
+    -5,
+]
 
 
 # get_job
@@ -84,6 +95,13 @@ def test_a_job_is_enqueued_until_it_has_ended(status):
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_a_job_that_has_ended_is_not_enqueued(status):
     make_task(status, job_id="nightly")
+
+    assert taskcontrol.is_job_enqueued("nightly") is False
+
+
+@pytest.mark.parametrize("status", ["Pending", "Paused", "Queued"])
+def test_a_job_that_expired_while_nobody_looked_is_not_enqueued(status):
+    make_task(status, job_id="nightly", expires_at=seconds_ago(60))
 
     assert taskcontrol.is_job_enqueued("nightly") is False
 

@@ -54,6 +54,20 @@ def test_a_failed_task_whose_retry_is_due_holds_its_key():
     assert holders([NIGHTLY])[NIGHTLY] == {0: owner}
 
 
+@pytest.mark.parametrize("status", sorted(set(Status) - TERMINAL))
+def test_a_task_that_expired_while_nobody_looked_holds_nothing_unless_it_runs(status):
+    owner = make_owner(status, expires_at=seconds_ago(60))
+
+    runs = status is Status.STARTED
+    assert holders([NIGHTLY]) == {NIGHTLY: {0: owner} if runs else {}}
+
+
+def test_a_task_that_expires_in_this_moment_may_be_claimed_and_holds_its_key():
+    owner = make_owner(Status.QUEUED, expires_at=seconds_ago(0.1))
+
+    assert holders([NIGHTLY]) == {NIGHTLY: {0: owner}}
+
+
 def test_a_deleted_task_holds_nothing():
     owner = make_owner()
     TaskLog.objects.filter(pk=owner.pk).delete()
