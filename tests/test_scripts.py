@@ -92,6 +92,18 @@ def test_no_other_call_runs_a_script_and_no_name_leads_to_none(name):
             taskcontrol.enqueue_safe(name)
 
 
+def test_a_schedule_runs_a_script_as_the_user_of_the_schedules():
+    write("morning", "return [user, args['n']]")
+    schedule = taskcontrol.schedules.create(
+        "morning", cron="0 6 * * *", call_whitelisted_function=True, arguments={"n": 1}
+    )
+
+    ended = run_now(taskcontrol.schedules.run(schedule))
+
+    assert ended.method == "script:morning"
+    assert ended.result == [ended.created_by.get_username(), 1]
+
+
 def test_a_disabled_script_is_refused_at_the_call_and_in_the_worker():
     script = write()
     task = taskcontrol.enqueue_safe("totals", max_retries=1)
@@ -305,7 +317,9 @@ def test_no_function_of_a_script_goes_out_by_a_call():
 
 
 def test_a_script_that_calls_itself_ends_with_an_error():
-    assert "RecursionError" in error_of("return call('one')")
+    said = error_of("return call('one')")
+
+    assert said.endswith("InvalidCall: Scripts call each other at most 16 levels deep.")
 
 
 # The app

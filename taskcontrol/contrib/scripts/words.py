@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 from typing import Any
 
@@ -30,6 +32,10 @@ OPTIONS = frozenset(
 )
 #: The others.
 FOREIGN = ALL_OPTIONS - OPTIONS
+
+#: How deep scripts may call each other.
+DEEPEST = 16
+_depth: ContextVar[int] = ContextVar("taskcontrol_scripts_depth", default=0)
 
 
 def words() -> dict[str, Any]:
@@ -81,7 +87,21 @@ def call(name: str, **arguments: Any) -> Any:
     """
     target = target_of_call(str(name), {"call_whitelisted_function": True}, current_user())
     function: Callable[..., Any] = target.function
-    return _plain(name, "returned", function(**_plain(name, "was given", arguments)))
+    with _one_level_deeper():
+        return _plain(name, "returned", function(**_plain(name, "was given", arguments)))
+
+
+@contextmanager
+def _one_level_deeper() -> Iterator[None]:
+    """Python's own limit would be met in the middle of whatever the function does."""
+    depth = _depth.get() + 1
+    if depth > DEEPEST:
+        raise InvalidCall(f"Scripts call each other at most {DEEPEST} levels deep.")
+    token = _depth.set(depth)
+    try:
+        yield
+    finally:
+        _depth.reset(token)
 
 
 def enqueue(name: str, **given: Any) -> str | None:
