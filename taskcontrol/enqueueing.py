@@ -184,7 +184,7 @@ def bulk_enqueue(  # noqa: PLR0913 - as above
     counts without them.
     """
     shared = {**kwargs, **said(locals()), "method": method}
-    batch_id = shared.pop("batch_id", None) or str(uuid.uuid4())
+    batch_id = str(shared.pop("batch_id", None) or uuid.uuid4())
     with apart() if enqueue_after_commit is False else nullcontext():
         _store_many(tasks, batch_id, shared)
     return batch_id
@@ -237,6 +237,11 @@ def _member(
     given = {**place, **shared, **own, "batch_id": place["batch_id"]}
     method = given.pop("method", None)
     options = {name: given.pop(name) for name in OPTIONS & given.keys()}
+    if own.get("batch_id") not in (None, place["batch_id"]):
+        raise InvalidCall(
+            f"bulk_enqueue stores one batch, {place['batch_id']!r}, and this task names "
+            f"{own['batch_id']!r}; enqueue it by a call of its own."
+        )
     if own.get("enqueue_after_commit") is False:
         raise InvalidCall(
             "enqueue_after_commit=False holds for all tasks of bulk_enqueue, or for none."

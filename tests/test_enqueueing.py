@@ -558,6 +558,12 @@ def test_a_batch_can_be_named_and_added_to():
     assert rows_of("mine").count() == 6
 
 
+def test_a_task_may_name_the_batch_of_the_call():
+    bulk_enqueue([{"method": tasks.nothing, "batch_id": "mine"}], batch_id="mine")
+
+    assert rows_of("mine").count() == 1
+
+
 def test_an_empty_batch_is_a_batch():
     batch = bulk_enqueue([])
 
@@ -571,6 +577,7 @@ def test_an_empty_batch_is_a_batch():
         {"method": tasks.fail, "nowhere": 1},
         {"method": lambda: 1},
         {"method": tasks.nothing, "timeout": 0},
+        {"method": tasks.nothing, "batch_id": "of another call"},
         {},
         "tests.tasks.nothing",
         None,
