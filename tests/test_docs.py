@@ -169,6 +169,9 @@ def refusals() -> list[object]:
         pytest.param(tasks.nothing, {"priority": 5000}, id="priority"),
         pytest.param(tasks.nothing, {"run_at": naive}, id="naive"),
         pytest.param(tasks.nothing, {"created_by": "bob"}, id="user"),
+        pytest.param(tasks.nothing, {"paused": "no"}, id="flag"),
+        pytest.param(None, {}, id="nothing"),
+        pytest.param(None, {"document_type": "a.B", "document_name": 1}, id="half"),
     ]
 
 

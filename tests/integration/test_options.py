@@ -92,6 +92,16 @@ def test_a_task_starts_to_the_front_where_the_line_is_long(one_slot, record, con
     assert tags.index("first") < 3
 
 
+def test_a_task_that_failed_here_can_be_retried_in_a_worker(worker, record):
+    with pytest.raises(ValueError, match="attempt 1"):
+        taskcontrol.enqueue(tasks.fail_until, attempt=2, now=True)
+
+    task = TaskLog.objects.get(status=Status.FAILED)
+    taskcontrol.retry(task)
+
+    assert ended(task).result == 2
+
+
 @pytest.mark.only_on("postgresql", "mysql")
 def test_a_task_that_is_stored_apart_runs_before_the_commit_and_whatever_becomes_of_it(
     worker, record
