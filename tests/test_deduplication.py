@@ -157,6 +157,18 @@ def test_a_plain_task_is_still_one_insert():
     assert only.startswith("INSERT")
 
 
+def test_a_task_that_runs_at_once_is_a_duplicate_like_any_other():
+    first = once(paused=True)
+
+    assert once(now=True) is None
+    assert once(now=True, on_duplicate="return") == first
+    assert TaskLog.objects.get().status == Status.PAUSED
+
+    cancel(first)
+    assert once(40, now=True).result == 40
+    assert once() is not None
+
+
 # The key
 
 
