@@ -42,14 +42,23 @@ def notify_task_status(message: Any) -> None:
 
 
 def notify_status(task: TaskLog, *, message: Any = None, error: str | None = None) -> None:
-    """Announce a task's status again, with a message and perhaps an error text."""
+    """Announce a task's status again, with a message and perhaps an error text.
+
+    The message is stored too; it is what ``notify_task_status`` takes. Raises InvalidCall.
+    """
     if message is not None:
         message = as_progress(message)
         TaskLog.objects.filter(pk=task.pk).update(progress=message, rev=F("rev") + 1)
         message = message.get("message", {"progress": message})
     row = TaskLog.objects.filter(pk=task.pk).first()
     if row is not None:
-        announce([row], row.status, row.status, message=message, error=error or "")
+        announce(
+            [row],
+            row.status,
+            row.status,
+            message=message,
+            error=clean(error or "", conf.ERROR_MAX_CHARS),
+        )
 
 
 def as_progress(message: Any) -> dict[str, Any]:

@@ -116,9 +116,13 @@ def describe(error: BaseException) -> str:
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
     """Leave out our own frames, through which every body is called."""
     rest = trace
-    while rest is not None and rest.tb_frame.f_globals.get("__package__") == __package__:
+    while rest is not None and _is_ours(rest.tb_frame.f_globals.get("__package__")):
         rest = rest.tb_next
     return rest or trace
+
+
+def _is_ours(package: Any) -> bool:
+    return isinstance(package, str) and package.partition(".")[0] == __package__
 
 
 def last_line(error_message: str) -> str:

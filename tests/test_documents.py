@@ -447,6 +447,32 @@ def test_a_document_is_told_of_every_change_in_order(heard):
     ]
 
 
+def test_a_document_is_told_when_its_task_is_paused_and_goes_on(heard):
+    task = taskcontrol.enqueue_doc(Paper.objects.create(title="lease"), "stamp", mark="x")
+
+    taskcontrol.pause(task)
+    taskcontrol.resume(task)
+
+    assert [one[1] for one in heard] == ["Paused", "Pending"]
+
+
+def test_a_document_is_told_of_a_batch_that_is_paused_and_canceled(heard):
+    papers = [Paper.objects.create(title=title) for title in "ab"]
+    batch = taskcontrol.bulk_enqueue(
+        ({"document_name": paper.pk, "mark": "x"} for paper in papers),
+        document_type=Paper,
+        document_action="stamp",
+    )
+
+    taskcontrol.pause_batch(batch)
+    taskcontrol.resume_batch(batch)
+    taskcontrol.cancel_batch(batch)
+
+    for paper in papers:
+        told = [one[1] for one in heard if one[0] == paper.pk]
+        assert told == ["Paused", "Pending", "Canceled"]
+
+
 def test_what_a_pass_did_is_told_later_with_the_status_it_had(heard):
     task = taskcontrol.enqueue_doc(Paper.objects.create(title="lease"), "stamp", mark="x")
     with without_user_code():

@@ -170,6 +170,18 @@ def test_a_status_is_announced_again_with_a_message(news):
     assert stored(task) == {"message": "soon"}
 
 
+def test_what_cannot_be_stored_is_cleaned_or_refused(news):
+    task = make_task()
+
+    task.notify_status("no\0pe", error=ValueError("E\0" + "x" * 10**6))
+    with pytest.raises(InvalidCall, match="progress message"):
+        task.notify_status({"percent": 5})
+
+    (told,) = news
+    assert (told.message, told.error[:3]) == ("no\ufffdpe", "E\ufffdx")
+    assert len(told.error) < 10**5
+
+
 def test_a_status_is_announced_again_without_a_message(news):
     task = make_task(Status.FINISHED)
 

@@ -227,6 +227,7 @@ def test_an_error_names_its_line():
     ended = run_now(taskcontrol.enqueue_safe("one"))
 
     assert 'File "<script>", line 3' in ended.error_message
+    assert "taskcontrol" not in ended.error_message
     assert ended.error_message.strip().endswith("ZeroDivisionError: division by zero")
 
 
