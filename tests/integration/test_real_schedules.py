@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import signal
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from taskcontrol import schedules
+from taskcontrol import firing, schedules
 from taskcontrol.models import Schedule, TaskLog
 from taskcontrol.status import Status
 from tests import tasks
 from tests.integration.watching import ended
+from tests.servers.environment import site_environment
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -79,3 +83,34 @@ def test_two_beats_and_two_workers_fire_each_time_once(start_workers, start_beat
     assert all(at.microsecond == 0 for at in times)
     assert set(record.starts().values()) == {1}
     assert Schedule.objects.get(name="by hand").run_count == len(times)
+
+
+DIES_BEFORE_ITS_COMMIT = """
+import os, signal
+import django
+django.setup()
+from taskcontrol import firing
+make = firing.make_task
+def make_and_die(*args, **options):
+    make(*args, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+firing.make_task = make_and_die
+firing.fire_due_schedules()
+"""
+
+
+def test_who_dies_while_firing_leaves_the_run_to_the_next(start_worker):
+    one = schedules.create(tasks.nothing, every=86400, name="rare")
+    due = one.next_run_at - dt.timedelta(days=2)
+    Schedule.objects.update(next_run_at=due)
+
+    command = [sys.executable, "-c", DIES_BEFORE_ITS_COMMIT]
+    dead = subprocess.run(command, check=False, env=site_environment(), timeout=60)
+
+    assert dead.returncode == -signal.SIGKILL
+    assert not TaskLog.objects.exists()
+    one.refresh_from_db()
+    assert one.next_run_at == due
+    assert firing.fire_due_schedules() == 1
+    assert firing.fire_due_schedules() == 0
+    assert TaskLog.objects.count() == 1
