@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Any
 
 
@@ -262,12 +263,17 @@ class TaskCanceled(BaseException):
 
 
 class Retry(TaskControlError):
-    """Raised by a task to ask for another attempt after ``delay`` seconds."""
+    """Raised by a task that wants another try: again at once, in place, without ``delay``.
 
-    def __init__(self, delay: float | None = None) -> None:
+    With ``delay`` (seconds or a timedelta) it is a retry, counted under ``max_retries``.
+    """
+
+    def __init__(self, delay: float | timedelta | None = None) -> None:
+        if isinstance(delay, timedelta):
+            delay = delay.total_seconds()
         super().__init__(
             "The task asked for another attempt"
-            + (f" in {delay:g} s." if delay is not None else ".")
+            + ("." if delay is None else f" in {delay:g} s.")
         )
         self.delay = delay
 

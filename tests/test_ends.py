@@ -132,6 +132,17 @@ def test_a_body_that_rolls_back_by_itself_has_failed():
     assert "TransactionManagementError" in row.error_message
 
 
+def test_a_body_that_leaves_a_block_open_has_failed_with_what_to_know():
+    def body():
+        transaction.atomic().__enter__()
+        count()
+
+    row = outcome(body, options=ATOMIC)
+
+    assert (row.status, counted()) == (Status.FAILED, 0)
+    assert "has rolled back, or left open, the transaction" in row.error_message
+
+
 def test_a_body_that_closes_its_connection_has_failed():
     def body():
         count()

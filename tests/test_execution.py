@@ -387,7 +387,8 @@ def test_a_discarded_task_is_not_retried():
 
 
 @pytest.mark.parametrize(
-    ("delay", "own", "expected"), [(30, 7, 30), (0, 7, 0), (0.5, None, 0.5)]
+    ("delay", "own", "expected"),
+    [(30, 7, 30), (0, 7, 0), (0.5, None, 0.5), (timedelta(minutes=2), 7, 120)],
 )
 def test_a_task_may_ask_for_its_next_attempt(delay, own, expected):
     row = outcome(raising(Retry(delay)), max_retries=1, retry_delay=own)
