@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import datetime as dt
 import operator
 import types
@@ -108,6 +109,16 @@ class Policy(RestrictingNodeTransformer):
         self.error(node, f"{REFUSED[type(node)]} cannot stand in a script.")
 
     visit_Import = visit_ImportFrom = visit_ClassDef = visit_Global = visit_With = _refuse  # noqa: N815
+
+    def visit_AugAssign(self, node: Any) -> Any:  # noqa: N802
+        """Let items be counted up: ``seen[key] += 1`` is ``seen[key] = seen[key] + 1``."""
+        if not isinstance(node.target, ast.Subscript):
+            return super().visit_AugAssign(node)
+        item = copy.deepcopy(node.target)
+        item.ctx = ast.Load()
+        plain = ast.Assign([node.target], ast.BinOp(item, node.op, node.value))
+        ast.fix_missing_locations(ast.copy_location(plain, node))
+        return self.visit(plain)
 
     def visit_ExceptHandler(self, node: Any) -> Any:  # noqa: N802
         """Let nobody catch what ends the process by accident."""
