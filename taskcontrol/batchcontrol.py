@@ -33,7 +33,7 @@ def cancel_batch(batch_id: str, reason: str = "", *, user: Any = None) -> int:
     From this call on the batch takes no more tasks (``BatchClosed``), so that also a
     coordinator that still adds some is stopped; the call waits for transactions that are
     adding some. For each task it is what ``cancel`` is. Made in many short transactions
-    unless the caller has opened one.
+    unless the caller has opened one; cut in the middle, it goes on when it is called again.
 
     ``user`` is recorded, and needs the permission ``cancel_tasklog``; without it the creator
     of the batch cancels the own tasks whose types allow that. Raises PermissionError,
@@ -58,15 +58,16 @@ def pause_batch(batch_id: str, reason: str = "", *, user: Any = None) -> int:
     are held back too. Permission as for ``pause``.
     """
     members = _members(batch_id, user, permissions.PRIORITIZE, "pause")
+    before = members.filter(status=Status.PAUSED).count()
     TaskBatch.objects.filter(pk=batch_id, paused_at=None).update(
         paused_at=DatabaseNow(),
         paused_by=getattr(user, "pk", None),
         paused_reason=clipped(reason, 300),
     )
-    count = 0
-    while held := _hold_page(batch_id, members, user):
-        count += held
-    return count
+    while _hold_page(batch_id, members, user):
+        pass
+    # From now on the sweep pauses them too, so this call's own pages are not all.
+    return max(members.filter(status=Status.PAUSED).count() - before, 0)
 
 
 def resume_batch(batch_id: str, *, user: Any = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -153,6 +155,25 @@ def test_pausing_a_batch_holds_back_what_waits_and_takes_back_what_was_sent(ever
         (user.pk, "its batch is paused (month end)")
     }
     assert others_stay()
+
+
+def test_a_pause_counts_what_the_sweep_paused_meanwhile_too(everything, conf):
+    conf(SWEEP_PAGE=1)
+    user = make_user("ann", "prioritize_tasklog")
+    seen = itertools.count(1)
+
+    def sweep(execute, sql, params, many, context):
+        answer = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and "taskbatch" in sql and next(seen) == 1:
+            conf(SWEEP_PAGE=500)
+            settle_batches()
+        return answer
+
+    with connection.execute_wrapper(sweep):
+        assert taskcontrol.pause_batch("b", user=user) == 2
+
+    actors = TaskEvent.objects.filter(kind=Kind.PAUSED).values_list("actor", flat=True)
+    assert set(actors) == {None}
 
 
 def test_what_is_added_or_retried_in_a_paused_batch_waits_too(everything, broker):
