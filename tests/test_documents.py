@@ -369,6 +369,27 @@ def test_other_documents_and_other_actions_go_on(paper):
     assert TaskLog.objects.count() == 4
 
 
+def test_an_action_that_runs_at_once_is_one_at_a_time_too(paper):
+    assert paper.submit(now=True).result == "submitted lease"
+    assert paper.submit(now=True).status == Status.FINISHED
+    paper.submit()
+
+    with pytest.raises(DocumentBusy):
+        paper.submit(now=True)
+
+
+def test_a_job_id_and_a_document_are_both_held(paper):
+    first = paper.submit(job_id="j", deduplicate=True)
+    other = Paper.objects.create(title="other")
+
+    assert other.submit(job_id="j", deduplicate=True) is None
+    with pytest.raises(DocumentBusy):
+        paper.submit(job_id="k", deduplicate=True)
+    run_now(first)
+    assert other.submit(job_id="j", deduplicate=True).status == Status.PENDING
+    assert paper.submit(job_id="k", deduplicate=True).status == Status.PENDING
+
+
 def test_a_retry_does_not_overtake_a_second_call(paper):
     first = paper.submit()
     first.cancel()
