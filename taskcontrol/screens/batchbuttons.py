@@ -45,8 +45,9 @@ class Verb:
 
 
 def is_over(batch: Any) -> bool:
-    """Return whether every member has ended."""
-    return bool(batch.numbers["done"] >= batch.total)
+    """Return whether every member has ended; one without members may not have begun."""
+    begun = batch.total > 0 or batch.ended_at is not None
+    return bool(begun and batch.numbers["done"] >= batch.total)
 
 
 def is_held(batch: Any) -> bool:

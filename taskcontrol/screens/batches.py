@@ -141,6 +141,8 @@ class TaskBatchAdmin(ReadOnlyScreen):
         """Show whether anything is still to come."""
         if not is_over(batch):
             return badge(*_going_on(batch))
+        if batch.canceled_at is not None:
+            return badge(_("canceled"), "canceled")
         if batch.numbers[Status.FAILED] or batch.numbers[Status.CANCELED]:
             return badge(_("ended, not all well"), "failed")
         return badge(_("ended"), "finished")
@@ -173,6 +175,8 @@ def _lasted(batch: Any) -> str:
 def _going_on(batch: Any) -> tuple[str, str]:
     if batch.paused_at is not None:
         return _("paused"), "paused"
+    if not batch.total:
+        return _("no tasks yet"), "pending"
     holds = batch.on_failure == TaskBatch.OnFailure.HOLD and batch.numbers[Status.FAILED]
     if holds and batch.numbers[Status.PAUSED]:
         return _("held back"), "paused"

@@ -268,6 +268,28 @@ def test_the_page_says_that_and_why_a_batch_is_held_back(boss):
     assert '<span class="tc-badge tc-paused">held back</span>' in page
 
 
+def test_a_batch_that_was_canceled_says_so(boss):
+    batch = make_batch(total=1)
+    fill(batch, Pending=1)
+    boss.post(page_url(batch, "cancel"))
+
+    badge = '<span class="tc-badge tc-canceled">canceled</span>'
+    assert badge in text_of(boss.get(page_url(batch)))
+
+
+def test_a_batch_whose_tasks_are_still_to_come_has_not_ended(boss):
+    taskcontrol.create_batch("b")
+    batch = TaskBatch.objects.get()
+
+    page = text_of(boss.get(page_url(batch)))
+    assert '<span class="tc-badge tc-pending">no tasks yet</span>' in page
+    assert page_url(batch, "cancel") in page
+
+    taskcontrol.bulk_enqueue([], batch_id="b")
+    assert settle_batches() == 1
+    assert "no tasks yet" not in text_of(boss.get(page_url(batch)))
+
+
 def test_a_paused_batch_says_why(boss):
     batch = make_batch(total=1)
     fill(batch, Pending=1)
