@@ -468,6 +468,12 @@ def enqueue_child(method: str = "tests.tasks.whoami", **kwargs: Any) -> str:
     return str(child.name)
 
 
+def run_child(method: str, **kwargs: Any) -> list[Any]:
+    """Run another task here and now; return its result, and whose turn it is afterwards."""
+    child = taskcontrol.enqueue(method, now=True, **kwargs)
+    return [child.status, child.result, which_attempt()]
+
+
 def enqueue_and_fail(*, atomic_block: bool = False) -> None:
     """Enqueue another task, within a transaction if asked, and fail."""
     with transaction.atomic() if atomic_block else nullcontext():

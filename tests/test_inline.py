@@ -15,15 +15,16 @@ from django.db.utils import DatabaseError
 
 import taskcontrol
 from taskcontrol import bell, lifecycle
+from taskcontrol.batches import counts
 from taskcontrol.dispatch import dispatch_pending
 from taskcontrol.enqueueing import bulk_enqueue, enqueue
 from taskcontrol.exceptions import InvalidCall, Retry
-from taskcontrol.models import TaskLog
+from taskcontrol.models import TaskBatch, TaskLog
 from taskcontrol.rescue import rescue_lost_tasks
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_task, make_user, make_worker, seconds_ago
-from tests.models import Counter
+from tests.models import Counter, Paper
 from tests.test_explanation import codes
 from tests.waiting import beside
 
@@ -289,6 +290,67 @@ def test_in_another_thread_there_is_no_time_limit_but_all_the_rest():
     row = beside(lambda: enqueue(tasks.give_back, value=name, now=True))
 
     assert row.result == name
+
+
+# With the other options
+
+ends: list[Any] = []
+
+
+def at_the_end(job, exc_value=None):
+    """Keep what a callback is given."""
+    ends.append((job.status, exc_value))
+
+
+def test_an_action_on_a_document_runs_here_too(around, monkeypatch):
+    paper = Paper.objects.create(title="A")
+    heard = []
+    monkeypatch.setattr(
+        Paper, "heard", lambda self, task, *_told: heard.append(task.status)
+    )
+
+    row = taskcontrol.enqueue_doc(paper, "submit", note="now", now=True)
+
+    paper.refresh_from_db()
+    assert (row.result, paper.state) == ("submitted A now", "submitted")
+    # One at a time holds for the time of its run.
+    assert taskcontrol.enqueue_doc(paper, "submit").status == Status.PENDING
+    assert connection.in_atomic_block or Status.FINISHED in heard
+
+
+def test_callbacks_are_called_at_its_end():
+    ends.clear()
+
+    enqueue(tasks.nothing, now=True, on_success=at_the_end)
+    with pytest.raises(ValueError, match="it failed"):
+        enqueue(tasks.fail, now=True, on_failure=at_the_end)
+
+    assert [(status, str(value)) for status, value in ends] == [
+        ("Finished", "None"),
+        ("Failed", "it failed"),
+    ]
+
+
+def test_a_key_is_held_while_it_runs_and_free_afterwards(around):
+    once = {"job_id": "j", "deduplicate": True}
+
+    row = enqueue(run_once_more, now=True, **once)
+
+    assert row.result is None
+    waiting = enqueue(tasks.nothing, **once)
+    assert waiting is not None
+    assert enqueue(tasks.nothing, now=True, **once) is None
+    assert enqueue(tasks.nothing, now=True, on_duplicate="return", **once) == waiting
+
+
+def run_once_more():
+    return enqueue(tasks.nothing, now=True, job_id="j", deduplicate=True)
+
+
+def test_a_batch_counts_it(around):
+    enqueue(tasks.nothing, now=True, batch_id="b")
+
+    assert counts("b")["Finished"] == TaskBatch.objects.get().total == 1
 
 
 # What it cannot be combined with

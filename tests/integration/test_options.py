@@ -77,6 +77,18 @@ def test_a_task_that_runs_here_leaves_the_row_that_a_worker_leaves(worker, recor
     assert there.worker_id is not None
 
 
+def test_a_task_of_a_worker_may_run_another_one_at_once(worker, record):
+    outer = ended(
+        taskcontrol.enqueue(
+            tasks.run_child, arguments={"method": "tests.tasks.which_attempt"}
+        )
+    )
+
+    inner = TaskLog.objects.get(method="tests.tasks.which_attempt")
+    assert outer.result == ["Finished", [inner.pk, 1], [outer.pk, 1]]
+    assert (inner.worker_id, outer.worker_id is None) == (None, False)
+
+
 def test_a_task_starts_to_the_front_where_the_line_is_long(one_slot, record, conf):
     conf(STARVED_AFTER=2)
     slot = taskcontrol.enqueue(tasks.sleep, seconds=60)
