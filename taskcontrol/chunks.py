@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import ref
 
 from celery.exceptions import SoftTimeLimitExceeded, TaskPredicate
 from django.db import InterfaceError, OperationalError, connections, transaction
@@ -116,6 +117,13 @@ class Chunks(Generic[T]):
 
         Leaving the loop by an exception or ``break`` undoes the chunk it stands in.
         """
+        task, loop = current_task(), self._loop()
+        if task is not None:
+            _check_loop(task, self.name)
+            task.loops[self.name] = ref(loop)
+        return loop
+
+    def _loop(self) -> Generator[Chunk[T]]:
         task, state = current_task(), self._begin()
         for items, place in self._source.pages(self.size, state.done, state.place):
             with _transaction(task):
@@ -151,7 +159,6 @@ class Chunks(Generic[T]):
         """Find where an earlier attempt has stopped, and say it."""
         task = current_task()
         if task is not None:
-            _check_loop(task, self.name)
             rows = Checkpoint.objects.filter(task=task.id, name=self.name)
             self._state = rows.first() or Checkpoint(task_id=task.id, name=self.name)
         state = self._state
@@ -192,7 +199,6 @@ def _check_loop(task: CurrentTask, name: str) -> None:
             'place this one would take for its own: iter_chunks(…, name="…") tells them '
             "apart."
         )
-    task.loops.add(name)
 
 
 @contextmanager

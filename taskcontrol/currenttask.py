@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ReferenceType
 
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
@@ -27,8 +28,9 @@ class CurrentTask:
         self.attempt: int = row.attempt
         self._reporter = Reporter(row.pk, row.attempt)
         self._user: Any = None
-        #: The names of the loops over chunks that this run of the body has begun.
-        self.loops: set[str] = set()
+        #: The loops over chunks that this run of the body has begun, by name. Held weakly,
+        #: since one that the body lets go of ends at once.
+        self.loops: dict[str, ReferenceType[Generator[Any]]] = {}
 
     @property
     def user(self) -> Any:
@@ -78,7 +80,18 @@ class CurrentTask:
 
     def close(self) -> None:
         """Say nothing more: the body is over, and its end writes the last progress."""
+        self.end_loops()
         self._reporter.close()
+
+    def end_loops(self) -> None:
+        """Undo the chunks that a body has left in the middle, before their connection is used.
+
+        A traceback or a variable may keep a loop until another task runs here.
+        """
+        for reference in self.loops.values():
+            if (loop := reference()) is not None:
+                loop.close()
+        self.loops.clear()
 
     @property
     def progress(self) -> dict[str, Any] | None:

@@ -128,7 +128,6 @@ class Body:
         return lambda: call(target, decode(row.arguments), row)
 
     def _run_once(self, work: Callable[[], Any]) -> None:
-        self.task.loops.clear()
         if not self.row.options.get("atomic"):
             self._call(work)
             return
@@ -137,8 +136,11 @@ class Body:
             self.outcome.measures = self._measures()
 
     def _call(self, work: Callable[[], Any]) -> None:
-        with interrupts.allowed(self.row):
-            self.outcome.value = work()
+        try:
+            with interrupts.allowed(self.row):
+                self.outcome.value = work()
+        finally:
+            self.task.end_loops()
 
     def _measures(self) -> dict[str, Any]:
         measures = {

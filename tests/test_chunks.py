@@ -94,6 +94,23 @@ def test_a_break_undoes_the_chunk_it_stands_in():
     assert names() == ["0", "1"]
 
 
+@pytest.mark.parametrize("way", ["break", "exception"])
+def test_in_a_task_too_the_rest_of_the_body_is_in_no_transaction(way):
+    task = make_task("Started")
+    with attempt(task), suppress(Stop):
+        try:
+            for chunk in taskcontrol.iter_chunks(range(4), size=2):
+                write(chunk)
+                if way == "break":
+                    break
+                raise Stop
+        finally:
+            assert not connection.in_atomic_block
+            write(["rest"])
+
+    assert names() == ["rest"]
+
+
 def test_stop_ends_the_loop_after_its_chunk():
     task = make_task("Started")
     with attempt(task):
@@ -267,6 +284,27 @@ def test_the_place_goes_with_the_task():
     assert pruning.delete_tasks([task.pk]) == 1
 
     assert not Checkpoint.objects.exists()
+
+
+def test_a_loop_that_is_held_on_to_harms_neither_its_end_nor_the_next_task():
+    """The traceback keeps it alive until after the end was written."""
+    task = make_task("Queued", method="tests.test_chunks.hold_on")
+    other = make_task("Queued", method="tests.test_chunks.conflict_once")
+    CONFLICTS.append(1)
+
+    assert run(task.pk, 1)
+    assert run(other.pk, 1)
+
+    assert set(TaskLog.objects.values_list("status", flat=True)) == {"Failed", "Finished"}
+    assert names() == ["0", "1", "2", "3"]
+    assert not connection.in_atomic_block
+
+
+def hold_on() -> None:
+    """Leave the loop with its iterator in a variable."""
+    loop = iter(taskcontrol.iter_chunks(range(4), size=2))
+    write(next(loop))
+    raise ValueError
 
 
 # Items that fail
