@@ -6,9 +6,9 @@ import pytest
 from celery import current_app
 from django.conf import settings
 
-from taskcontrol import announcing, beating, broker, lifecycle, tasks
+from taskcontrol import announcing, beating, broker, lifecycle, schedules, tasks
 from taskcontrol.context import without_user_code
-from taskcontrol.models import TaskLog
+from taskcontrol.models import Schedule, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task, make_worker, seconds_ago
 
@@ -25,7 +25,11 @@ NAMES = {
     "taskcontrol.resend",
     "taskcontrol.rescue",
     "taskcontrol.prune",
+    "taskcontrol.schedules",
+    "taskcontrol.enqueue",
 }
+#: Sent for one task or one schedule, and not by an entry of beat.
+SENT_SINGLY = {broker.RUN, broker.DELIVER, broker.ENQUEUE}
 
 
 def call(name):
@@ -36,7 +40,7 @@ def test_the_names_are_those_that_messages_carry():
     registered = {name for name in current_app.tasks if name.startswith("taskcontrol.")}
 
     assert registered == NAMES
-    assert {broker.RUN, broker.DELIVER} < NAMES
+    assert SENT_SINGLY < NAMES
     assert all(current_app.tasks[name].ignore_result for name in NAMES)
     assert tasks.run.acks_late is False
 
@@ -44,7 +48,7 @@ def test_the_names_are_those_that_messages_carry():
 def test_beat_calls_what_there_is_and_nothing_waits_longer_than_its_interval():
     entries = settings.CELERY_BEAT_SCHEDULE.values()
 
-    assert {entry["task"] for entry in entries} == NAMES - {broker.RUN, broker.DELIVER}
+    assert {entry["task"] for entry in entries} == NAMES - SENT_SINGLY
     for entry in entries:
         assert entry["options"]["expire_seconds"] <= entry["schedule"]
 
@@ -93,3 +97,13 @@ def test_the_runner_runs_what_it_claims_and_nothing_else(record):
 
     assert record.starts() == {(task.pk, 1): 1}
     assert TaskLog.objects.get().status == Status.FINISHED
+
+
+def test_what_beat_sends_for_a_schedule_fires_what_is_due_and_no_more():
+    one = schedules.create("tests.tasks.nothing", every=86400, name="daily")
+    arguments = {"method": "tests.tasks.nothing"}
+    assert current_app.tasks["taskcontrol.enqueue"].apply(kwargs=arguments).get() == 0
+
+    Schedule.objects.filter(pk=one.pk).update(next_run_at=seconds_ago(1))
+    assert current_app.tasks["taskcontrol.enqueue"].apply(kwargs=arguments).get() == 1
+    assert call("taskcontrol.schedules") == 0
