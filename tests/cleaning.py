@@ -45,7 +45,7 @@ def empty_tables(using: str = "default") -> None:
 def _written():
     models = [model for app in APPS for model in _models_of(app)]
     # Tables that point to others first; ours have no constraints between them.
-    return sorted(models, key=lambda model: -len(model._meta.related_objects) == 0)
+    return sorted(models, key=lambda model: bool(model._meta.related_objects))
 
 
 def _models_of(app: str):
