@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -18,6 +21,7 @@ from taskcontrol.retries import retry, retry_failed_tasks
 from taskcontrol.status import TERMINAL, Status
 from tests import tasks
 from tests.factories import make_task, seconds_ago
+from tests.servers.environment import site_environment
 from tests.test_lifecycle import statements
 from tests.waiting import race
 
@@ -562,6 +566,30 @@ def test_a_call_against_a_retry_by_hand_leaves_one():
         assert isinstance(again, KeyTaken) is (answer is not None)
         unended = TaskLog.objects.exclude(status__in=TERMINAL)
         assert unended.count() == 1
+
+
+# Crashes
+
+DIES_BEFORE_ITS_COMMIT = """
+import os, signal
+import django; django.setup()
+from django.db import transaction
+import taskcontrol
+with transaction.atomic():
+    assert taskcontrol.enqueue("tests.tasks.add", left=1, job_id="nightly", deduplicate=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_is_killed_while_it_takes_a_key_leaves_the_key_free():
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_BEFORE_ITS_COMMIT], env=site_environment(), check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+
+    assert once() is not None
+    assert once() is None
 
 
 @pytest.mark.django_db(transaction=True)
