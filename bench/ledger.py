@@ -69,7 +69,7 @@ def _copy(different: Mapping[str, str], source: str, **given: int) -> None:
     statement = (
         f"INSERT INTO taskcontrol_tasklog ({', '.join(columns)}) "  # noqa: S608 - all ours
         f"SELECT {', '.join(values)} FROM {source}, taskcontrol_tasklog AS model "
-        "WHERE model.job_name = 'model'"
+        "WHERE model.id = (SELECT MIN(id) FROM taskcontrol_tasklog)"
     )
     with connection.cursor() as cursor:
         cursor.execute(statement, given)
