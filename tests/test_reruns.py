@@ -266,6 +266,39 @@ def test_a_real_lock_timeout_is_run_again_until_the_lock_is_free(options):
     assert Counter.objects.get(name="held").value == 3
 
 
+@pytest.mark.only_on("sqlite")
+def test_a_locked_sqlite_file_is_waited_for_by_runs_in_place():
+    begun, holds, freed = threading.Event(), threading.Event(), threading.Event()
+    runs = []
+
+    def body():
+        runs.append(1)
+        begun.set()
+        holds.wait(10)
+        if len(runs) == 3:
+            freed.set()
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {20_000 if freed.is_set() else 20}")
+        Counter.objects.create(name="written")
+
+    def hold():
+        begun.wait(10)
+        with transaction.atomic():
+            Counter.objects.create(name="held")
+            holds.set()
+            freed.wait(30)
+
+    made["body"] = body
+    task = queued()
+
+    assert race(hold, lambda: execution.run(task.pk, 1)) == [None, True]
+
+    row = TaskLog.objects.get(pk=task.pk)
+    assert (row.status, row.attempt, len(runs)) == (Status.FINISHED, 1, 3)
+    assert "OperationalError: database is locked" in row.debug_log
+    assert Counter.objects.filter(name="written").count() == 1
+
+
 @pytest.mark.only_on("postgresql")
 @pytest.mark.parametrize("options", [{}, {"atomic": True}], ids=["autocommit", "atomic"])
 def test_a_real_serialization_failure_is_run_again(options):
