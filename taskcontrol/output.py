@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -41,13 +42,14 @@ class Capture:
 @contextmanager
 def captured() -> Iterator[Capture]:
     """Capture what the code inside the block prints and logs."""
-    _install()
     capture = Capture()
+    _listen(capture)
     token = _current.set(capture)
     try:
         yield capture
     finally:
         _current.reset(token)
+        _stop_listening(capture)
 
 
 class _Tee(io.TextIOBase):
@@ -69,7 +71,11 @@ class _Tee(io.TextIOBase):
         self.stream.flush()
 
     def isatty(self) -> bool:
-        return False
+        """A shell that ran a task at once stays a terminal; a task's own output is none."""
+        return _current.get() is None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno() if _current.get() is None else super().fileno()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -93,10 +99,27 @@ _handler = _Handler()
 _handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
 
-def _install() -> None:
-    root = logging.getLogger()
-    if _handler not in root.handlers:
-        root.addHandler(_handler)
+#: The captures that are open, in any thread.
+_open: set[Capture] = set()
+_lock = threading.Lock()
+
+
+def _listen(capture: Capture) -> None:
+    with _lock:
+        _open.add(capture)
+        logging.getLogger().addHandler(_handler)
+        _wrap_streams()
+
+
+def _stop_listening(capture: Capture) -> None:
+    """A process without handlers of its own prints its warnings again: no handler stays."""
+    with _lock:
+        _open.discard(capture)
+        if not _open:
+            logging.getLogger().removeHandler(_handler)
+
+
+def _wrap_streams() -> None:
     for name in ("stdout", "stderr"):
         # A body may have put None there, which is legal and says nothing.
         stream = getattr(sys, name) or getattr(sys, f"__{name}__")

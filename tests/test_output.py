@@ -147,10 +147,38 @@ def test_the_streams_are_wrapped_once_and_stay_what_they_were(streams):
 
     assert isinstance(sys.stdout, output._Tee)
     assert not isinstance(sys.stdout.stream, output._Tee)
-    assert logging.getLogger().handlers.count(output._handler) == 1
+    assert output._handler not in logging.getLogger().handlers
     assert sys.stdout.getvalue() == ""
     assert sys.stdout.isatty() is False
     sys.stdout.flush()
+
+
+def test_warnings_of_a_process_without_handlers_are_printed_again(streams, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    _, errors = streams()
+
+    with captured() as outer:
+        with captured() as inner:
+            logging.getLogger("shop").warning("within")
+        logging.getLogger("shop").warning("still within")
+    logging.getLogger("shop").warning("afterwards")
+
+    assert "within" in inner.text()
+    assert "still within" in outer.text()
+    assert "afterwards" in errors.getvalue()
+
+
+def test_a_terminal_is_one_again_when_the_task_is_over(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty, terminal.fileno = (lambda: True), (lambda: 1)
+    monkeypatch.setattr(sys, "stdout", terminal)
+
+    with captured():
+        assert sys.stdout.isatty() is False
+        with pytest.raises(io.UnsupportedOperation):
+            sys.stdout.fileno()
+
+    assert (sys.stdout.isatty(), sys.stdout.fileno()) == (True, 1)
 
 
 def test_what_broke_off_is_captured_too():
