@@ -217,13 +217,22 @@ def _drafts(
     shared: Mapping[str, Any],
     glance: Glance,
 ) -> Iterator[Draft]:
-    for number, own in enumerate(tasks):
+    for number, own in enumerate(_as_iterable(tasks)):
         place = {"batch_id": batch_id, "batch_order": number}
         try:
             yield _member(own, shared, place, glance)
         except Exception as error:
             error.add_note(f"This was task {number} of bulk_enqueue; nothing was stored.")
             raise
+
+
+def _as_iterable(tasks: Any) -> Iterable[Mapping[str, Any]]:
+    if isinstance(tasks, Iterable) and not isinstance(tasks, str | Mapping):
+        return tasks
+    raise InvalidCall(
+        "bulk_enqueue() takes an iterable of dicts, each of what enqueue() takes, not "
+        f"{tasks!r}."
+    )
 
 
 def _member(

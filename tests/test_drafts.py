@@ -160,6 +160,16 @@ def test_one_transaction_for_body_and_end_is_refused_on_sqlite_with_the_reason()
         enqueue(tasks.nothing, atomic=True)
 
 
+@pytest.mark.parametrize("tasks_given", [None, 5, "a.b", {"method": "a.b"}])
+def test_a_bulk_that_is_none_says_what_it_takes(tasks_given):
+    with pytest.raises(
+        ValueError, match=r"takes an iterable of dicts, .*, not "
+    ) as refused:
+        bulk_enqueue(tasks_given)
+
+    assert repr(tasks_given) in str(refused.value)
+
+
 def test_a_bulk_says_the_same_sentences_and_which_task_it_was():
     with pytest.raises(ValueError, match="paused must be True or False") as refused:
         bulk_enqueue([{}, {"paused": "no"}], method=tasks.nothing)
