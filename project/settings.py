@@ -29,6 +29,7 @@ ALLOWED_HOSTS = [
 ] or (["localhost", "127.0.0.1", "[::1]", "testserver"] if DEBUG else [])
 
 INSTALLED_APPS = [
+    "taskcontrol",  # before admin: then every page of admin has its module
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -37,7 +38,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_celery_results",
     "django_celery_beat",
-    "taskcontrol",
     "project.library",
 ]
 MIDDLEWARE = [

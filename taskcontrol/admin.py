@@ -8,8 +8,8 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
-from django.urls import URLPattern, reverse
+from django.http import HttpRequest, JsonResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from . import permissions
 from .audit import given_reason
 from .dialect import DatabaseNow
+from .live.addresses import addresses
 from .models import (
     DispatcherState,
     QueueState,
@@ -31,6 +32,7 @@ from .screens.acts import ActsOnTasks
 from .screens.base import ReadOnlyScreen
 from .screens.batches import TaskBatchAdmin
 from .screens.dispatcher import DispatcherStateAdmin
+from .screens.freshrows import asked_rows, fresh_rows
 from .screens.presentation import (
     ago,
     brief,
@@ -150,7 +152,8 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Return the tasks that the person may see, each with the time of reading."""
-        return permissions.visible_to(request.user).annotate(read_at=DatabaseNow())
+        rows = permissions.visible_to(request.user).annotate(read_at=DatabaseNow())
+        return asked_rows(request, rows)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Everybody of the staff may look at the own tasks."""
@@ -197,10 +200,14 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
     def label(self, task: Any) -> SafeString | str:
         """Show the label, and under it why the task failed."""
         why = last_line(task.error_tail) if task.status == Status.FAILED else ""
-        if not why:
-            return visible(task.job_name)
+        under = format_html('<span class="tc-why">{}</span>', visible(why)) if why else ""
+        # The page finds the row by it when there is news.
         return format_html(
-            '{}<span class="tc-why">{}</span>', visible(task.job_name), visible(why)
+            '<span data-tc-task="{}" data-tc-rev="{}">{}</span>{}',
+            task.pk,
+            task.rev,
+            visible(task.job_name),
+            under,
         )
 
     @admin.display(description=_("status"))
@@ -260,7 +267,18 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
     def get_urls(self) -> list[URLPattern]:
         """Add the addresses of the buttons."""
         buttons = [self.button(verb.name, partial(self._act, verb)) for verb in BUTTONS]
-        return [*buttons, *super().get_urls()]
+        rows = path(
+            "rows", self.admin_site.admin_view(self.rows_view), name="taskcontrol_rows"
+        )
+        return [rows, *buttons, *addresses("taskcontrol_"), *super().get_urls()]
+
+    def rows_view(self, request: HttpRequest) -> JsonResponse:
+        """Answer rows of the list as they are now, and how many newer ones there are.
+
+        ``?ids=1,2`` names rows that the page shows; ``?newer=12`` the newest of them, beside
+        what the page filters by.
+        """
+        return JsonResponse(fresh_rows(self, request))
 
     @staticmethod
     def _act(verb: Verb, request: HttpRequest, task: Any) -> str:

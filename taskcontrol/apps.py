@@ -17,6 +17,7 @@ class TaskControlConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect Celery's signals and Django's, and register the system checks."""
+        from django.contrib.auth.signals import user_logged_out
         from django.db.models.signals import post_delete, post_migrate, post_save
 
         from . import (
@@ -28,6 +29,7 @@ class TaskControlConfig(AppConfig):
             tasktypes,
             timekeeping,
         )
+        from .live.reader import close_streams
         from .models import TaskType
 
         tasktypes.declare_actions()
@@ -42,4 +44,5 @@ class TaskControlConfig(AppConfig):
         post_delete.connect(tasktypes.forget, sender=TaskType)
         post_migrate.connect(tasktypes.sync_declared, sender=self)
         post_migrate.connect(schedulerows.sync_schedules, sender=self)
+        user_logged_out.connect(close_streams)
         timekeeping.follow_the_beat()

@@ -22,6 +22,7 @@ from .dialect import DatabaseNow, skip_locked, update_returning
 from .history import CLEARED, archive, record
 from .lanes import ready_lane
 from .models import TaskEvent, TaskLog
+from .pokes import poke_after_commit
 from .prepared import PreparedMove
 from .status import MOVES, Status
 from .text import clipped, last_line
@@ -462,6 +463,8 @@ def release(task_id: int, attempt: int) -> bool:
     freed = rows.exclude(status__in=(Status.QUEUED, Status.STARTED)).update(
         occupies=False, ready_lane=lane, rev=F("rev") + 1
     )
+    if freed:
+        poke_after_commit([TaskLog(pk=task_id)])
     return bool(freed)
 
 
@@ -497,10 +500,12 @@ def _announced(
     if alone and not anyone_listens():
         moved = arrow.unheard.run(conf.DATABASE, given)
         if moved:
+            poke_after_commit(moved)
             return moved
     with transaction.atomic(using=conf.DATABASE, savepoint=False):
         moved = arrow.run(conf.DATABASE, given)
         announce(moved, arrow.old, arrow.new, error=error)
+        poke_after_commit(moved)
     return moved
 
 
@@ -519,6 +524,7 @@ def _move(
             rows.filter(status=old), _written(old, new, values), ("rev", "heard", *columns)
         )
         announce(moved, old, new, message=message)
+        poke_after_commit(moved)
     return moved
 
 

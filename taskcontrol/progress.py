@@ -16,6 +16,7 @@ from .conf import conf
 from .context import current_task
 from .exceptions import InvalidCall
 from .models import TaskLog
+from .pokes import poke, poke_after_commit
 from .side import close_side_connection, side_database
 from .status import Status
 from .text import clean, storable
@@ -59,6 +60,7 @@ def notify_status(task: TaskLog, *, message: Any = None, error: str | None = Non
             message=message,
             error=clean(error or "", conf.ERROR_MAX_CHARS),
         )
+        poke_after_commit([row])
 
 
 def as_progress(message: Any) -> dict[str, Any]:
@@ -81,6 +83,7 @@ def write(task_id: int, attempt: int, progress: dict[str, Any]) -> None:
         pk=task_id, attempt=attempt, status=Status.STARTED
     )
     rows.update(progress=progress, rev=F("rev") + 1)
+    poke([task_id])
 
 
 class Reporter:

@@ -136,7 +136,7 @@ def _workshop(django_db_setup: None, django_db_blocker: Any, broker_server: Redi
         workshop = Workshop()
     yield workshop
     with django_db_blocker.unblock():
-        workshop.close()
+        workshop.close_all()
 
 
 @pytest.fixture

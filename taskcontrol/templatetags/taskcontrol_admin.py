@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from taskcontrol.screens.dispatcher import switch_context
 from taskcontrol.screens.overview import overview_for
@@ -23,3 +26,10 @@ def taskcontrol_banner(context: Any) -> dict[str, Any]:
 def taskcontrol_overview(context: Any) -> dict[str, Any]:
     """Show the state of everything."""
     return {**overview_for(context["request"].user), "request": context["request"]}
+
+
+@register.simple_tag
+def taskcontrol_admin_js() -> SafeString:
+    """Give a screen the script that keeps it true while it is looked at."""
+    url = static("taskcontrol/admin.js")
+    return format_html('<script type="module" src="{}"></script>', url)

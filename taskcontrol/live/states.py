@@ -1,0 +1,169 @@
+"""What a live page is told of a task and of a batch: read from the rows, never an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from django.db.models import CharField
+from django.db.models.functions import Right
+
+from ..batches import counts_of
+from ..dialect import DatabaseNow
+from ..models import TaskBatch, TaskLog
+from ..status import TERMINAL, Status
+from ..text import last_line
+
+#: The version of what is sent.
+VERSION = 1
+#: Most characters of an error.
+ERROR_MAX = 500
+#: Keys in one statement.
+PAGE = 500
+_COLUMNS = (
+    "pk",
+    "job_name",
+    "status",
+    "rev",
+    "attempt",
+    "occupies",
+    "retry_at",
+    "batch_id",
+    "created_by_id",
+    "queued_at",
+    "started_at",
+    "ended_at",
+    "progress",
+    "read_at",
+    "error_tail",
+)
+
+#: What the news of a batch tell of the member that brought them.
+_OF_A_MEMBER = ("name", "job_name", "status", "message", "error")
+
+
+class State(NamedTuple):
+    """One thing as it is now: who may see it, how to tell it from before, what is said."""
+
+    key: str
+    owner: int | None
+    #: Grows with each change of a task; of a batch it only differs.
+    mark: Any
+    told: dict[str, Any]
+
+    def with_news(self, member: State | None) -> State:
+        """Return the state of a batch together with the member that brought the news."""
+        told = {name: member.told[name] if member else None for name in _OF_A_MEMBER}
+        return self._replace(told={**self.told, **told})
+
+
+def tasks_by_id(task_ids: Collection[int]) -> dict[int, State]:
+    """Return the states of those tasks that exist, by their keys."""
+    ids = sorted(task_ids)
+    states: dict[int, State] = {}
+    for start in range(0, len(ids), PAGE):
+        states.update(_read(TaskLog.objects.filter(pk__in=ids[start : start + PAGE])))
+    return states
+
+
+def _read(rows: Any) -> dict[int, State]:
+    rows = rows.order_by().annotate(
+        read_at=DatabaseNow(),
+        error_tail=Right("error_message", ERROR_MAX, output_field=CharField()),
+    )
+    found = (dict(zip(_COLUMNS, row, strict=True)) for row in rows.values_list(*_COLUMNS))
+    return {row["pk"]: _task(row) for row in found}
+
+
+def _task(row: dict[str, Any]) -> State:
+    failed = row["status"] == Status.FAILED
+    said = row["progress"] if isinstance(row["progress"], dict) else {}
+    told = {
+        "v": VERSION,
+        "name": str(row["pk"]),
+        "job_name": row["job_name"],
+        "status": row["status"],
+        "ended": row["status"] in TERMINAL and row["retry_at"] is None,
+        "stopping": bool(row["occupies"] and row["status"] in TERMINAL),
+        "message": _message(said),
+        "error": last_line(row["error_tail"])[:ERROR_MAX] if failed else None,
+        "rev": row["rev"],
+        "attempt": row["attempt"],
+        "queued_at": _iso(row["queued_at"]),
+        "started_at": _iso(row["started_at"]),
+        "ended_at": _iso(row["ended_at"]),
+        "retry_at": _iso(row["retry_at"]),
+        "at": _iso(row["read_at"]),
+        "progress": _progress(said, row),
+        "batch_id": row["batch_id"],
+    }
+    return State(str(row["pk"]), row["created_by_id"], row["rev"], told)
+
+
+def _iso(time: Any) -> str | None:
+    return time.isoformat() if time else None
+
+
+def _message(said: dict[str, Any]) -> Any:
+    """Return the last message as it was given: a text, or the structured progress."""
+    fields = {
+        name: said[name] for name in ("count", "total", "description") if name in said
+    }
+    return {"progress": fields} if fields else said.get("message")
+
+
+def _progress(said: dict[str, Any], row: dict[str, Any]) -> dict[str, Any] | None:
+    if row["status"] != Status.STARTED or not said:
+        return None
+    return {
+        "count": said.get("count"),
+        "total": said.get("total"),
+        "description": said.get("description") or said.get("message"),
+        "eta_s": _left(said.get("count"), said.get("total"), row),
+    }
+
+
+def _left(count: Any, total: Any, row: dict[str, Any]) -> float | None:
+    """Return the seconds that are left if the rest goes as the part that is done."""
+    if not (_number(count) and _number(total) and 0 < count < total):
+        return None
+    passed = (row["read_at"] - row["started_at"]).total_seconds()
+    return float(round(passed / count * (total - count), 1))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def batches_by_id(batch_ids: Collection[str]) -> dict[str, State]:
+    """Return the states of those batches that exist, by their ids."""
+    rows = list(TaskBatch.objects.filter(pk__in=list(batch_ids)))
+    if not rows:
+        return {}
+    numbers = counts_of(rows)
+    return {row.pk: _batch(row, numbers[row.pk]) for row in rows}
+
+
+def _batch(row: TaskBatch, numbers: Any) -> State:
+    counted = {status: numbers[status] for status in Status.values}
+    done, canceled = numbers["done"], numbers[Status.CANCELED]
+    total = max(row.total, sum(counted.values()))
+    told = {
+        "v": VERSION,
+        "batch_id": row.pk,
+        "batch_done": done,
+        "batch_total": total,
+        "failed": done - numbers[Status.FINISHED] - canceled,
+        "canceled": canceled,
+        "statuses": counted,
+        "ended": done >= total and (total > 0 or row.ended_at is not None),
+        "title": row.title,
+    }
+    return State(row.pk, row.created_by_id, (total, *counted.values(), done), told)
+
+
+def newest_of(batch_id: str) -> State | None:
+    """Return the member of a batch that ended last, None before the first end."""
+    rows = TaskLog.objects.filter(batch_id=batch_id, ended_at__isnull=False)
+    key = rows.order_by("-ended_at").values_list("pk", flat=True).first()
+    return tasks_by_id([key]).get(key) if key else None

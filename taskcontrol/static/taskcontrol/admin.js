@@ -1,0 +1,136 @@
+/**
+ * Keeps the screens of taskcontrol in admin true while they are looked at: what the server
+ * rendered is rendered again by the server, in place, when something changed.
+ */
+
+const live = /** @type {any} */ (globalThis).taskcontrol;
+
+/** Milliseconds between two renderings of a page. */
+const AGAIN = 700;
+/** Milliseconds between two looks for new rows. */
+const LOOK = 4000;
+
+/** @param {string} url */
+async function load(url) {
+  const answer = await fetch(url, { credentials: "same-origin", headers: { "X-Requested-With": "taskcontrol" } });
+  // Logged out, or gone: the page stays as it is.
+  if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
+  return answer;
+}
+
+/** Return a function that runs `work` soon, never twice at once and never more often than `gap`. */
+function calmly(/** @type {() => Promise<void>} */ work, gap = AGAIN) {
+  let wanted = false;
+  let busy = false;
+  const run = async () => {
+    if (busy) return void (wanted = true);
+    busy = true;
+    wanted = false;
+    await work().catch(() => undefined);
+    setTimeout(() => {
+      busy = false;
+      if (wanted) run();
+    }, gap);
+  };
+  return run;
+}
+
+/** Whether somebody types or has a question open inside `region`: then it is left alone. */
+function isUsed(/** @type {Element} */ region) {
+  const focused = document.activeElement;
+  if (focused && region.contains(focused) && focused.matches("input:not([type=hidden]), textarea, select")) return true;
+  return Boolean(region.querySelector("details.tc-ask[open]"));
+}
+
+/** Replace the content of `region`, and keep open what was open, and the focus. */
+function replace(/** @type {Element} */ region, /** @type {Element} */ fresh) {
+  if (region.innerHTML === fresh.innerHTML) return;
+  const open = [...region.querySelectorAll("details")].map((one) => one.open);
+  const places = [...region.querySelectorAll("a, button, summary")];
+  const focused = places.indexOf(/** @type {Element} */ (document.activeElement));
+  region.replaceChildren(...fresh.childNodes);
+  region.querySelectorAll("details").forEach((one, index) => (one.open = open[index] ?? one.open));
+  if (focused >= 0) /** @type {HTMLElement | undefined} */ ([...region.querySelectorAll("a, button, summary")][focused])?.focus();
+}
+
+/**
+ * Regions of a page that are rendered anew: `data-tc-live` names them, `data-tc-task` or
+ * `data-tc-batch` say at whose news, `data-tc-every` after how many seconds anyhow.
+ */
+function keepRegions() {
+  const regions = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-tc-live]")]);
+  if (!regions.length) return;
+  const render = calmly(async () => {
+    const page = new DOMParser().parseFromString(await (await load(location.href)).text(), "text/html");
+    for (const region of regions) {
+      const fresh = page.querySelector(`[data-tc-live="${region.dataset.tcLive}"]`);
+      if (fresh && !isUsed(region)) replace(region, fresh);
+    }
+  });
+  const keys = (/** @type {"tcTask" | "tcBatch"} */ name) => regions.map((one) => one.dataset[name] ?? "").filter(Boolean);
+  const wish = { tasks: keys("tcTask"), batches: keys("tcBatch") };
+  // What was rendered is not rendered again for the same news.
+  const revs = new Set(regions.map((one) => `${one.dataset.tcTask} ${one.dataset.tcRev}`));
+  if (wish.tasks.length || wish.batches.length) {
+    live.subscribe(wish, (/** @type {any} */ { state }) => revs.has(`${state.name} ${state.rev}`) || render());
+  }
+  const every = Math.min(...regions.map((one) => Number(one.dataset.tcEvery) || Infinity));
+  if (Number.isFinite(every)) setInterval(() => document.hidden || render(), every * 1000);
+}
+
+/** The list of tasks: rows are patched in place, never added, removed or reordered. */
+function keepRows() {
+  const list = /** @type {HTMLElement | null} */ (document.querySelector("[data-tc-rows]"));
+  if (!list) return;
+  const cells = () => /** @type {HTMLElement[]} */ ([...document.querySelectorAll("#result_list [data-tc-task]")]);
+  const shown = cells();
+  const revs = new Map(shown.map((one) => [one.dataset.tcTask, one.dataset.tcRev]));
+  /** @type {Set<string>} */
+  const changed = new Set();
+  const url = list.dataset.tcRows;
+
+  const patch = calmly(async () => {
+    const ids = [...changed];
+    changed.clear();
+    const asking = new URLSearchParams({ ids: ids.join(",") });
+    const told = await (await load(`${url}?${asking}`)).json();
+    const table = new DOMParser().parseFromString(told.rows, "text/html");
+    for (const cell of cells()) {
+      const fresh = table.querySelector(`[data-tc-task="${cell.dataset.tcTask}"]`)?.closest("tr");
+      const row = cell.closest("tr");
+      if (!fresh || !row || !ids.includes(cell.dataset.tcTask ?? "")) continue;
+      // The box that selects the row is the person's, and stays.
+      const mine = [...row.children].filter((one) => !one.matches(".action-checkbox"));
+      const theirs = [...fresh.children].filter((one) => !one.matches(".action-checkbox"));
+      mine.forEach((one, index) => {
+        if (theirs[index] && !one.contains(document.activeElement)) one.replaceChildren(...theirs[index].childNodes);
+      });
+    }
+  });
+  if (shown.length) {
+    live.subscribe({ tasks: shown.map((one) => one.dataset.tcTask) }, (/** @type {any} */ { state }) => {
+      if (revs.get(state.name) === String(state.rev)) return;
+      revs.set(state.name, String(state.rev));
+      changed.add(state.name);
+      patch();
+    });
+  }
+
+  const note = /** @type {HTMLAnchorElement | null} */ (list.querySelector("[data-tc-newer]"));
+  if (!note) return;
+  note.href = location.href;
+  setInterval(async () => {
+    if (document.hidden) return;
+    const asking = new URLSearchParams(location.search);
+    asking.set("newer", list.dataset.tcTop ?? "0");
+    const told = await load(`${url}?${asking}`).then((answer) => answer.json()).catch(() => null);
+    if (!told) return;
+    note.hidden = !told.newer;
+    note.textContent = told.text;
+  }, LOOK);
+}
+
+if (live) {
+  keepRegions();
+  keepRows();
+}

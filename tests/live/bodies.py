@@ -1,0 +1,17 @@
+"""Bodies that a page watches."""
+
+from __future__ import annotations
+
+import threading
+
+import taskcontrol
+
+
+def report_and_wait() -> None:
+    """Report a first step, and wait until it is canceled."""
+    said = {"count": 1, "total": 4, "description": "one"}
+    taskcontrol.notify_task_status({"progress": said})
+    task = taskcontrol.current_task()
+    while task is not None:
+        task.check_canceled()
+        threading.Event().wait(0.05)

@@ -1,0 +1,99 @@
+"""What one reading tells: the truth of the rows, each change once, to those who may see it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from taskcontrol.live.reader import Reading
+from taskcontrol.live.watching import Asked, Watch
+from taskcontrol.models import TaskBatch, TaskLog
+from tests.factories import make_task
+
+pytestmark = [pytest.mark.django_db, pytest.mark.databases]
+
+
+def watcher(**asked):
+    """Return one who sees everything, unless said otherwise."""
+    return Watch(Asked(**{"user_id": 1, "sees_all": True, **asked}), ring=lambda: None)
+
+
+def mail_of(watch):
+    """Return what waits in a mailbox, as (event, told)."""
+    parts = (frame.decode().split("\n") for frame in watch.take())
+    return [(name[7:], json.loads(data[6:])) for name, data, *_ in parts]
+
+
+def test_each_change_is_told_once():
+    task = make_task()
+    watch, reading = watcher(tasks=frozenset([task.pk])), Reading()
+    reading.read([watch], [watch], set())
+    assert mail_of(watch)[0][0] == "snapshot"
+    reading.read([watch], [], {task.pk})
+    assert mail_of(watch) == []
+    TaskLog.objects.filter(pk=task.pk).update(rev=7)
+    reading.read([watch], [], {task.pk})
+    assert [(event, told["rev"]) for event, told in mail_of(watch)] == [("task", 7)]
+
+
+def test_only_the_newest_news_of_a_thing_waits():
+    task = make_task()
+    watch, reading = watcher(tasks=frozenset([task.pk])), Reading()
+    for rev in (1, 2, 3):
+        TaskLog.objects.filter(pk=task.pk).update(rev=rev)
+        reading.read([watch], [], {task.pk})
+    assert [told["rev"] for _, told in mail_of(watch)] == [3]
+
+
+def test_what_no_poke_told_is_read_when_everything_is():
+    task = make_task()
+    watch, reading = watcher(tasks=frozenset([task.pk])), Reading()
+    reading.read([watch], [watch], set())
+    TaskLog.objects.filter(pk=task.pk).update(rev=9)
+    watch.take()
+    reading.read([watch], [], set())
+    assert mail_of(watch) == []
+    reading.read_at = float("-inf")
+    reading.read([watch], [], set())
+    assert [told["rev"] for _, told in mail_of(watch)] == [9]
+
+
+def test_one_reading_costs_the_same_for_one_page_and_for_a_hundred(
+    django_assert_num_queries,
+):
+    rows = [make_task() for _ in range(5)]
+    keys = frozenset(row.pk for row in rows)
+    watches, reading = [watcher(tasks=keys) for _ in range(100)], Reading()
+    with django_assert_num_queries(1):
+        reading.read(watches, watches, set())
+
+
+def test_tasks_of_others_are_not_told_p8():
+    task = make_task()
+    watch, reading = watcher(tasks=frozenset([task.pk]), sees_all=False), Reading()
+    reading.read([watch], [watch], {task.pk})
+    assert mail_of(watch) == [
+        ("snapshot", {"tasks": [], "own": [], "batches": [], "missing": [task.name]})
+    ]
+
+
+def test_a_batch_ends_by_its_rows_and_not_by_what_a_member_says_p9():
+    TaskBatch.objects.create(id="b", total=2)
+    said = {"count": 9, "total": 9}
+    member = make_task("Started", batch_id="b", progress=said)
+    make_task("Finished", batch_id="b")
+    watch, reading = watcher(batches=frozenset(["b"])), Reading()
+    reading.read([watch], [watch], {member.pk})
+    told = mail_of(watch)[-1][1]
+    assert (told["batch_done"], told["batch_total"], told["ended"]) == (1, 2, False)
+
+
+def test_an_error_is_told_by_its_last_line_and_never_the_arguments():
+    error = "Traceback …\n  secret = 'hunter2'\nValueError: no"
+    task = make_task("Failed", error_message=error, arguments={"password": "hunter2"})
+    watch, reading = watcher(tasks=frozenset([task.pk])), Reading()
+    reading.read([watch], [watch], set())
+    mail = mail_of(watch)
+    assert mail[0][1]["tasks"][0]["error"] == "ValueError: no"
+    assert "hunter2" not in json.dumps(mail)
