@@ -225,6 +225,7 @@ class Draft:
             "job_id": self._job_id,
             "event": self._own(LABEL, "event") or "",
             "created_by_id": getattr(self.creator, "pk", None),
+            "parent_id": around.id if (around := context.current_task()) else None,
         }
 
     def _chosen(self, check: Check, name: str, otherwise: Any = None) -> Any:

@@ -194,6 +194,8 @@ class Worker(models.Model):
     consuming = models.BooleanField(default=True)
     memory_kb = models.BigIntegerField(_("memory (KB)"), null=True, blank=True)
     cpu_percent = models.FloatField(_("CPU %"), null=True, blank=True)
+    #: Seconds by which its machine's clock is ahead of the database's.
+    clock_offset = models.FloatField(_("clock ahead (s)"), null=True, blank=True)
     children = models.JSONField(_("children"), default=list, blank=True)
     versions = models.JSONField(_("versions"), default=dict, blank=True)
 
@@ -328,6 +330,8 @@ class TaskLog(models.Model):
     schedule = models.CharField(_("schedule"), max_length=200, blank=True)
     #: The task that must end before this one may be promoted; None once it has ended.
     after = weak_key("self", verbose_name=_("after"), db_index=False)
+    #: The task whose body enqueued this one, or of which it is a copy (``options["copy"]``).
+    parent = weak_key("self", verbose_name=_("parent"), db_index=False)
     #: Whether its changes are told to more than the receivers of the signal: to callbacks or
     #: to its document.
     heard = models.BooleanField(default=False, editable=False)
@@ -390,6 +394,12 @@ class TaskLog(models.Model):
                 fields=["after"],
                 name="taskcontrol_task_after",
                 condition=Q(after__isnull=False, status=Status.PENDING),
+            ),
+            # what a task has enqueued, and the copies of it
+            PartialIndex(
+                fields=["parent", "id"],
+                name="taskcontrol_task_parent",
+                condition=Q(parent__isnull=False),
             ),
             # how long the line of a queue is; what waits there
             PartialIndex(
@@ -582,6 +592,14 @@ class TaskAttempt(models.Model):
                 fields=["task", "attempt"], name="taskcontrol_attempt_once"
             ),
         )
+        # what was taken from a worker that is gone
+        indexes = (
+            PartialIndex(
+                fields=["worker", "id"],
+                name="taskcontrol_attempt_lost",
+                condition=~Q(ended_reason=""),
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.task_id}, attempt {self.attempt}"
@@ -599,7 +617,8 @@ class TaskEvent(models.Model):
         PAUSED = "paused", _("paused")
         RESUMED = "resumed", _("resumed")
         RETRIED = "retried", _("retried")
-        REORDERED = "reordered", _("reordered")
+        REORDERED = "reordered", _("put to the front")
+        COPIED = "copied", _("copied")
         RESCUED = "rescued", _("rescued")
         LOST = "lost", _("process lost")
         RETURNED = "returned", _("given back")
@@ -662,7 +681,7 @@ class Announcement(models.Model):
 
 
 class WaitInterval(models.Model):
-    """A time in which a scope (dispatcher, queue, type, pool) promoted nothing, and why."""
+    """A time in which a scope promoted nothing, and why: see ``waits.py``."""
 
     class Scope(models.TextChoices):
         """What was closed."""
@@ -670,7 +689,9 @@ class WaitInterval(models.Model):
         DISPATCHER = "dispatcher", _("dispatcher")
         QUEUE = "queue", _("queue")
         TYPE = "type", _("task type")
+        LIMIT = "limit", _("limit of a task type")
         POOL = "pool", _("slots")
+        BROKER = "broker", _("broker")
 
     scope = models.CharField(_("scope"), max_length=12, choices=Scope.choices)
     key = models.CharField(_("key"), max_length=255, blank=True)
@@ -947,6 +968,9 @@ class DispatcherState(models.Model):
     learned_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Why the last message was not taken by the broker; empty when it was.
     broker_error = models.CharField(max_length=300, blank=True)
+    #: What holds waiting tasks back since when, as the last pass saw it: microseconds since
+    #: 1970 by "scope:key". Becomes a WaitInterval when it is over.
+    closed = models.JSONField(default=dict, editable=False)
 
     objects = HomeManager()
 

@@ -120,6 +120,7 @@ class Migration(migrations.Migration):
                 ('consuming', models.BooleanField(default=True)),
                 ('memory_kb', models.BigIntegerField(blank=True, null=True, verbose_name='memory (KB)')),
                 ('cpu_percent', models.FloatField(blank=True, null=True, verbose_name='CPU %')),
+                ('clock_offset', models.FloatField(blank=True, null=True, verbose_name='clock ahead (s)')),
                 ('children', models.JSONField(blank=True, default=list, verbose_name='children')),
                 ('versions', models.JSONField(blank=True, default=dict, verbose_name='versions')),
             ],
@@ -184,6 +185,7 @@ class Migration(migrations.Migration):
                 ('heard', models.BooleanField(default=False, editable=False)),
                 ('rev', models.PositiveIntegerField(default=0)),
                 ('after', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog', verbose_name='after')),
+                ('parent', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.tasklog', verbose_name='parent')),
                 ('canceled_by', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='canceled by')),
                 ('created_by', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='created by')),
                 ('worker', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='taskcontrol.worker', verbose_name='worker')),
@@ -235,6 +237,7 @@ class Migration(migrations.Migration):
                 ('beat_seen_at', models.DateTimeField(blank=True, null=True, verbose_name='beat last seen')),
                 ('learned_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('broker_error', models.CharField(blank=True, max_length=300)),
+                ('closed', models.JSONField(default=dict, editable=False)),
                 ('suspended_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='by')),
             ],
             options={
@@ -297,7 +300,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow(), verbose_name='at')),
-                ('kind', models.CharField(choices=[('canceled', 'canceled'), ('forced', 'stopped by force'), ('gone', 'body gone'), ('paused', 'paused'), ('resumed', 'resumed'), ('retried', 'retried'), ('reordered', 'reordered'), ('rescued', 'rescued'), ('lost', 'process lost'), ('returned', 'given back'), ('resent', 'sent again'), ('unsent', 'not taken by the broker'), ('expired', 'expired'), ('refused', 'refused'), ('timed out', 'timed out'), ('callback', 'callback failed')], max_length=20, verbose_name='what')),
+                ('kind', models.CharField(choices=[('canceled', 'canceled'), ('forced', 'stopped by force'), ('gone', 'body gone'), ('paused', 'paused'), ('resumed', 'resumed'), ('retried', 'retried'), ('reordered', 'put to the front'), ('copied', 'copied'), ('rescued', 'rescued'), ('lost', 'process lost'), ('returned', 'given back'), ('resent', 'sent again'), ('unsent', 'not taken by the broker'), ('expired', 'expired'), ('refused', 'refused'), ('timed out', 'timed out'), ('callback', 'callback failed')], max_length=20, verbose_name='what')),
                 ('old', models.CharField(blank=True, max_length=10, verbose_name='from')),
                 ('new', models.CharField(blank=True, max_length=10, verbose_name='to')),
                 ('attempt', models.PositiveIntegerField(default=0, verbose_name='attempt')),
@@ -337,7 +340,7 @@ class Migration(migrations.Migration):
             name='WaitInterval',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(choices=[('dispatcher', 'dispatcher'), ('queue', 'queue'), ('type', 'task type'), ('pool', 'slots')], max_length=12, verbose_name='scope')),
+                ('scope', models.CharField(choices=[('dispatcher', 'dispatcher'), ('queue', 'queue'), ('type', 'task type'), ('limit', 'limit of a task type'), ('pool', 'slots'), ('broker', 'broker')], max_length=12, verbose_name='scope')),
                 ('key', models.CharField(blank=True, max_length=255, verbose_name='key')),
                 ('reason', models.CharField(blank=True, max_length=300, verbose_name='reason')),
                 ('from_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow(), verbose_name='from')),
@@ -407,6 +410,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='tasklog',
             index=taskcontrol.dialect.PartialIndex(condition=models.Q(('after__isnull', False), ('status', 'Pending')), fields=['after'], name='taskcontrol_task_after'),
+        ),
+        migrations.AddIndex(
+            model_name='tasklog',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('parent__isnull', False)), fields=['parent', 'id'], name='taskcontrol_task_parent'),
         ),
         migrations.AddIndex(
             model_name='tasklog',
@@ -491,5 +498,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='taskattempt',
             constraint=models.UniqueConstraint(fields=('task', 'attempt'), name='taskcontrol_attempt_once'),
+        ),
+        migrations.AddIndex(
+            model_name='taskattempt',
+            index=taskcontrol.dialect.PartialIndex(condition=models.Q(('ended_reason', ''), _negated=True), fields=['worker', 'id'], name='taskcontrol_attempt_lost'),
         ),
     ]
