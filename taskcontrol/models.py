@@ -692,6 +692,7 @@ class WaitInterval(models.Model):
         LIMIT = "limit", _("limit of a task type")
         POOL = "pool", _("slots")
         BROKER = "broker", _("broker")
+        WORKER = "worker", _("workers")
 
     scope = models.CharField(_("scope"), max_length=12, choices=Scope.choices)
     key = models.CharField(_("key"), max_length=255, blank=True)
@@ -928,6 +929,41 @@ class Schedule(models.Model):
         return str(self.skips[0]) if self.skips else ""
 
 
+class Rollup(models.Model):
+    """What ended in one span of time, of one type in one queue, or of all: see ``rollup.py``."""
+
+    start = models.DateTimeField()
+    #: How long the span is: short at first, longer when it is older.
+    minutes = models.PositiveSmallIntegerField(default=1)
+    #: Empty, as the queue is, in the row of all types and queues.
+    method = ExactCharField(max_length=255, blank=True)
+    queue = ExactCharField(max_length=100, blank=True)
+    finished = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    canceled = models.PositiveIntegerField(default=0)
+    #: How many waited and ran for how long: counts by the bin of ``histograms.py``.
+    waits = models.JSONField(default=dict)
+    runs = models.JSONField(default=dict)
+    #: Of all runs together.
+    run_seconds = models.FloatField(default=0.0)
+
+    objects = HomeManager()
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            # one row for each; the charts, and the numbers of one type
+            models.UniqueConstraint(
+                fields=["method", "queue", "start"], name="taskcontrol_rollup_once"
+            ),
+        )
+        # what is to be merged or deleted; all types of the last hours
+        indexes = (models.Index(fields=["minutes", "start"], name="taskcontrol_rollup_age"),)
+
+    def __str__(self) -> str:
+        return f"{self.start} {self.method}"
+
+
 class QueueState(models.Model):
     """What a person said of one queue."""
 
@@ -966,6 +1002,8 @@ class DispatcherState(models.Model):
     last_promoted_at = models.DateTimeField(_("last promotion"), null=True, blank=True)
     beat_seen_at = models.DateTimeField(_("beat last seen"), null=True, blank=True)
     learned_at = models.DateTimeField(null=True, blank=True, editable=False)
+    #: Before it every end of a task is counted: see ``rollup.py``.
+    rolled_until = models.DateTimeField(null=True, blank=True, editable=False)
     #: Why the last message was not taken by the broker; empty when it was.
     broker_error = models.CharField(max_length=300, blank=True)
     #: What holds waiting tasks back since when, as the last pass saw it: microseconds since

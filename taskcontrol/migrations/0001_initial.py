@@ -17,6 +17,27 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='Rollup',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('start', models.DateTimeField()),
+                ('minutes', models.PositiveSmallIntegerField(default=1)),
+                ('method', taskcontrol.dialect.ExactCharField(blank=True, max_length=255)),
+                ('queue', taskcontrol.dialect.ExactCharField(blank=True, max_length=100)),
+                ('finished', models.PositiveIntegerField(default=0)),
+                ('failed', models.PositiveIntegerField(default=0)),
+                ('canceled', models.PositiveIntegerField(default=0)),
+                ('waits', models.JSONField(default=dict)),
+                ('runs', models.JSONField(default=dict)),
+                ('run_seconds', models.FloatField(default=0.0)),
+            ],
+            options={
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('method', 'queue', 'start'), name='taskcontrol_rollup_once')],
+                'indexes': [models.Index(fields=['minutes', 'start'], name='taskcontrol_rollup_age')],
+            },
+        ),
+        migrations.CreateModel(
             name='QueueState',
             fields=[
                 ('name', models.CharField(max_length=100, primary_key=True, serialize=False, verbose_name='queue')),
@@ -236,6 +257,7 @@ class Migration(migrations.Migration):
                 ('last_promoted_at', models.DateTimeField(blank=True, null=True, verbose_name='last promotion')),
                 ('beat_seen_at', models.DateTimeField(blank=True, null=True, verbose_name='beat last seen')),
                 ('learned_at', models.DateTimeField(blank=True, editable=False, null=True)),
+                ('rolled_until', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('broker_error', models.CharField(blank=True, max_length=300)),
                 ('closed', models.JSONField(default=dict, editable=False)),
                 ('suspended_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='by')),
@@ -340,7 +362,7 @@ class Migration(migrations.Migration):
             name='WaitInterval',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(choices=[('dispatcher', 'dispatcher'), ('queue', 'queue'), ('type', 'task type'), ('limit', 'limit of a task type'), ('pool', 'slots'), ('broker', 'broker')], max_length=12, verbose_name='scope')),
+                ('scope', models.CharField(choices=[('dispatcher', 'dispatcher'), ('queue', 'queue'), ('type', 'task type'), ('limit', 'limit of a task type'), ('pool', 'slots'), ('broker', 'broker'), ('worker', 'workers')], max_length=12, verbose_name='scope')),
                 ('key', models.CharField(blank=True, max_length=255, verbose_name='key')),
                 ('reason', models.CharField(blank=True, max_length=300, verbose_name='reason')),
                 ('from_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow(), verbose_name='from')),
