@@ -323,7 +323,7 @@ def test_the_front_page_counts_the_rows_of_a_batch_and_those_pruned(client, admi
     response = client.get("/")
 
     (shown,) = response.context["batches"]
-    assert shown["parts"] == [("Finished", 2), ("Failed", 1), ("Pending", 1)]
+    assert shown["parts"] == [("Finished", 2, 0), ("Failed", 1, 2), ("Pending", 1, 3)]
     assert (shown["done"], shown["ended"]) == (3, False)
     assert "3 of 4" in response.content.decode()
     assert 'http-equiv="refresh"' in response.content.decode()

@@ -55,6 +55,15 @@ def home(request: HttpRequest) -> HttpResponse:
         "searching": searching,
         "batches": batches,
         "running": searching or not all(batch["ended"] for batch in batches),
+        # What the page listens to; ids that people gave may hold spaces, ours do not.
+        "watched": {
+            "tasks": " ".join(task.name for task in searching),
+            "batches": " ".join(
+                one["batch"].pk
+                for one in batches
+                if not one["ended"] and " " not in one["batch"].pk
+            ),
+        },
     }
     return render(request, "library/home.html", context)
 
@@ -89,9 +98,14 @@ def visible_batches(user: Any) -> Any:
 
 def summary(batch: TaskBatch, numbers: Counter[str]) -> dict[str, Any]:
     """Return the bar of one batch and how much of it is done."""
+    parts, start = [], 0
+    for status in PARTS:
+        if numbers[status]:
+            parts.append((status, numbers[status], start))
+            start += numbers[status]
     return {
         "batch": batch,
-        "parts": [(status, numbers[status]) for status in PARTS if numbers[status]],
+        "parts": parts,
         "done": numbers["done"],
         "ended": numbers["done"] >= batch.total,
     }
