@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ DELIVER = "taskcontrol.deliver"
 SCHEDULES = "taskcontrol.schedules"
 #: The task of the rows of django-celery-beat that are schedules of ours.
 ENQUEUE = "taskcontrol.enqueue"
+
+#: Seconds in which a worker is to answer a ping.
+PING_TIMEOUT = 2.0
 
 #: Everything that kombu's transports raise when the broker is away or too slow.
 UNREACHABLE = (OperationalError, OSError, TimeoutError, ConnectionError)
@@ -93,6 +97,21 @@ def send(name: str, *, queue: str, expires: float) -> None:
         if not isinstance(error, UNREACHABLE) and not _is_transport_error(error):
             raise
         raise _unavailable(error) from error
+
+
+def ping(hostname: str) -> float | None:
+    """Return the seconds in which a worker answered; None when it did not in time.
+
+    Raises BrokerUnavailable.
+    """
+    asked_at = time.monotonic()
+    try:
+        answers = current_app.control.ping([hostname], timeout=PING_TIMEOUT, limit=1)
+    except Exception as error:
+        if not isinstance(error, UNREACHABLE) and not _is_transport_error(error):
+            raise
+        raise _unavailable(error) from error
+    return time.monotonic() - asked_at if answers else None
 
 
 def check() -> None:

@@ -64,6 +64,54 @@ class DatabaseMicroseconds(models.Func):
         )
 
 
+class SecondsOf(models.Func):
+    """A duration in seconds."""
+
+    template = "EXTRACT(EPOCH FROM %(expressions)s)::double precision"
+
+    def __init__(self, duration: Any) -> None:
+        super().__init__(duration, output_field=models.FloatField())
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template=_MICROSECONDS, **extra)
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template=_MICROSECONDS, **extra)
+
+
+#: What a duration is where the database has no type for it.
+_MICROSECONDS = "(%(expressions)s / 1000000.0)"
+
+
+class SecondsBetween(models.Func):
+    """The seconds from one time to a later one."""
+
+    template = "EXTRACT(EPOCH FROM (%(expressions)s))::double precision"
+    arg_joiner = " - "
+
+    def __init__(self, begin: Any, end: Any) -> None:
+        super().__init__(end, begin, output_field=models.FloatField())
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        # Django's own difference of times calls Python for each row.
+        return self.as_sql(
+            compiler,
+            connection,
+            template="((JULIANDAY(%(expressions)s)) * 86400.0)",
+            arg_joiner=") - JULIANDAY(",
+            **extra,
+        )
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(
+            compiler,
+            connection,
+            template="(-TIMESTAMPDIFF(MICROSECOND, %(expressions)s) / 1000000.0)",
+            arg_joiner=", ",
+            **extra,
+        )
+
+
 class ExactCharField(models.CharField):
     """A name that is compared as written: MariaDB takes "A", "a" and "a " for the same."""
 
@@ -98,6 +146,20 @@ def now(using: str) -> Any:
 def microseconds_now(using: str) -> int:
     """Return the database's clock as microseconds since 1970."""
     return int(_evaluate(DatabaseMicroseconds(), using))
+
+
+def counts(using: str, queries: Sequence[models.QuerySet[Any]]) -> list[int]:
+    """Return how many rows each query has, which may be cut: one statement for all."""
+    if not queries:
+        return []
+    parts, given = [], []
+    for query in queries:
+        sql, params = query.query.get_compiler(using).as_sql()
+        parts.append(f"(SELECT COUNT(*) FROM ({sql}) counted)")  # noqa: S608 - made by Django
+        given += params
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(parts)}", given)
+        return list(cursor.fetchone())
 
 
 def compile_sql(expression: Any, using: str) -> tuple[str, Any]:

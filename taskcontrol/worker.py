@@ -17,12 +17,22 @@ import psutil
 from django.db import connections
 from django.db.models import Q
 
-from . import bell, broker, held, lifecycle, measures, rescue, resending, timekeeping
+from . import (
+    bell,
+    broker,
+    clocks,
+    held,
+    lifecycle,
+    measures,
+    rescue,
+    resending,
+    timekeeping,
+)
 from .announcing import has_stored
 from .burst import burst
 from .conf import conf, known_queues
 from .context import without_user_code
-from .dialect import DatabaseNow
+from .dialect import DatabaseNow, update_returning
 from .dispatch import make_pass
 from .exceptions import BrokerUnavailable
 from .execution import here
@@ -291,15 +301,24 @@ class Keeper:
             _safely(self._errands.pop(0), self.work)
 
     def _sign_of_life(self) -> None:
-        rows = Worker.objects.filter(pk=here.worker_id)
+        rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
         values = {"last_seen_at": DatabaseNow(), **self._vitals()}
-        if rows.filter(lost_at=None).update(**values):
+        written = update_returning(rows, values, ("leaving_at",))
+        if any(row.leaving_at is not None for row in written) and not self.boot.leaving:
+            self._go()
+        if written:
             return
         logger.error(
             "This worker was declared lost while it was silent; it stops what it runs and "
             "goes on under a new row."
         )
         self.boot.register_again()
+
+    def _go(self) -> None:
+        """Somebody wrote into the row that this worker shall leave: see ``draining.py``."""
+        logger.info("This worker was told to leave: it finishes what runs and ends.")
+        self.boot.leave()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _vitals(self) -> dict[str, Any]:
         answered = self._loop_seen_at
@@ -309,6 +328,7 @@ class Keeper:
             "memory_kb": self.boot.process.memory_info().rss // 1024,
             "cpu_percent": self.boot.process.cpu_percent(),
             "children": _children(self.boot.process),
+            "clock_offset": clocks.seconds_ahead(conf.DATABASE),
         }
 
     def _loop_is_alive(self) -> None:

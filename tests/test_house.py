@@ -27,6 +27,7 @@ READ_AT_IMPORT = {"AUTH_USER_MODEL"}
 CLOCKS_OF_THE_DATABASE = {"now", "dialect.now"}
 #: Where a time of this process, which no SQL sees, is compared with another of its times.
 MAY_ASK_PYTHON = {
+    "clocks.py": "how far the two clocks are apart",
     "celerytasks.py": "the eta of a Celery retry",
     "doctor/foundations.py": "how far the two clocks are apart",
 }
