@@ -32,7 +32,7 @@ from .screens.acts import ActsOnTasks
 from .screens.base import ReadOnlyScreen
 from .screens.batches import TaskBatchAdmin
 from .screens.dispatcher import DispatcherStateAdmin
-from .screens.freshrows import asked_rows, fresh_rows
+from .screens.freshrows import fresh_rows
 from .screens.presentation import (
     ago,
     brief,
@@ -45,6 +45,7 @@ from .screens.presentation import (
 )
 from .screens.queues import QueueStateAdmin
 from .screens.schedules import ScheduleAdmin
+from .screens.searching import search_of
 from .screens.story import progress_of, story_of
 from .screens.tasklists import (
     BatchFilter,
@@ -55,7 +56,7 @@ from .screens.tasklists import (
     RetryFilter,
     StatusFilter,
     TaskList,
-    find_tasks,
+    asked_rows,
 )
 from .screens.tasktypes import TaskTypeAdmin
 from .screens.taskverbs import BUTTONS, DELETE, Verb
@@ -71,7 +72,6 @@ ASKABLE = frozenset(
         "celery_task_id",
         "created_by",
         "document_name",
-        "document_type",
         "error",
         "event",
         "id",
@@ -103,8 +103,8 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
     sortable_by = ()
     search_fields = ("id",)  # shows the box; ``get_search_results`` does the search
     search_help_text = _(
-        "An id (of the task, its batch, its job, its Celery message), the name of a "
-        "document, an event, or the beginning of a method."
+        "An id (of the task, its batch, its job, its Celery message), a document, an event, "
+        "the beginning of a method, a part of a label; or key:value."
     )
     fieldsets = (
         (
@@ -195,7 +195,7 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[Any, bool]:
         """Return the tasks that the search means, each once."""
-        return find_tasks(queryset, search_term), False
+        return search_of(request, search_term).exactly(queryset), False
 
     @admin.display(description=_("task"))
     def label(self, task: Any) -> SafeString | str:

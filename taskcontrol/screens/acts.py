@@ -17,7 +17,8 @@ from ..audit import REASON_MAX, given_reason
 from ..models import TaskLog
 from ..status import Status
 from .presentation import status_badge
-from .tasklists import HEAVY, MOST_DIGITS
+from .searchkeys import MOST_DIGITS
+from .tasklists import HEAVY
 from .taskverbs import (
     CANCEL,
     DELETE,

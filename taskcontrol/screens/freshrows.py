@@ -8,14 +8,13 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.translation import ngettext
 
-from .tasklists import MOST_DIGITS
+from .searchkeys import MOST_DIGITS
+from .tasklists import ASKED, NEWER
 
 #: Rows that one answer renders: those of one page.
 MOST_ROWS = 50
 #: Newer rows are counted up to here.
 MOST_NEWER = 100
-#: Where the list finds the keys that were asked for.
-ASKED = "taskcontrol_rows"
 
 
 def fresh_rows(screen: Any, request: HttpRequest) -> dict[str, Any]:
@@ -24,18 +23,13 @@ def fresh_rows(screen: Any, request: HttpRequest) -> dict[str, Any]:
     ids, newer = _keys(given.pop("ids", [])), _keys(given.pop("newer", []))
     request.GET = given if newer else given.__class__()  # type: ignore[assignment]
     if newer:
-        return _newer(screen.get_changelist_instance(request), newer[0])
+        setattr(request, NEWER, newer[0])
+        return _newer(screen.get_changelist_instance(request))
     setattr(request, ASKED, ids[:MOST_ROWS])
     table = screen.get_changelist_instance(request)
     table.formset = None
     context = {"cl": table, "opts": screen.opts}
     return {"rows": render_to_string("admin/taskcontrol/rows.html", context, request)}
-
-
-def asked_rows(request: HttpRequest, rows: Any) -> Any:
-    """Return those of ``rows`` that this request asks to see again; else all."""
-    ids = getattr(request, ASKED, None)
-    return rows if ids is None else rows.filter(pk__in=ids)
 
 
 def _keys(texts: list[str]) -> list[int]:
@@ -47,8 +41,8 @@ def _keys(texts: list[str]) -> list[int]:
     ]
 
 
-def _newer(table: Any, key: int) -> dict[str, Any]:
-    number = table.queryset.filter(pk__gt=key).order_by()[: MOST_NEWER + 1].count()
+def _newer(table: Any) -> dict[str, Any]:
+    number = table.queryset.order_by("-pk").values("pk")[: MOST_NEWER + 1].count()
     more = "+" if number > MOST_NEWER else ""
     shown = min(number, MOST_NEWER)
     text = ngettext("%(number)s new - show", "%(number)s new - show", number)

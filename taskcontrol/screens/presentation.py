@@ -150,7 +150,7 @@ def without_secrets(value: Any) -> Any:
     """Return ``value`` with stars for what a name or the text itself marks as secret."""
     if isinstance(value, dict):
         return {
-            key: MASK if _is_secret(key) else without_secrets(item)
+            key: MASK if is_secret(key) else without_secrets(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
@@ -160,5 +160,6 @@ def without_secrets(value: Any) -> Any:
     return redact(value) if isinstance(value, str) else value
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Return whether what stands under ``name`` is masked for most."""
     return any(word in name.lower() for word in conf.SECRET_NAMES)

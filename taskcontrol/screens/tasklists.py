@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import CharField, IntegerField, OuterRef, Q, Subquery, Value
+from django.db.models import CharField, IntegerField, OuterRef, Subquery, Value
 from django.db.models.functions import Right
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -15,19 +16,21 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conf import known_queues
 from ..counting import capped_count
-from ..models import TaskAttempt, TaskLog, TaskType
+from ..models import TaskAttempt, TaskType
 from ..status import Status
 from ..text import storable
-
-#: Types whose tasks a search by the beginning of a method finds.
-MOST_METHODS = 50
-#: An id of more digits would not fit into its column.
-MOST_DIGITS = 18
+from . import searching
+from .searching import HELP, Search, newest_of, search_of
+from .searchkeys import Narrowing
+from .tabs import PARAMETER, STOPPING, Tab, tabs_of
 
 #: Columns that a list does not read: each may hold many kilobytes.
 HEAVY = ("arguments", "error_message", "debug_log", "result", "options")
 #: Characters of the end of an error that a list reads to find its last line.
 ERROR_TAIL = 300
+
+#: Where a request says which rows it asks for: these, or those newer than one.
+ASKED, NEWER = "taskcontrol_rows", "taskcontrol_newer"
 
 
 class CappedPaginator(Paginator):
@@ -36,24 +39,73 @@ class CappedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         """Return the number of rows, or that there are at least so many."""
-        return capped_count(self.object_list)
+        known: int | None = getattr(self.object_list, "known_count", None)
+        return capped_count(self.object_list) if known is None else known
 
 
 class TaskList(ChangeList):
     """A page of tasks: light columns, and what stands in other tables by subqueries."""
 
+    #: The statuses, each with how many there are; none where only some rows are asked for.
+    tabs: Sequence[Tab] = ()
+    #: What the search asked for.
+    search = Search()
+    #: Whether older tasks were left out of a search without an index.
+    was_cut = False
+    search_keys = HELP
+
+    @property
+    def cut_note(self) -> str:
+        """What the page says of a search that left older tasks out."""
+        told = _(
+            "Searched: the newest %(number)s of the tasks that the other conditions leave. "
+            "Only an id, a batch, a document, a user, a method and a status are found in all."
+        )
+        return str(told) % {"number": f"{searching.NEWEST:,}"}
+
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Return the tasks of the list without their heavy columns."""
-        types = TaskType.objects.filter(method=OuterRef("method")).values("pk")[:1]
-        runs = TaskAttempt.objects.filter(task=OuterRef("pk")).order_by("-attempt")
-        sees_types = request.user.has_perm("taskcontrol.view_tasktype")
-        nothing = Value(None, output_field=IntegerField())
         rows = super().get_queryset(request, *args, **kwargs)
-        return rows.defer(*HEAVY).annotate(
-            type_id=Subquery(types) if sees_types else nothing,
-            again_at=Subquery(runs.values("ended_at")[:1]),
-            error_tail=Right("error_message", ERROR_TAIL, output_field=CharField()),
-        )
+        self.search = search_of(request, self.query)
+        rows, self.was_cut = newest_of(rows, self.loose())
+        return _with_neighbors(rows, request.user)
+
+    def loose(self) -> list[Narrowing]:
+        """Return the conditions of the search and of the filters that no index serves."""
+        specs = [spec for spec in self.filter_specs if isinstance(spec, LooseFilter)]
+        return [*self.search.loose, *filter(None, (spec.loose() for spec in specs))]
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page, and how many tasks stand in each status beside it."""
+        if is_partial(request):
+            self.queryset.known_count = self.list_per_page
+        else:
+            self.tabs, self.queryset.known_count = tabs_of(self, request)
+        super().get_results(request)
+
+
+def is_partial(request: HttpRequest) -> bool:
+    """Return whether only some rows of the list are asked for, and not its page."""
+    return hasattr(request, ASKED) or hasattr(request, NEWER)
+
+
+def asked_rows(request: HttpRequest, rows: Any) -> Any:
+    """Return those of ``rows`` that this request asks to see again; else all."""
+    ids, newer = getattr(request, ASKED, None), getattr(request, NEWER, None)
+    if newer is not None:
+        return rows.filter(pk__gt=newer)
+    return rows if ids is None else rows.filter(pk__in=ids)
+
+
+def _with_neighbors(rows: Any, user: Any) -> Any:
+    types = TaskType.objects.filter(method=OuterRef("method")).values("pk")[:1]
+    runs = TaskAttempt.objects.filter(task=OuterRef("pk")).order_by("-attempt")
+    nothing = Value(None, output_field=IntegerField())
+    return rows.defer(*HEAVY).annotate(
+        type_id=Subquery(types) if user.has_perm("taskcontrol.view_tasktype") else nothing,
+        again_at=Subquery(runs.values("ended_at")[:1]),
+        error_tail=Right("error_message", ERROR_TAIL, output_field=CharField()),
+    )
 
 
 class StaticFilter(SimpleListFilter):
@@ -71,22 +123,38 @@ class StaticFilter(SimpleListFilter):
         return rows.filter(**{str(self.parameter_name): value})
 
 
+class LooseFilter(StaticFilter):
+    """A filter by what no index serves: it is looked for in the newest tasks."""
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Leave the rows as they are: the list itself narrows them, when all else has."""
+        value = self.value()
+        return queryset if value is None or storable(value) else queryset.none()
+
+    def loose(self) -> Narrowing | None:
+        """Return the condition; None when nothing was chosen, or what an index serves."""
+        value = self.value()
+        if value is None or not storable(value):
+            return None
+        return lambda rows: self.chosen(rows, value)
+
+
 class StatusFilter(StaticFilter):
     """By status, and those whose body is still to go."""
 
     title = _("status")
-    parameter_name = "status__exact"
+    parameter_name = PARAMETER
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         """Return the statuses in the order of a task's life."""
-        return [*Status.choices, ("stopping", _("stopping"))]
+        return [*Status.choices, (STOPPING, _("stopping"))]
 
     def chosen(self, rows: Any, value: str) -> Any:
         """Return the tasks in this status."""
-        return rows.stopping() if value == "stopping" else rows.filter(status=value)
+        return rows.stopping() if value == STOPPING else rows.filter(status=value)
 
 
-class QueueFilter(StaticFilter):
+class QueueFilter(LooseFilter):
     """By queue."""
 
     title = _("queue")
@@ -97,7 +165,7 @@ class QueueFilter(StaticFilter):
         return [(name, name) for name in known_queues()]
 
 
-class ErrorFilter(StaticFilter):
+class ErrorFilter(LooseFilter):
     """Those that ended with an error."""
 
     title = _("error")
@@ -107,13 +175,17 @@ class ErrorFilter(StaticFilter):
         """Return the choices."""
         return [("yes", _("has an error")), ("no", _("has none"))]
 
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        """Leave the tasks that can hold an error, where one is wanted."""
+        if self.value() == "yes":
+            # Only these can; their index keeps the Finished ones out.
+            return queryset.filter(status__in=(Status.FAILED, Status.CANCELED))
+        return super().queryset(request, queryset)
+
     def chosen(self, rows: Any, value: str) -> Any:
         """Return the tasks with or without an error."""
-        if value == "yes":
-            # Only these can hold one; their index keeps the Finished ones out.
-            ended = rows.filter(status__in=(Status.FAILED, Status.CANCELED))
-            return ended.exclude(error_message="")
-        return rows.filter(error_message="")
+        none = rows.filter(error_message="")
+        return rows.exclude(error_message="") if value == "yes" else none
 
 
 class RetryFilter(StaticFilter):
@@ -159,36 +231,3 @@ class EventFilter(GivenFilter):
 
     title = _("event")
     parameter_name = "event"
-
-
-def find_tasks(rows: Any, term: str) -> Any:
-    """Return those of ``rows`` that a person means by ``term``: a key, or a method's beginning.
-
-    Each kind of key is probed by its own index. One condition over all of them would read
-    the whole table.
-    """
-    term = term.strip()
-    if not term:
-        return rows
-    meant: list[Any] = [key for key in _keys(term) if TaskLog.objects.filter(key).exists()]
-    # Types are few, and hold every method with work: the prefix becomes exact values.
-    named = TaskType.objects.filter(method__startswith=term).values_list(
-        "method", flat=True
-    )
-    methods = list(named[:MOST_METHODS])
-    if methods or not meant:
-        meant.append(Q(method__in=methods or [term]))
-    return rows.filter(Q.create(meant, connector=Q.OR))
-
-
-def _keys(term: str) -> list[Q]:
-    keys = [
-        Q(celery_task_id=term),
-        Q(job_id=term),
-        Q(batch_id=term),
-        Q(document_name=term),
-        Q(event=term),
-    ]
-    if term.isascii() and term.isdigit() and len(term) <= MOST_DIGITS:
-        keys.insert(0, Q(pk=int(term)))
-    return keys

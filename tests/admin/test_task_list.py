@@ -274,7 +274,7 @@ def test_search_finds_by_each_key_and_by_the_beginning_of_a_method(viewer):
 
     for term in terms:
         assert shown(viewer.get(URL, {"q": term})) == {wanted.pk}, term
-    for term in ("batch", "INV", "billing", "nothing"):
+    for term in ("batch", "INV", "nothing"):
         assert shown(viewer.get(URL, {"q": term})) == set(), term
 
 
@@ -348,7 +348,7 @@ def test_the_page_of_the_list_is_named_and_free_of_inline_script_and_style(viewe
     page = text_of(viewer.get(list_url()))
 
     assert "<h1>Tasks</h1>" in page
-    assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>\s*\S", page)
+    assert not re.search(r"<script(?![^>]*(\bsrc=|application/json))[^>]*>\s*\S", page)
     assert " style=" not in page
     assert " onclick=" not in page
 
