@@ -645,8 +645,17 @@ class TaskEvent(models.Model):
         verbose_name_plural = _("task events")
         ordering = ("id",)
         default_permissions = ("view",)
-        # the timeline of one task
-        indexes = (models.Index(fields=["task", "id"], name="taskcontrol_event_task"),)
+        indexes = (
+            # the timeline of one task
+            models.Index(fields=["task", "id"], name="taskcontrol_event_task"),
+            # audit: what happened of one kind, and what one person did, newest first
+            models.Index(fields=["kind", "id"], name="taskcontrol_event_kind"),
+            PartialIndex(
+                fields=["actor", "id"],
+                name="taskcontrol_event_actor",
+                condition=Q(actor__isnull=False),
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.task_id} {self.kind}"

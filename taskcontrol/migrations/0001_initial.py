@@ -335,7 +335,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'task events',
                 'ordering': ('id',),
                 'default_permissions': ('view',),
-                'indexes': [models.Index(fields=['task', 'id'], name='taskcontrol_event_task')],
+                'indexes': [models.Index(fields=['task', 'id'], name='taskcontrol_event_task'), models.Index(fields=['kind', 'id'], name='taskcontrol_event_kind'), taskcontrol.dialect.PartialIndex(condition=models.Q(('actor__isnull', False)), fields=['actor', 'id'], name='taskcontrol_event_actor')],
             },
         ),
         migrations.CreateModel(
