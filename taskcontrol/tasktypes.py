@@ -13,12 +13,16 @@ from django.db import IntegrityError, transaction
 from . import actions
 from .bell import request_dispatch
 from .conf import conf
+from .exceptions import NotPermitted
 from .models import TaskType
 from .options import DECLARABLE
 from .registry import Declaration, declarations, declare_type
 
 #: Seconds after which a process sees a change of a type that another process made.
 CACHE_SECONDS = 5.0
+
+#: Who may change types.
+CHANGE = "taskcontrol.change_tasktype"
 
 _lock = threading.Lock()
 _cached: dict[str, TaskType] = {}
@@ -106,11 +110,26 @@ def sync_declared(**_signal: Any) -> None:
             _update(one, declaration)
 
 
-def reset_to_declared(one: TaskType) -> None:
+def changed_by_hand(one: TaskType) -> dict[str, Any]:
+    """Return what code declares of the values that a person changed."""
+    if not one.is_standard:
+        return {}
+    says = {name: declared_of(one, name) for name in DECLARABLE}
+    return {name: said for name, said in sorted(says.items()) if getattr(one, name) != said}
+
+
+def declared_of(one: TaskType, name: str) -> Any:
+    """Return what code declared last of one value, or else its default."""
+    return (one.declared or {}).get(name, TaskType.default_of(name))
+
+
+def reset_to_declared(one: TaskType, *, user: Any = None) -> None:
     """Drop what a person changed: the type says again what code declares.
 
-    A process that has not imported the code goes by what was declared last.
+    A process that has not imported the code goes by what was declared last. ``user`` needs
+    the permission ``change_tasktype``, else NotPermitted.
     """
+    _require(user, f"reset the type {one}")
     declaration = declarations.get(one.method) or Declaration(
         one.method, one.declared or {}
     )
@@ -118,6 +137,23 @@ def reset_to_declared(one: TaskType) -> None:
         setattr(one, name, declaration.values.get(name, TaskType.default_of(name)))
     one.declared = declaration.values
     one.save()
+    request_dispatch()
+
+
+def reset_one(one: TaskType, name: str, *, user: Any = None) -> bool:
+    """Drop what a person changed of one value; return False when it is as code says."""
+    _require(user, f"reset {name} of the type {one}")
+    if name not in changed_by_hand(one):
+        return False
+    setattr(one, name, declared_of(one, name))
+    one.save(update_fields=[name])
+    request_dispatch()
+    return True
+
+
+def _require(user: Any, verb: str) -> None:
+    if user is not None and not user.has_perm(CHANGE):
+        raise NotPermitted(user, CHANGE, verb)
 
 
 def _insert(method: str, declaration: Declaration | None) -> None:

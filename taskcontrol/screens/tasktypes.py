@@ -4,104 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count
-from django.http import HttpRequest
-from django.urls import URLPattern, reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from .. import dialect
-from ..audit import perform
 from ..bell import request_dispatch
-from ..conf import conf, known_queues
-from ..exceptions import InvalidCall, StandardTypeProtected
-from ..models import TaskLog, TaskType, standard_types_are_protected
-from ..options import DECLARABLE
-from ..tasktypes import reset_to_declared
+from ..conf import conf
+from ..exceptions import StandardTypeProtected
+from ..handruns import may_run
+from ..models import standard_types_are_protected
+from ..status import Status
 from .base import Screen
+from .gauges import gauge, places_of
+from .keptfresh import is_asked_again, kept_true
 from .pausebuttons import pause_context, press_pause, press_resume, state_badge
-
-
-class PolicyField(forms.JSONField):
-    """JSON that shows nothing for nothing."""
-
-    def prepare_value(self, value: Any) -> Any:
-        """Return the text of the box."""
-        return "" if value is None else super().prepare_value(value)
-
-
-class TaskTypeForm(forms.ModelForm):
-    """A type as a person edits it; what code could not declare is refused here too."""
-
-    queue = forms.ChoiceField(required=False)
-    backoff = PolicyField(
-        required=False,
-        widget=forms.Textarea({"rows": 2}),
-        help_text=_('true, or for instance {"factor": 2, "max": 3600, "jitter": true}.'),
-    )
-    retry_on = PolicyField(
-        required=False,
-        widget=forms.Textarea({"rows": 2}),
-        help_text=_('Only these are retried: ["ConnectionError", "shop.errors.ApiError"].'),
-    )
-    discard_on = PolicyField(
-        required=False,
-        widget=forms.Textarea({"rows": 2}),
-        help_text=_("These are never retried."),
-    )
-    retention_days = PolicyField(
-        required=False,
-        widget=forms.Textarea({"rows": 2}),
-        help_text=_(
-            'Days for which ended tasks are kept: {"Finished": 7}; null means for ever, and '
-            "what is left out is as the site says."
-        ),
-    )
-    atomic = forms.TypedChoiceField(
-        required=False,
-        choices=[("", _("as the site says")), (True, _("yes")), (False, _("no"))],
-        coerce=lambda value: value == "True",
-        empty_value=None,
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        queue: Any = self.fields["queue"]
-        names = dict.fromkeys([*known_queues(), *filter(None, [self.instance.queue])])
-        usual = ("", _("as the call says, else default"))
-        queue.choices = [usual, *((name, name) for name in names)]
-
-    def clean(self) -> dict[str, Any]:
-        """Check each changed value as a declaration in code is checked."""
-        cleaned = super().clean() or self.cleaned_data
-        for name in set(self.changed_data) & DECLARABLE.keys() & cleaned.keys():
-            if cleaned[name] is None or cleaned[name] == "":
-                continue
-            try:
-                cleaned[name] = DECLARABLE[name](name, cleaned[name])
-            except InvalidCall as error:
-                self.add_error(name, str(error))
-        return cleaned
+from .runpage import run_page
+from .typeform import TaskTypeForm
+from .typenumbers import TypeNumbers, numbers_of
+from .typepage import origin_of, percentiles, reset, tasks_url, type_context
 
 
 class TypeList(ChangeList):
-    """A page of types, each with the places that its tasks hold."""
+    """A page of types, each with the places that its tasks hold and how they went."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page, and in one statement the places of all its types."""
+        """Read the page, the places of all its types, and how their tasks went."""
         super().get_results(request)
         types: list[Any] = list(self.result_list)
-        held = TaskLog.objects.occupying().filter(method__in=[one.method for one in types])
-        places = dict(held.order_by().values_list("method").annotate(n=Count("pk")))
-        now = dialect.now(conf.DATABASE)
+        methods = {one.method for one in types}
+        places, now = places_of(methods), dialect.now(conf.DATABASE)
+        # A page that is kept true asks for its gauges alone.
+        numbers = numbers_of(() if is_asked_again(request) else methods)
         for one in types:
             one.places, one.read_at = places.get(one.method, 0), now
+            one.numbers = numbers.get(one.method) or TypeNumbers()
         self.result_list = types
 
 
@@ -109,7 +52,7 @@ class TaskTypeAdmin(Screen):
     """Task types; a standard one is neither deleted nor renamed where that is protected."""
 
     form = TaskTypeForm
-    list_display = ("method", "state", "priority", "limit", "origin", "tasks")
+    list_display = ("method", "state", "limit", "ended", "run_time", "priority", "origin")
     list_filter = ("is_standard",)
     search_fields = ("method", "description")
     search_help_text = _("A part of the method or of its description")
@@ -143,6 +86,10 @@ class TaskTypeAdmin(Screen):
         """Fix the method of a stored type: its tasks and its code would not follow."""
         return ("origin_in_full",) if obj is None else ("method", "origin_in_full")
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the person may see the types; who may run them may."""
+        return super().has_view_permission(request, obj) or may_run(request.user)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the person may delete this type, which must not be protected."""
         protected = obj is not None and obj.is_standard and standard_types_are_protected()
@@ -174,29 +121,37 @@ class TaskTypeAdmin(Screen):
         return [
             self.button("pause", press_pause),
             self.button("resume", press_resume),
-            self.button("reset", self._reset),
+            self.button("reset", reset),
+            path(
+                "<path:object_id>/run/",
+                self.admin_site.admin_view(self.run_view),
+                name="taskcontrol_tasktype_run",
+            ),
             *super().get_urls(),
         ]
 
-    def _reset(self, request: HttpRequest, one: Any) -> str | None:
-        if not self.has_change_permission(request, one):
-            raise PermissionDenied
-        return perform(request.user, one, lambda: _reset(one))
+    def run_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the form that runs a task of a type, and run it."""
+        one = self.get_object(request, unquote(object_id))
+        if one is None:
+            raise Http404
+        return run_page(self, request, one)
 
     @admin.action(permissions=["change"], description=_("Reset to what code declares"))
     def reset_types(self, request: HttpRequest, queryset: Any) -> None:
         """Drop what persons changed of the selected types."""
-        done = [one.method for one in queryset if self._reset(request, one)]
+        done = [one.method for one in queryset if reset(request, one)]
         told = _("%(number)s reset; the others are as code declares them.")
         self.message_user(request, told % {"number": len(done)})
 
     def page_of(self, row: Any, request: HttpRequest) -> dict[str, Any]:
-        """Show one type with its state and buttons."""
+        """Show one type with its state, its places, its numbers and its buttons."""
         may_change = self.has_change_permission(request, row)
         return {
             **super().page_of(row, request),
             **pause_context(row, may_change=may_change),
-            "may_reset": may_change and bool(changed_by_hand(row)),
+            **type_context(row, request, may_change=may_change),
+            "run_url": self.url_of("run", quote(row.pk)) if may_run(request.user) else "",
         }
 
     # The columns
@@ -208,54 +163,38 @@ class TaskTypeAdmin(Screen):
     @admin.display(description=_("state"))
     def state(self, one: Any) -> SafeString:
         """Show whether the type is paused."""
-        return state_badge(one, one.read_at)
+        return kept_true(f"state-{one.pk}", state_badge(one, one.read_at))
 
     @admin.display(description=_("places taken"))
-    def limit(self, one: Any) -> str:
+    def limit(self, one: Any) -> SafeString:
         """Show how many places the tasks of this type hold, and how many they may."""
-        limit = one.concurrency_limit
-        return f"{one.places:,} / {limit:,}" if limit else f"{one.places:,}"
+        url = f"{self.url_of('change', quote(one.pk))}#places"
+        shown = gauge(one.places, one.concurrency_limit)
+        return kept_true(f"places-{one.pk}", format_html('<a href="{}">{}</a>', url, shown))
+
+    @admin.display(description=_("last 24 h"))
+    def ended(self, one: Any) -> SafeString:
+        """Show how many ended, and how many of them failed, linked to the tasks."""
+        numbers, failed = one.numbers, ""
+        if numbers.failed:
+            url = tasks_url(one.method, Status.FAILED)
+            told = _("%(number)s failed") % {"number": f"{numbers.failed:,}"}
+            failed = format_html('<a class="tc-why" href="{}">{}</a>', url, told)
+        more = "+" if numbers.cut else ""
+        url, told = tasks_url(one.method), f"{numbers.ended:,}{more}"
+        return format_html('<a href="{}">{}</a>{}', url, told, failed)
+
+    @admin.display(description=_("run p50, p95"))
+    def run_time(self, one: Any) -> str:
+        """Show how long a run usually takes, and how long nearly every one."""
+        return percentiles(one.numbers)
 
     @admin.display(description=_("says"))
     def origin(self, one: Any) -> Any:
         """Show whether code declares the type, and whether a person changed it since."""
-        if one.declared is None:
-            return _("not known yet")
-        if not one.is_standard:
-            return _("not in code")
-        return _("code, changed by hand") if changed_by_hand(one) else _("code")
+        return origin_of(one)
 
     @admin.display(description=_("Declared"))
     def origin_in_full(self, one: Any) -> Any:
-        """Show each value that is not as code declares it."""
-        changed = changed_by_hand(one)
-        if not one.is_standard or not changed:
-            return self.origin(one)
-        told = ", ".join(f"{name}: {value!r}" for name, value in changed.items())
-        return _("by code; changed by hand, where code says %(values)s") % {"values": told}
-
-    @admin.display(description=_("tasks"))
-    def tasks(self, one: Any) -> SafeString:
-        """Link to the tasks of this type."""
-        url = reverse("admin:taskcontrol_tasklog_changelist")
-        query = urlencode({"method": one.method})
-        return format_html('<a href="{}?{}">{}</a>', url, query, _("tasks"))
-
-
-def changed_by_hand(one: TaskType) -> dict[str, Any]:
-    """Return what code declares of the values that a person changed."""
-    if not one.is_standard:
-        return {}
-    says = {
-        name: (one.declared or {}).get(name, TaskType.default_of(name))
-        for name in DECLARABLE
-    }
-    return {name: said for name, said in sorted(says.items()) if getattr(one, name) != said}
-
-
-def _reset(one: TaskType) -> str | None:
-    if not changed_by_hand(one):
-        return None
-    reset_to_declared(one)
-    request_dispatch()
-    return "Reset to what code declares."
+        """Show the same on the page, where each value stands above."""
+        return origin_of(one)
