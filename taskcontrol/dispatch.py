@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import F, Q, Subquery
+from django.db.models import F, Q
 
-from . import broker, following, lifecycle
+from . import broker, closures, following, lifecycle
 from .conf import conf
 from .context import without_user_code
-from .dialect import DatabaseNow, skip_locked
+from .dialect import skip_locked
 from .exceptions import BrokerUnavailable
-from .fronts import Fronts, open_lanes, read_fronts
+from .fronts import Fronts, open_lanes, read_fronts, waiting_lanes
 from .lanes import ready_lane
-from .models import DispatcherState, TaskBatch, TaskLog, seconds
+from .models import DispatcherState, TaskLog
 from .occupancy import read_occupancy
-from .prepared import PreparedQuery
 from .retries import retry_failed_tasks
 from .settling import held_batches, settle_batches
 from .slots import Slots
 from .status import Status
 from .suspension import can_dispatch_now, dispatcher_state, toggle_dispatcher
+from .turns import State, coming, sign, take_turn
 
 __all__ = ["can_dispatch_now", "dispatch_pending", "toggle_dispatcher"]
 
@@ -80,11 +80,13 @@ class Turn:
     broker_error: str = ""
     #: Whether some batch may have to be ended or held back.
     open_batches: bool = False
+    #: What keeps the rest waiting: see ``closures.py``.
+    closed: Collection[str] = ()
 
 
 def _take_turn_and_promote() -> Turn:
     with transaction.atomic(using=conf.DATABASE):
-        state = _take_turn()
+        state = take_turn()
         if state is not None:
             return _use_turn(state)
     # Made outside of the pass: where two make it at once, MariaDB keeps a lock of the second.
@@ -99,11 +101,13 @@ def _use_turn(state: State) -> Turn:
         _let_in()
     freed = following.let_go() if state.following else 0
     turn = Turn()
-    if not state.suspended and (state.waiting or state.coming or freed):
-        turn = (
-            Turn(broker_error=state.broker_error) if state.broker_error else _promote(state)
-        )
-    _sign(promoted=bool(turn.promoted))
+    if state.suspended:
+        turn.closed = state.was_closed.keys()  # nobody looked
+    elif (state.waiting or state.coming or freed) and state.broker_error:
+        turn = Turn(broker_error=state.broker_error, closed={closures.BROKER})
+    elif state.waiting or state.coming or freed:
+        turn = _promote(state)
+    sign(state, promoted=bool(turn.promoted), closed=turn.closed)
     turn.open_batches = state.open_batch is not None
     return turn
 
@@ -111,8 +115,10 @@ def _use_turn(state: State) -> Turn:
 def _promote(state: State) -> Turn:
     occupancy = read_occupancy()
     if not occupancy.slots.any_left():
-        return Turn(ahead=occupancy.slots.ahead)
-    lanes = open_lanes(occupancy)
+        closed = closures.while_full(occupancy.slots, state.was_closed)
+        return Turn(ahead=occupancy.slots.ahead, closed=closed)
+    waiting = waiting_lanes(occupancy)
+    lanes = open_lanes(waiting, occupancy.slots)
     fronts = read_fronts(lanes, occupancy.slots)
     slots = deepcopy(occupancy.slots)
     chosen, more = _choose(fronts, slots)
@@ -126,105 +132,17 @@ def _promote(state: State) -> Turn:
         rows = [front for front in fronts.rows if front.task_id in free]
         slots = occupancy.slots
         chosen, more = _choose(fronts._replace(rows=rows), slots)
+    closed = closures.after_choosing(waiting, fronts, chosen, slots)
     promoted = lifecycle.promote(chosen, site=state.site)
     place = {task_id: number for number, task_id in enumerate(chosen)}
     promoted.sort(key=lambda task: place[task.pk])
-    return Turn(promoted, more=more and bool(promoted), ahead=slots.ahead)
-
-
-class State(NamedTuple):
-    """The dispatcher's row, and what there is to do."""
-
-    site: str
-    suspended: bool
-    broker_error: str
-    #: The first task that stands in a lane, comes to its ``run_at``, waits for the end of
-    #: another, passes its ``expires_at``.
-    waiting: int | None
-    coming: int | None
-    following: int | None
-    expiring: int | None
-    #: The first batch that has members which may not have ended.
-    open_batch: str | None
-
-
-def _take_turn() -> State | None:
-    """Lock the dispatcher's row: one pass at a time, in whatever process.
-
-    The lock is the transaction's own, so that a crash frees it; what is due is asked in
-    the same statement, so that an idle pass costs only this one. None without the row.
-    """
-    rows = _TURN.rows(conf.DATABASE)
-    return State(*rows[0]) if rows else None
-
-
-def _build_turn() -> Any:
-    waiting = TaskLog.objects.filter(ready_lane__isnull=False)
-    expiring = TaskLog.objects.filter(
-        ended_at=None, expires_at__isnull=False, expires_at__lte=DatabaseNow()
-    ).exclude(status=Status.STARTED)
-    open_batches = TaskBatch.objects.filter(open_since__isnull=False)
-    return (
-        DispatcherState.objects.select_for_update()
-        .filter(pk=DispatcherState.THE_ONE)
-        .annotate(
-            waiting=_first(waiting, "ready_lane"),
-            coming=_first(_coming(), "run_at"),
-            following=_first(following.followers(), "after_id"),
-            expiring=_first(expiring, "expires_at"),
-            open_batch=_first(open_batches, "open_since"),
-        )
-        .values_list(
-            "site",
-            "suspended",
-            "broker_error",
-            "waiting",
-            "coming",
-            "following",
-            "expiring",
-            "open_batch",
-        )
-    )
-
-
-def _first(rows: Any, column: str) -> Subquery:
-    """Return the first by an indexed column: NULL when there is none.
-
-    Of EXISTS the planner thinks that any row will do, and reads the table from its start,
-    past all that have ended.
-    """
-    return Subquery(rows.order_by(column).values("pk")[:1])
-
-
-_TURN = PreparedQuery(_build_turn)
-
-
-def _coming() -> Any:
-    return TaskLog.objects.filter(
-        status=Status.PENDING,
-        ready_lane=None,
-        after=None,
-        run_at__isnull=False,
-        run_at__lte=DatabaseNow(),
-        occupies=False,
-    )
-
-
-def _sign(*, promoted: bool) -> None:
-    """Leave the sign of life of this pass, at most once a second when nothing moved."""
-    now = DatabaseNow()
-    values = {"last_pass_at": now}
-    rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
-    if promoted:
-        values["last_promoted_at"] = now
-    else:
-        rows = rows.filter(Q(last_pass_at=None) | Q(last_pass_at__lt=now - seconds(1)))
-    rows.update(**values)
+    more = more and bool(promoted)
+    return Turn(promoted, more=more, ahead=slots.ahead, closed=closed)
 
 
 def _let_in() -> None:
     """Put the tasks whose ``run_at`` has come into their lanes."""
-    due = _coming().order_by("run_at")
+    due = coming().order_by("run_at")
     ids = list(skip_locked(due).values_list("pk", flat=True)[: conf.DISPATCH_PAGE * 10])
     TaskLog.objects.filter(pk__in=ids, status=Status.PENDING).update(
         ready_lane=ready_lane(), rev=F("rev") + 1

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from ast import literal_eval
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from . import obstacles
+from django.db.models import OuterRef, Subquery
+
+from . import obstacles, waits
 from .conf import conf
 from .dialect import DatabaseNow
 from .exceptions import (
@@ -18,8 +22,8 @@ from .exceptions import (
 )
 from .following import is_over
 from .lookup import find_task
-from .models import TaskEvent, TaskLog
-from .obstacles import Reason
+from .models import Lock, TaskEvent, TaskLog, TaskType
+from .obstacles import Reason, usual_end
 from .people import name_of
 from .status import TERMINAL, Status
 from .targets import target_of_row
@@ -27,6 +31,14 @@ from .text import last_line
 from .wording import counted, duration, moment
 
 __all__ = ["Reason", "explain"]
+
+#: Seconds; of a shorter wait nobody asks where it went.
+WORTH_TELLING = 1.0
+#: Seconds within which a worker tells a body to stop, and within which it sees it gone.
+TOLD_WITHIN = 2.0
+
+_WAITING = {Status.PENDING, Status.PAUSED, Status.QUEUED}
+_LOCK = re.compile(r"LockTaken: The lock ('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\") is held")
 
 
 def explain(task: TaskLog | str | int) -> list[Reason]:
@@ -37,7 +49,7 @@ def explain(task: TaskLog | str | int) -> list[Reason]:
     """
     row, now = _read(find_task(task).pk)
     tell = _TELLERS[Status(row.status)]
-    return [*tell(row, now), *_stopping(row)]
+    return [*tell(row, now), *_stopping(row, now), *_waited(row, now)]
 
 
 def _read(task_id: int) -> tuple[TaskLog, datetime]:
@@ -83,7 +95,9 @@ def _method(row: TaskLog) -> Iterator[Reason]:
 
 
 def _after(task_id: int) -> Reason:
-    task = TaskLog.objects.filter(pk=task_id).first()
+    usual = TaskType.objects.filter(method=OuterRef("method")).values("usual_seconds")[:1]
+    found: Any = TaskLog.objects.filter(pk=task_id).annotate(usual=Subquery(usual))
+    task = found.first()
     if task is None or is_over(task):
         return Reason(
             "after",
@@ -95,7 +109,11 @@ def _after(task_id: int) -> Reason:
     elif task.occupies and status in TERMINAL:
         status = f"{status} and still stopping"
     return Reason(
-        "after", f"It comes after task {task_id}, which is {status}.", holders=(task_id,)
+        "after",
+        f"It comes after task {task_id}, which is {status}.",
+        holders=(task_id,),
+        until=task.retry_at,
+        expected=usual_end(task),
     )
 
 
@@ -164,6 +182,22 @@ def _failed(row: TaskLog, now: datetime) -> Iterator[Reason]:
         f"{failed} {which.capitalize()} {when} {moment(row.retry_at)}.",
         row.retry_at,
     )
+    yield from _lock(row, now)
+
+
+def _lock(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    """Say whether the lock that stopped the last attempt is still held."""
+    found = _LOCK.search(last_line(row.error_message))
+    key = literal_eval(found[1]) if found else None
+    lock = Lock.objects.filter(key=key, expires_at__gt=now).first() if key else None
+    if lock is not None:
+        who = f"task {lock.task_id}, {lock.holder}" if lock.task_id else lock.holder
+        yield Reason(
+            "lock",
+            f"The lock {key!r} is still held by {who}, since {moment(lock.taken_at)}.",
+            holders=(lock.task_id,) if lock.task_id else (),
+            name=lock.key,
+        )
 
 
 def _why_no_retry(row: TaskLog) -> str:
@@ -174,16 +208,45 @@ def _why_no_retry(row: TaskLog) -> str:
     return "It is not retried by itself: the failure was declared final."
 
 
-def _stopping(row: TaskLog) -> Iterator[Reason]:
-    """Say that the body of a task that has ended may still be going."""
+def _stopping(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    """Say that the body of a task that has ended may still be going, and how long at most."""
     if row.occupies and row.status in TERMINAL:
         since = row.cancel_requested_at or row.ended_at
+        gone_by = _forced_at(row, since)
+        force = ""
+        if gone_by is not None and gone_by > now:
+            left = duration((gone_by - now).total_seconds())
+            force = f" It is stopped by force within {left}."
+        elif gone_by is not None:
+            force = " It is being stopped by force."
+        elif row.worker is not None and row.worker.pool != "prefork":
+            force = f" It stops where it asks: a {row.worker.pool} pool cannot force it."
         yield Reason(
             "stopping",
             f"Its body was told to stop at {_at(since)} and is not gone yet{_where(row)}; "
-            "until then it keeps its place.",
+            f"until then it keeps its place.{force}",
+            until=gone_by,
             holders=(row.pk,),
         )
+
+
+def _forced_at(row: TaskLog, since: datetime | None) -> datetime | None:
+    """Return when its worker ends it at the latest; None where nobody can."""
+    worker = row.worker
+    if since is None or worker is None or worker.pool != "prefork":
+        return None
+    if worker.lost_at or worker.left_at:
+        return None
+    return since + timedelta(seconds=conf.CANCEL_GRACE + TOLD_WITHIN)
+
+
+def _waited(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    """Say of a task that has begun or ended where its wait went."""
+    if row.status in _WAITING:
+        return
+    parts = waits.where_it_went(row, now)
+    if sum(part.seconds for part in parts) >= WORTH_TELLING:
+        yield Reason("waited", waits.as_sentence(parts))
 
 
 def _where(row: TaskLog) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -55,8 +55,8 @@ class Fronts(NamedTuple):
     cut: frozenset[int] = frozenset()
 
 
-def open_lanes(occupancy: Occupancy) -> list[Lane]:
-    """Return the lanes with work that nothing holds shut, each with its free places."""
+def waiting_lanes(occupancy: Occupancy) -> list[Lane]:
+    """Return the lanes with work that no pause holds shut, each with its free places."""
     heads = lane_heads(
         conf.DATABASE,
         TaskLog._meta.db_table,
@@ -66,14 +66,19 @@ def open_lanes(occupancy: Occupancy) -> list[Lane]:
     unknown = {method for _, method, _, _, kind, *_ in heads if kind is None}
     if unknown:
         tasktypes.ensure(unknown)
-        return open_lanes(occupancy)
+        return waiting_lanes(occupancy)
     lanes = []
     for number, method, queue, own, _kind, priority, limit, usual, held in heads:
         free = limit - occupancy.by_type[method] if limit else UNLIMITED
-        if not held and free > 0 and occupancy.slots.room(queue):
+        if not held:
             urgency = priority if own is None else own
             lanes.append(Lane(number, method, queue, urgency, free, usual))
     return lanes
+
+
+def open_lanes(lanes: Iterable[Lane], slots: Slots) -> list[Lane]:
+    """Return those of ``lanes`` of which a pass could take something now."""
+    return [lane for lane in lanes if lane.limit > 0 and slots.room(lane.queue)]
 
 
 def read_fronts(lanes: Sequence[Lane], slots: Slots, *, beyond: int = 0) -> Fronts:
@@ -81,12 +86,12 @@ def read_fronts(lanes: Sequence[Lane], slots: Slots, *, beyond: int = 0) -> Fron
 
     Begins with a share of the page for every lane, and reads on where more rows of a lane
     may stand before the end of the page: so the cost follows the page and the lanes, also
-    when the first rows all stand in a few of many lanes. ``beyond``: that many more than
-    the slots ask for.
+    when the first rows all stand in a few of many lanes. One row more than the slots ask
+    for tells whether something stays behind; ``beyond``: that many more.
     """
     page: int = conf.DISPATCH_PAGE
     most = {
-        lane.number: min(lane.limit, slots.room(lane.queue), page) + beyond
+        lane.number: min(lane.limit, slots.room(lane.queue), page) + 1 + beyond
         for lane in lanes
     }
     by_number = {lane.number: lane for lane in lanes}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 
 from .batches import held_reason
 from .counting import Capped
@@ -36,6 +36,10 @@ class Reason:
     until: datetime | None = None
     #: The ids of the tasks that are in the way, the longest running first.
     holders: tuple[int, ...] = ()
+    #: When the first of them should be through, going by what such tasks usually take.
+    expected: datetime | None = None
+    #: The name of what is in the way, where it is no task: a queue, a batch, a lock.
+    name: str = ""
 
 
 @dataclass
@@ -93,7 +97,8 @@ def of_batch(task: TaskLog) -> Iterator[Reason]:
     why = held_reason(batch) if batch is not None else ""
     if batch is not None and why:
         told = f"{why[0].upper()}{why[1:]}"
-        yield Reason("batch_held", f"{told}; resume_batch({batch.pk!r}) lets it go on.")
+        text = f"{told}; resume_batch({batch.pk!r}) lets it go on."
+        yield Reason("batch_held", text, name=batch.pk)
 
 
 def _suspended(scene: Scene) -> Iterator[Reason]:
@@ -130,6 +135,7 @@ def _paused(code: str, what: str, scope: Any, now: datetime) -> Iterator[Reason]
         f"{what} is paused since {moment(scope.paused_at)} by {name_of(scope.paused_by_id)} "
         f"{end}{_why(scope.paused_reason)}.",
         until=until,
+        name=str(scope),
     )
 
 
@@ -149,6 +155,7 @@ def _no_worker(scene: Scene) -> Iterator[Reason]:
             "no_worker",
             f"No live worker takes tasks from the queue {queue!r}. Start one: "
             f"manage.py taskcontrol worker --queue {queue}",
+            name=queue,
         )
 
 
@@ -163,14 +170,20 @@ def _no_dispatcher(scene: Scene) -> Iterator[Reason]:
 
 
 def _limit(scene: Scene) -> Iterator[Reason]:
-    limit = scene.kind.concurrency_limit
+    # Until a worker's child has looked into the code, the limit may be any.
+    unsure = scene.kind.declared is None
+    limit = 1 if unsure else scene.kind.concurrency_limit
     held = scene.occupancy.by_type[scene.task.method]
     if limit and held >= limit:
         holders = _holders(Q(method=scene.task.method))
+        why = "; until a worker has read its limit in the code, one runs" if unsure else ""
         yield Reason(
             "limit",
-            f"{held} of {limit} places of its type are taken, by {_named(holders)}.",
+            f"{held} of {limit} places of its type are taken, by {_named(holders)}"
+            f"{_free_in(holders, scene.now)}{why}.",
             holders=_ids(holders),
+            expected=_first_end(holders, scene.now),
+            name=scene.task.method,
         )
 
 
@@ -197,15 +210,44 @@ def _all_busy(scene: Scene) -> Iterator[Reason]:
     yield Reason(
         "slots",
         f"{slots} of the workers for the queue {scene.task.queue!r} "
-        f"{'is' if size == 1 else 'are'} taken, by {_named(holders)}.",
+        f"{'is' if size == 1 else 'are'} taken, by {_named(holders)}"
+        f"{_free_in(holders, scene.now)}.",
         holders=_ids(holders),
+        expected=_first_end(holders, scene.now),
+        name=scene.task.queue,
     )
 
 
 def _holders(which: Q, *, but: TaskLog | None = None) -> list[TaskLog]:
     rows = TaskLog.objects.filter(which, occupies=True).exclude(pk=but.pk if but else None)
+    usual = TaskType.objects.filter(method=OuterRef("method")).values("usual_seconds")[:1]
     oldest_first = rows.order_by(F("started_at").asc(nulls_last=True), "pk")
-    return list(oldest_first.only("status", "started_at")[:MOST_HOLDERS])
+    told = oldest_first.annotate(usual=Subquery(usual)).only("status", "started_at")
+    return list(told[:MOST_HOLDERS])
+
+
+def _first_end(holders: list[TaskLog], now: datetime) -> datetime | None:
+    """Return when the first of them should end; None when nobody can tell.
+
+    What runs for longer than usual may end in this moment or never.
+    """
+    ends = [one for one in map(usual_end, holders) if one is not None and one > now]
+    return min(ends, default=None)
+
+
+def usual_end(row: Any) -> datetime | None:
+    """Return when ``row``, with the ``usual`` seconds of its type, should end."""
+    if row.status != Status.STARTED or row.started_at is None or row.usual is None:
+        return None
+    end: datetime = row.started_at + timedelta(seconds=row.usual)
+    return end
+
+
+def _free_in(holders: list[TaskLog], now: datetime) -> str:
+    end = _first_end(holders, now)
+    if end is None:
+        return ""
+    return f"; the first should be free in about {_ago(end - now)}"
 
 
 def _ids(holders: list[TaskLog]) -> tuple[int, ...]:

@@ -23,12 +23,15 @@ from .models import (
     TaskKey,
     TaskLog,
     TaskType,
+    WaitInterval,
     Worker,
 )
 from .status import TERMINAL, Status
 
 #: Days after which the row of a worker that is gone is deleted.
 WORKER_DAYS = 7
+#: Days for which it is kept what held waiting tasks back.
+WAIT_DAYS = 30
 
 
 def prune_ended_tasks(*, seconds: float = 300.0) -> int:
@@ -43,6 +46,8 @@ def prune_ended_tasks(*, seconds: float = 300.0) -> int:
     until = time.monotonic() + seconds
     count = sum(_delete(rule.rows.order_by("ended_at"), until) for rule in _rules())
     _prune_workers()
+    long_ago = DatabaseNow() - timedelta(days=WAIT_DAYS)
+    WaitInterval.objects.filter(to_at__lt=long_ago).delete()
     return count
 
 

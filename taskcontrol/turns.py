@@ -1,0 +1,126 @@
+"""The dispatcher's row: who has it makes the pass, reads there what is due, and signs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from django.db.models import Q, Subquery, TextField
+from django.db.models.functions import Cast
+
+from . import closures, following
+from .conf import conf
+from .dialect import DatabaseMicroseconds, DatabaseNow
+from .models import DispatcherState, TaskBatch, TaskLog, seconds
+from .prepared import PreparedQuery
+from .status import Status
+
+
+class State(NamedTuple):
+    """The dispatcher's row, and what there is to do."""
+
+    site: str
+    suspended: bool
+    broker_error: str
+    #: The first task that stands in a lane, comes to its ``run_at``, waits for the end of
+    #: another, passes its ``expires_at``.
+    waiting: int | None
+    coming: int | None
+    following: int | None
+    expiring: int | None
+    #: The first batch that has members which may not have ended.
+    open_batch: str | None
+    #: The microsecond of this pass, and what the one before found closed, as JSON.
+    now: int
+    closed: str
+
+    @property
+    def was_closed(self) -> Mapping[str, int]:
+        """What the pass before found closed, with the microsecond since when."""
+        found: dict[str, int] = json.loads(self.closed)
+        return found
+
+
+def take_turn() -> State | None:
+    """Lock the dispatcher's row: one pass at a time, in whatever process.
+
+    The lock is the transaction's own, so that a crash frees it; what is due is asked in
+    the same statement, so that an idle pass costs only this one. None without the row.
+    """
+    rows = _TURN.rows(conf.DATABASE)
+    return State(*rows[0]) if rows else None
+
+
+def _build_turn() -> Any:
+    waiting = TaskLog.objects.filter(ready_lane__isnull=False)
+    expiring = TaskLog.objects.filter(
+        ended_at=None, expires_at__isnull=False, expires_at__lte=DatabaseNow()
+    ).exclude(status=Status.STARTED)
+    open_batches = TaskBatch.objects.filter(open_since__isnull=False)
+    return (
+        DispatcherState.objects.select_for_update()
+        .filter(pk=DispatcherState.THE_ONE)
+        .annotate(
+            waiting=_first(waiting, "ready_lane"),
+            coming=_first(coming(), "run_at"),
+            following=_first(following.followers(), "after_id"),
+            expiring=_first(expiring, "expires_at"),
+            open_batch=_first(open_batches, "open_since"),
+            now=DatabaseMicroseconds(),
+            was_closed=Cast("closed", TextField()),
+        )
+        .values_list(
+            "site",
+            "suspended",
+            "broker_error",
+            "waiting",
+            "coming",
+            "following",
+            "expiring",
+            "open_batch",
+            "now",
+            "was_closed",
+        )
+    )
+
+
+def _first(rows: Any, column: str) -> Subquery:
+    """Return the first by an indexed column: NULL when there is none.
+
+    Of EXISTS the planner thinks that any row will do, and reads the table from its start,
+    past all that have ended.
+    """
+    return Subquery(rows.order_by(column).values("pk")[:1])
+
+
+_TURN = PreparedQuery(_build_turn)
+
+
+def coming() -> Any:
+    """Return the tasks whose ``run_at`` has come and that stand in no lane yet."""
+    return TaskLog.objects.filter(
+        status=Status.PENDING,
+        ready_lane=None,
+        after=None,
+        run_at__isnull=False,
+        run_at__lte=DatabaseNow(),
+        occupies=False,
+    )
+
+
+def sign(state: State, *, promoted: bool, closed: Collection[str]) -> None:
+    """Leave the sign of life of this pass, at most once a second when nothing moved."""
+    now = DatabaseNow()
+    values: dict[str, Any] = {"last_pass_at": now}
+    rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
+    before = state.was_closed
+    after = closures.since(before, closed, state.now)
+    if after != before:
+        closures.keep_what_is_over(before, after, state.now)
+        values["closed"] = after
+    if promoted:
+        values["last_promoted_at"] = now
+    elif after == before:
+        rows = rows.filter(Q(last_pass_at=None) | Q(last_pass_at__lt=now - seconds(1)))
+    rows.update(**values)
