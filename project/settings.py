@@ -171,6 +171,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": expires_after(5),
     },
+    "roll-up": {
+        "task": "taskcontrol.roll_up",
+        "schedule": 60.0,
+        "options": expires_after(60),
+    },
     "prune": {
         "task": "taskcontrol.prune",
         "schedule": 3600.0,

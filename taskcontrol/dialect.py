@@ -84,7 +84,7 @@ _MICROSECONDS = "(%(expressions)s / 1000000.0)"
 
 
 class SecondsBetween(models.Func):
-    """The seconds from one time to a later one."""
+    """The seconds from one time to a later one, to the millisecond."""
 
     template = "EXTRACT(EPOCH FROM (%(expressions)s))::double precision"
     arg_joiner = " - "

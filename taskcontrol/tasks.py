@@ -17,6 +17,7 @@ from . import (
     pruning,
     rescue,
     resending,
+    rollup,
 )
 from .retries import retry_failed_tasks
 
@@ -74,6 +75,12 @@ def resend() -> int:
 def rescue_lost() -> int:
     """Rescue the tasks of lost workers, from beat."""
     return rescue.rescue_lost_tasks()
+
+
+@shared_task(name="taskcontrol.roll_up", ignore_result=True)
+def roll_up() -> int:
+    """Count what ended, from beat: here nothing waits while long downtime is caught up with."""
+    return rollup.roll_up(seconds=10.0)
 
 
 @shared_task(name="taskcontrol.prune", ignore_result=True)

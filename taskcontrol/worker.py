@@ -26,6 +26,7 @@ from . import (
     measures,
     rescue,
     resending,
+    rollup,
     timekeeping,
 )
 from .announcing import has_stored
@@ -163,6 +164,7 @@ class Boot:
             Every(conf.HEARTBEAT_INTERVAL, self._rescue),
             Every(conf.HEARTBEAT_INTERVAL, resending.resend_unclaimed),
             Every(measures.EVERY, measures.learn),
+            Every(rollup.EVERY, rollup.roll_up),
             Every(SCHEDULES_EVERY, self._have_schedules_fired),
             Every(conf.DISPATCH_INTERVAL, self._end_burst),
         ]

@@ -10,6 +10,7 @@ from taskcontrol import announcing, beating, broker, lifecycle, schedules, tasks
 from taskcontrol.context import without_user_code
 from taskcontrol.models import Schedule, TaskLog
 from taskcontrol.status import Status
+from taskcontrol.suspension import dispatcher_state
 from tests.factories import make_task, make_worker, seconds_ago
 
 pytestmark = [
@@ -25,6 +26,7 @@ NAMES = {
     "taskcontrol.resend",
     "taskcontrol.rescue",
     "taskcontrol.prune",
+    "taskcontrol.roll_up",
     "taskcontrol.schedules",
     "taskcontrol.enqueue",
 }
@@ -64,6 +66,7 @@ def test_a_pass_from_beat_is_its_sign_of_life_p11():
 
 
 def test_each_sweep_is_called():
+    dispatcher_state()
     worker = make_worker()
     lost = make_worker(last_seen_at=seconds_ago(60))
     make_task(Status.FAILED, max_retries=1, retry_at=seconds_ago(1))
@@ -72,9 +75,10 @@ def test_each_sweep_is_called():
     make_task(Status.FINISHED, ended_at=seconds_ago(10**8), worker=worker)
 
     found = {name: call(f"taskcontrol.{name}") for name in ("retry_failed", "resend")}
-    found |= {name: call(f"taskcontrol.{name}") for name in ("rescue", "prune")}
+    make_task(Status.FINISHED, ended_at=seconds_ago(200))
+    found |= {name: call(f"taskcontrol.{name}") for name in ("rescue", "roll_up", "prune")}
 
-    assert found == {"retry_failed": 1, "resend": 1, "rescue": 1, "prune": 1}
+    assert found == {"retry_failed": 1, "resend": 1, "rescue": 1, "roll_up": 1, "prune": 1}
     assert TaskLog.objects.get(pk=sent.pk).sent_count == 1
 
 

@@ -15,7 +15,7 @@ from django.utils.module_loading import autodiscover_modules
 from ..celeryapp import project_app
 
 #: The Celery tasks of ``tasks.py`` that beat has to send.
-SWEEPS = ("dispatch", "retry_failed", "resend", "rescue", "prune", "schedules")
+SWEEPS = ("dispatch", "retry_failed", "resend", "rescue", "prune", "schedules", "roll_up")
 #: All of them.
 OURS = ("run", "deliver", "enqueue", *SWEEPS)
 
