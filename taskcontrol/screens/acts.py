@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import SuspiciousOperation
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from .. import permissions
 from ..audit import REASON_MAX, given_reason
-from ..models import TaskLog
-from ..status import Status
-from .presentation import status_badge
+from ..conf import conf
+from ..dialect import now
+from ..suspension import dispatcher_state
+from .bulkacts import forecast, start
 from .searchkeys import MOST_DIGITS
 from .tasklists import HEAVY
 from .taskverbs import (
@@ -98,26 +102,45 @@ class ActsOnTasks(admin.ModelAdmin):
         self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
     ) -> Any:
         """Take the action; keys that no list has sent are refused and not looked up."""
-        if not all(map(_is_key, request.POST.getlist(ACTION_CHECKBOX_NAME))):
-            raise SuspiciousOperation("A selected task is no number.")
+        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if len(keys) > MOST_AT_ONCE or not all(map(_is_key, keys)):
+            raise SuspiciousOperation("These are not the selected tasks of a list.")
         return super().response_action(request, queryset, *args, **kwargs)
 
     def ask_then_act(self, verb: Verb, request: HttpRequest, queryset: Any) -> Any:
         """Show what would be done to how many; once confirmed, do it and tell."""
         if "confirmed" not in request.POST:
             return self._ask(verb, request, queryset)
+        reason = given_reason(request.POST.get("reason"))
+        if _is_across(request):
+            return self._start(verb, request, reason)
         # Not those of the filtered list: what moved on since would not be told of.
         rows = self.get_queryset(request).filter(pk__in=_chosen(request)).defer(*HEAVY)
-        reason = given_reason(request.POST.get("reason"))
         outcomes = act_on_all(verb, rows, request.user, reason)
         level = messages.SUCCESS if set(outcomes) == {verb.done} else messages.WARNING
         self.message_user(request, told(outcomes, verb), level)
         return None
 
+    def _start(self, verb: Verb, request: HttpRequest, reason: str) -> HttpResponse:
+        """Let a task act on all that match, and show its page."""
+        task = start(
+            verb,
+            request.user,
+            query=_query(request),
+            until=_until(request),
+            reason=reason,
+            site=self.admin_site.name,
+        )
+        told = _("This task does it, as you. Its page shows how far it is.")
+        self.message_user(request, told, messages.SUCCESS)
+        return redirect(f"{self.admin_site.name}:taskcontrol_tasklog_change", task.pk)
+
     def _ask(self, verb: Verb, request: HttpRequest, queryset: Any) -> TemplateResponse:
-        rows = queryset.select_related(None).only("status", "retry_at", "occupies")
-        found = list(rows[: MOST_AT_ONCE + 1])
-        tasks = found[:MOST_AT_ONCE]
+        rows = queryset.select_related(None)
+        keys = list(rows.values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        many = len(keys) > MOST_AT_ONCE
+        # Few are pinned: what is done is done to those that were counted.
+        shown = rows if many else self.model.objects.filter(pk__in=keys)
         context = {
             **self.admin_site.each_context(request),
             "title": verb.label,
@@ -126,36 +149,41 @@ class ActsOnTasks(admin.ModelAdmin):
             "verb": verb,
             "action": request.POST["action"],
             "checkbox": ACTION_CHECKBOX_NAME,
-            "tasks": tasks,
-            "cut": len(found) > MOST_AT_ONCE,
-            "most": MOST_AT_ONCE,
-            "lines": _lines(verb, tasks),
-            "fitting": sum(map(verb.fits, tasks)),
+            "keys": [] if many else keys,
+            "until": now(conf.DATABASE).isoformat() if many else "",
+            "waits": many and dispatcher_state().suspended,
+            "forecast": forecast(verb, shown),
             "reason_max": REASON_MAX,
             "back": request.get_full_path(),
         }
         return TemplateResponse(request, "admin/taskcontrol/tasklog/ask.html", context)
 
 
+def _is_across(request: HttpRequest) -> bool:
+    return request.POST.get("select_across") == "1"
+
+
 def _chosen(request: HttpRequest) -> list[int]:
-    return list(map(int, request.POST.getlist(ACTION_CHECKBOX_NAME)[:MOST_AT_ONCE]))
+    return list(map(int, request.POST.getlist(ACTION_CHECKBOX_NAME)))
+
+
+def _query(request: HttpRequest) -> str:
+    """Return what narrows the list, without the page of it."""
+    asked = request.GET.copy()
+    asked.pop(PAGE_VAR, None)
+    return asked.urlencode()
+
+
+def _until(request: HttpRequest) -> datetime:
+    """Return the time of the question: what was created later was not counted."""
+    try:
+        until = parse_datetime(request.POST.get("until", ""))
+    except ValueError:
+        until = None
+    if until is None or until.tzinfo is None:
+        raise SuspiciousOperation("The form does not say when it was made.")
+    return until
 
 
 def _is_key(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
-
-
-def _lines(verb: Verb, tasks: list[TaskLog]) -> list[dict[str, Any]]:
-    """Return per status how many there are and how many of them the verb fits."""
-    there = Counter(task.status for task in tasks)
-    fitting = Counter(task.status for task in tasks if verb.fits(task))
-    return [
-        {
-            "badge": status_badge(status),
-            "number": there[status],
-            "fitting": fitting[status],
-            "left": there[status] - fitting[status],
-        }
-        for status in Status
-        if there[status]
-    ]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections
-from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -16,6 +15,7 @@ from ..counting import Capped
 from ..models import TaskLog
 from ..permissions import VIEW
 from ..status import ACTIVE, Status
+from .matches import count_by
 
 #: The parameter of the address that chooses one.
 PARAMETER = "status__exact"
@@ -127,15 +127,14 @@ def _capped(number: int) -> int:
 
 def count_newest(rows: Any) -> Numbers:
     """Return the statuses of the newest ``rows``: all of them, or at least so many."""
-    wanted = {
-        f"tc_{status.lower()}": Count("pk", filter=Q(status=status)) for status in Status
-    }
-    stopping = Q(occupies=True) & ~Q(status__in=sorted(ACTIVE))
-    wanted["tc_stopping"] = Count("pk", filter=stopping)
+    numbers: Numbers = dict.fromkeys([*Status.values, STOPPING], 0)
     most = counting.MOST_COUNTED
-    newest = rows.select_related(None).order_by("-pk").only("status", "occupies")
-    found = newest[: most + 1].aggregate(**wanted)
-    numbers = {name: found[f"tc_{name.lower()}"] for name in [*Status.values, STOPPING]}
+    newest = rows.select_related(None).order_by("-pk")
+    for (status, occupies), number in count_by(
+        newest, "status", "occupies", most=most
+    ).items():
+        numbers[status] += number
+        numbers[STOPPING] += number if occupies and status not in ACTIVE else 0
     if sum(numbers[status] for status in Status.values) <= most:
         return numbers
     return {name: Capped(number) for name, number in numbers.items()}

@@ -153,10 +153,15 @@ def _outcome(verb: Verb, task: TaskLog, user: Any, reason: str) -> str:
     except KeyTaken:
         return "left, since another has their key"
     except InvalidTransition as error:
-        return "not ended yet" if verb is ERASE else f"already {error.status.lower()}"
+        return in_the_way(verb, error.status)
     except (ObjectDoesNotExist, TaskNotFound):
         return "no longer there"
     return verb.done
+
+
+def in_the_way(verb: Verb, status: str) -> str:
+    """Return what became of a task that the verb does not fit: "already finished"."""
+    return "not ended yet" if verb is ERASE else f"already {status.lower()}"
 
 
 def told(outcomes: Counter[str], verb: Verb) -> str:

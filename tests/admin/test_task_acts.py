@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
@@ -10,7 +12,12 @@ from django.test.utils import CaptureQueriesContext
 
 import taskcontrol
 from taskcontrol.admin import TaskLogAdmin
+from taskcontrol.arguments import decode
+from taskcontrol.context import running
+from taskcontrol.currenttask import CurrentTask
+from taskcontrol.exceptions import Discard
 from taskcontrol.models import TaskAttempt, TaskBatch, TaskEvent, TaskKey, TaskLog
+from taskcontrol.screens.bulkacts import act_on_matching
 from taskcontrol.screens.taskverbs import PAUSE, act_on_all
 from taskcontrol.status import Status
 from tests.admin.conftest import messages_of, page_url, text_of
@@ -225,8 +232,8 @@ def test_the_page_that_asks_counts_by_status_what_fits_and_what_is_left_alone(op
 
     response = operator.post(URL, choose("cancel_tasks", *tasks))
 
-    lines = response.context["lines"]
-    assert [(line["fitting"], line["left"]) for line in lines] == [(2, 0), (0, 1)]
+    lines = response.context["forecast"].lines
+    assert [(line.fitting, line.left) for line in lines] == [(2, 0), (0, 1)]
     assert "Cancel: 2 tasks" in text_of(response)
 
 
@@ -276,16 +283,177 @@ def test_a_person_acts_on_visible_tasks_alone(log_in):
     assert status_of(other) == Status.PENDING
 
 
-def test_all_matching_tasks_are_pinned_when_the_question_is_asked(operator, monkeypatch):
-    monkeypatch.setattr("taskcontrol.screens.acts.MOST_AT_ONCE", 2)
+def test_all_that_match_are_pinned_when_the_question_is_asked_and_they_are_few(operator):
     tasks = [make_task() for _ in range(3)]
 
-    response = operator.post(URL, choose("cancel_tasks", tasks[0], select_across=1))
+    question = operator.post(URL, choose("cancel_tasks", tasks[0], select_across=1))
 
-    page = text_of(response)
-    assert [task.pk for task in response.context["tasks"]] == [tasks[2].pk, tasks[1].pk]
-    assert "one click takes the first 2" in page
-    assert page.count('name="_selected_action"') == 2
+    page = text_of(question)
+    assert "3 tasks are selected" in page
+    assert page.count('name="_selected_action"') == 3
+    assert 'name="select_across"' not in page
+
+
+@pytest.fixture
+def few_at_once(monkeypatch):
+    monkeypatch.setattr("taskcontrol.screens.acts.MOST_AT_ONCE", 2)
+
+
+def all_that_match(client, action: str, url: str = URL, **more):
+    """Ask for all that match and confirm; return the question, and the answer."""
+    question = client.post(url, choose(action, make_task(queue="ask"), select_across=1))
+    form = {"action": action, "_selected_action": [0], "select_across": 1}
+    until = question.context["until"]
+    answer = client.post(url, {**form, "confirmed": "yes", "until": until, **more})
+    return question, answer
+
+
+def run_for(user, row: TaskLog) -> str:
+    """Run the body of ``row`` as its worker does."""
+    carrier = make_task(Status.STARTED, created_by=user)
+    with closing(CurrentTask(carrier)) as current, running(current):
+        return act_on_matching(**decode(row.arguments))
+
+
+background = pytest.mark.django_db(transaction=True, databases="__all__")
+
+
+@background
+def test_many_that_match_are_done_by_a_task_that_runs_as_the_person(operator, few_at_once):
+    waiting = [make_task() for _ in range(3)]
+    make_task(Status.FINISHED)
+    question, answer = all_that_match(operator, "cancel_tasks", reason="wrong list")
+    later = make_task()
+
+    assert "So many are done in the background" in text_of(question)
+    assert question.context["forecast"].number == "5"
+    row = TaskLog.objects.get(method__endswith="act_on_matching")
+    assert answer.url == page_url(row)
+    assert (row.created_by_id, row.status) == (operator.user.pk, Status.PENDING)
+    entry = LogEntry.objects.get(object_id=str(row.pk))
+    assert entry.change_message == (
+        "Started for all tasks that match everything: wrong list"
+    )
+
+    assert run_for(operator.user, row) == "4 canceled, 1 already finished."
+
+    assert {status_of(task) for task in waiting} == {Status.CANCELED}
+    assert [status_of(later), status_of(row)] == [Status.PENDING, Status.PENDING]
+    event = TaskEvent.objects.filter(task=waiting[0]).latest("pk")
+    assert (event.actor_id, event.detail) == (operator.user.pk, "wrong list")
+    assert LogEntry.objects.filter(user=operator.user).count() == 5
+
+
+@background
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_list_action_is_done_to_all_that_match(log_in, few_at_once, action):
+    old, new, permission, done = ACTIONS[action]
+    client = log_in("doer", "view_tasklog", permission)
+    tasks = [make_task(old, event="these") for _ in range(3)]
+    other = make_task(old)
+
+    all_that_match(client, action, f"{URL}?event=these&p=1")
+    row = TaskLog.objects.get(method__endswith="act_on_matching")
+
+    assert run_for(client.user, row) == f"3 {done}."
+    assert [status_of(task) for task in [*tasks, other]] == [new, new, new, old]
+
+
+@background
+def test_all_that_a_search_matches_are_meant_page_by_page(
+    operator, few_at_once, monkeypatch
+):
+    monkeypatch.setattr("taskcontrol.screens.bulkacts.PAGE", 2)
+    wanted = [
+        make_task(Status.FAILED, error_message="E\nValueError: no such file")
+        for _ in range(5)
+    ]
+    make_task(Status.FAILED, error_message="E\nValueError: another")
+
+    all_that_match(operator, "retry_tasks", f'{URL}?q=error:"no such"')
+    row = TaskLog.objects.get(method__endswith="act_on_matching")
+
+    assert run_for(operator.user, row) == "5 retried."
+    assert {status_of(task) for task in wanted} == {Status.PENDING}
+
+
+@background
+def test_a_permission_that_was_lost_meanwhile_is_missed_by_each_task(operator, few_at_once):
+    tasks = [make_task() for _ in range(3)]
+    all_that_match(operator, "cancel_tasks")
+    row = TaskLog.objects.get(method__endswith="act_on_matching")
+    operator.user.user_permissions.filter(codename="cancel_tasklog").delete()
+
+    told = run_for(make_user("other", "view_tasklog"), row)
+
+    assert told == "0 canceled, 4 not permitted."
+    assert {status_of(task) for task in tasks} == {Status.PENDING}
+
+
+@background
+def test_who_sees_own_tasks_alone_acts_on_own_tasks_alone(log_in, few_at_once):
+    client = log_in("half", "cancel_tasklog")
+    mine = [make_task(created_by=client.user) for _ in range(3)]
+    other = make_task()
+
+    question, _ = all_that_match(client, "cancel_tasks")
+    row = TaskLog.objects.get(method__endswith="act_on_matching")
+
+    assert question.context["forecast"].number == "3"
+    assert run_for(client.user, row) == "3 canceled."
+    assert {status_of(task) for task in mine} == {Status.CANCELED}
+    assert status_of(other) == Status.PENDING
+
+
+def test_without_the_permission_all_that_match_are_not_acted_on(viewer, few_at_once):
+    for _ in range(3):
+        make_task()
+
+    form = {"action": "cancel_tasks", "_selected_action": [0], "select_across": 1}
+    viewer.post(URL, {**form, "confirmed": "yes", "until": "2030-01-01T00:00:00Z"})
+
+    assert not TaskLog.objects.filter(method__endswith="act_on_matching").exists()
+
+
+def test_nobody_acts_on_all_that_match_as_the_system():
+    arguments = {"verb": "cancel", "query": "", "reason": "", "site": "admin"}
+    carrier = make_task(Status.STARTED)
+
+    refused = pytest.raises(Discard, match="as a person")
+    with closing(CurrentTask(carrier)) as current, running(current), refused:
+        act_on_matching(**arguments, until=seconds_ago(0))
+    with pytest.raises(Discard, match="as a person"):
+        act_on_matching(**arguments, until=seconds_ago(0))
+
+
+@pytest.mark.parametrize("until", ["", "soon", "2030-01-01T00:00:00", "2030-99-01"])
+def test_a_form_that_does_not_say_when_it_was_made_is_refused(operator, until):
+    form = {"action": "cancel_tasks", "_selected_action": [0], "select_across": 1}
+
+    response = operator.post(URL, {**form, "confirmed": "yes", "until": until})
+
+    assert response.status_code == 400
+    assert not TaskLog.objects.exists()
+
+
+def test_the_question_says_that_a_suspended_dispatcher_delays_it(operator, few_at_once):
+    for _ in range(3):
+        make_task()
+    taskcontrol.toggle_dispatcher(enable=False)
+
+    question, _ = all_that_match(operator, "cancel_tasks")
+
+    assert "that task begins when it is resumed" in text_of(question)
+
+
+def test_more_than_are_counted_are_told_as_more(operator, few_at_once, monkeypatch):
+    monkeypatch.setattr("taskcontrol.screens.bulkacts.MOST_COUNTED", 3)
+    for _ in range(5):
+        make_task()
+
+    question, _ = all_that_match(operator, "cancel_tasks")
+
+    assert "More than 3 tasks match" in text_of(question)
 
 
 def test_nothing_to_do_disables_the_button(operator):
