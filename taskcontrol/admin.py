@@ -23,12 +23,14 @@ from .models import (
     QueueState,
     Schedule,
     TaskBatch,
+    TaskEvent,
     TaskLog,
     TaskType,
     Worker,
 )
 from .pruning import delete_tasks
 from .screens.acts import ActsOnTasks
+from .screens.audit import TaskEventAdmin
 from .screens.base import ReadOnlyScreen
 from .screens.batches import TaskBatchAdmin
 from .screens.dispatcher import DispatcherStateAdmin
@@ -309,3 +311,4 @@ admin.site.register(Schedule, ScheduleAdmin)
 admin.site.register(Worker, WorkerAdmin)
 admin.site.register(QueueState, QueueStateAdmin)
 admin.site.register(DispatcherState, DispatcherStateAdmin)
+admin.site.register(TaskEvent, TaskEventAdmin)

@@ -1,0 +1,62 @@
+"""What people did to everything but tasks: types, queues, schedules, workers, the dispatcher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import NoReverseMatch
+
+from .presentation import link, person, related, time_tag, visible
+
+#: Acts that are shown, the newest.
+MOST_ACTS = 50
+APP = "taskcontrol"
+
+
+@dataclass(frozen=True)
+class Act:
+    """One act of a person, as the history of what it was done to keeps it."""
+
+    row: Any
+
+    @property
+    def time(self) -> Any:
+        """When it was, in full."""
+        return time_tag(self.row.action_time)
+
+    @property
+    def who(self) -> str:
+        """Who did it."""
+        return person(related(self.row, "user"), self.row.user_id)
+
+    @property
+    def kind(self) -> str:
+        """What kind of thing it was done to."""
+        return str(self.row.content_type)
+
+    @property
+    def what(self) -> Any:
+        """The thing, as a link to its page."""
+        name = visible(self.row.object_repr)
+        try:
+            url = "" if self.row.is_deletion() else self.row.get_admin_url()
+        except NoReverseMatch:
+            url = ""
+        return link(url, name) if url else name
+
+    @property
+    def told(self) -> str:
+        """What was done."""
+        return visible(self.row.get_change_message() or self.row.get_action_flag_display())
+
+
+def acts_on_machinery() -> list[Act]:
+    """Return the newest acts on what is no task."""
+    from django.contrib.admin.models import LogEntry
+    from django.contrib.contenttypes.models import ContentType
+
+    types = ContentType.objects.filter(app_label=APP).exclude(model="tasklog")
+    keys = list(types.values_list("pk", flat=True))
+    rows = LogEntry.objects.filter(content_type__in=keys).order_by("-pk")
+    return [Act(row) for row in rows.select_related("content_type", "user")[:MOST_ACTS]]
