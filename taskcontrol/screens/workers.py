@@ -1,47 +1,66 @@
-"""The screen of the workers: who is alive, what they consume and what they run."""
+"""The screen of the workers: who is alive, what each runs, and how it is let go."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.http import HttpRequest
+from django.db.models import Case, Value, When
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from ..conf import conf
+from ..audit import REASON_MAX, given_reason, perform
 from ..dialect import DatabaseNow
-from ..models import TaskLog, seconds
-from ..monitoring import held_places
+from ..draining import PERMISSION, drain_worker, ping_worker
+from ..exceptions import BrokerUnavailable, InvalidCall
+from ..models import TaskLog, Worker
 from ..permissions import VIEW
 from ..status import Status
+from ..wording import duration
 from .base import ReadOnlyScreen
-from .presentation import ago, badge, memory, span, status_badge, visible
+from .presentation import EMPTY, ago, badge, link, span, status_badge, visible
+from .rescued import numbers_rescued, rescued_from
+from .running import running_page
+from .vitals import (
+    clock,
+    clock_is_off,
+    is_gone,
+    memory_of_all,
+    memory_of_process,
+    processor,
+    state_of,
+    versions,
+)
 
-#: Tasks that the page of a worker shows.
-MOST_HELD = 100
+#: Tasks that the page of a worker shows, and those beside its name in the list.
+MOST_HELD, MOST_NAMED = 100, 3
 
 
 class WorkerList(ChangeList):
-    """The workers, with the slots that their bodies take read at once."""
+    """The workers, with what their slots hold and what was taken from them read at once."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page and what its workers run."""
         super().get_results(request)
         workers: list[Any] = list(self.result_list)
-        taken: Counter[int] = Counter()
-        for group in held_places():
-            if group["status"] != Status.QUEUED:
-                taken[group["worker"]] += group["n"]
+        held = defaultdict(list)
+        for task in _bodies([worker.pk for worker in workers if not is_gone(worker)]):
+            held[task.worker_id].append(task)
+        rescued = numbers_rescued([worker.pk for worker in workers if is_gone(worker)])
         for worker in workers:
-            worker.taken = taken[worker.pk]
+            worker.bodies, worker.rescued = held[worker.pk], rescued.get(worker.pk, 0)
+            worker.taken = len(worker.bodies)
+            worker.named = request.user.has_perm(VIEW)
         self.result_list = workers
 
 
 class WorkerAdmin(ReadOnlyScreen):
-    """Workers, one row for each start."""
+    """Workers, one row for each start; those that are gone below the others."""
 
     list_display = ("label", "state", "slots", "consumes", "memory", "last_seen", "up_for")
     sortable_by = ()
@@ -55,7 +74,7 @@ class WorkerAdmin(ReadOnlyScreen):
                     ("pool", "pool_size", "queues"),
                     ("started_at", "last_seen_at", "consuming"),
                     ("leaving_at", "left_at", "lost_at"),
-                    ("memory_kb", "cpu_percent"),
+                    ("memory_kb", "cpu_percent", "clock_offset"),
                     ("children", "versions"),
                     ("boot", "prefetch_off"),
                 ),
@@ -63,101 +82,189 @@ class WorkerAdmin(ReadOnlyScreen):
         ),
     )
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the person may see the workers; who may drain them may."""
+        return super().has_view_permission(request, obj) or request.user.has_perm(
+            PERMISSION
+        )
+
     def get_queryset(self, request: HttpRequest) -> Any:
         """Return the workers, each with the time of reading."""
         return super().get_queryset(request).annotate(read_at=DatabaseNow())
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Show those that are there first, the newest above."""
+        there = When(left_at=None, lost_at=None, then=Value(0))
+        return (Case(there, default=Value(1)).asc(), "-id")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return our list."""
         return WorkerList
 
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of the buttons, and of the page of what runs."""
+        running = self.admin_site.admin_view(self.running_view)
+        return [
+            path("running/", running, name="taskcontrol_running"),
+            self.button("ping", press_ping),
+            self.button("drain", press_drain),
+            *super().get_urls(),
+        ]
+
+    def running_view(self, request: HttpRequest) -> HttpResponse:
+        """Show what every worker does now; staff without a permission see the own tasks."""
+        page: HttpResponse = running_page(request, self.admin_site, self.opts, self.media)
+        return page
+
     def page_of(self, row: Any, request: HttpRequest) -> dict[str, Any]:
         """Show one worker with the tasks that hold its slots, as far as the person may."""
-        taken = TaskLog.objects.occupying().filter(worker=row.pk)
-        row.taken = taken.exclude(status=Status.QUEUED).count()
+        sees_tasks = request.user.has_perm(VIEW)
+        bodies = list(_bodies([row.pk])[:MOST_HELD])
+        row.taken, row.named = len(bodies), False
+        may_act = request.user.has_perm(PERMISSION) and not is_gone(row)
         return {
             **super().page_of(row, request),
-            "state": self.state(row),
-            "facts": [
-                (_("slots taken"), self.slots(row)),
-                (_("queues"), self.consumes(row)),
-                (_("memory"), self.memory(row)),
-                (_("last seen"), self.last_seen(row)),
-                (_("up for"), self.up_for(row)),
-                (_("process"), row.pid),
-                (_("versions"), _versions(row)),
-            ],
-            "held": _held(row) if request.user.has_perm(VIEW) else [],
+            "state": badge(*state_of(row)),
+            "facts": _facts(row),
+            "held": [_held(row, task) for task in bodies] if sees_tasks else [],
+            "rescued": rescued_from(row) if sees_tasks and is_gone(row) else [],
+            "gone": is_gone(row),
+            "may_ping": may_act,
+            "may_drain": may_act and row.leaving_at is None,
+            "reason_max": REASON_MAX,
         }
 
     @admin.display(description=gettext_lazy("worker"))
-    def label(self, worker: Any) -> str:
-        """Show the name."""
-        return visible(worker.hostname)
+    def label(self, worker: Any) -> SafeString:
+        """Show the name, and under it what it runs on."""
+        return format_html(
+            '{}<span class="tc-quiet">{}</span>', visible(worker.hostname), versions(worker)
+        )
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, worker: Any) -> SafeString:
-        """Show whether the worker lives."""
-        return badge(*state_of(worker))
+        """Show whether the worker lives, and what was taken from one that is gone."""
+        shown = badge(*state_of(worker))
+        if not worker.rescued:
+            return shown
+        told = _("%(number)s taken from it") % {"number": f"{worker.rescued:,}"}
+        return format_html('{}<span class="tc-quiet">{}</span>', shown, told)
 
     @admin.display(description=gettext_lazy("slots taken"))
-    def slots(self, worker: Any) -> str:
-        """Show how many bodies run, of how many that could."""
-        return f"{worker.taken:,} / {worker.pool_size:,}"
+    def slots(self, worker: Any) -> SafeString | str:
+        """Show how many bodies run, of how many that could, and which."""
+        if is_gone(worker):
+            return EMPTY
+        named = worker.bodies[:MOST_NAMED] if worker.named else []
+        links = format_html_join(
+            "", '<span class="tc-quiet">{}</span>', [[_task_link(task)] for task in named]
+        )
+        more = worker.taken - len(named) if named else 0
+        rest = format_html('<span class="tc-quiet">+ {}</span>', more) if more else ""
+        return format_html("{}{}{}", _slots(worker), links, rest)
 
     @admin.display(description=gettext_lazy("queues"))
     def consumes(self, worker: Any) -> str:
         """Show the queues."""
-        return visible(", ".join(map(str, worker.queues)))
+        return _queues(worker)
 
     @admin.display(description=gettext_lazy("memory"))
-    def memory(self, worker: Any) -> str:
-        """Show the memory of the main process and its children together."""
-        children = sum(child.get("memory_kb", 0) for child in worker.children)
-        return memory(None if worker.memory_kb is None else worker.memory_kb + children)
+    def memory(self, worker: Any) -> SafeString:
+        """Show the memory of all its processes, and the load of the main one."""
+        return format_html(
+            '{}<span class="tc-quiet">{}</span>', memory_of_all(worker), processor(worker)
+        )
 
     @admin.display(description=gettext_lazy("last seen"))
-    def last_seen(self, worker: Any) -> SafeString | str:
-        """Show the last sign of life."""
-        return ago(worker.last_seen_at, worker.read_at)
+    def last_seen(self, worker: Any) -> SafeString:
+        """Show the last sign of life, and a clock that is wrong."""
+        kind = "tc-why" if clock_is_off(worker) else "tc-quiet"
+        told = "" if worker.clock_offset is None else _("clock %s") % clock(worker)
+        seen = ago(worker.last_seen_at, worker.read_at)
+        return format_html('{}<span class="{}">{}</span>', seen, kind, told)
 
     @admin.display(description=gettext_lazy("up for"))
     def up_for(self, worker: Any) -> str:
         """Show how long the worker has lived."""
-        end = worker.left_at or worker.lost_at or worker.read_at
-        return span(worker.started_at, end)
+        return _up_for(worker)
 
 
-def _versions(worker: Any) -> str:
-    return visible(
-        ", ".join(f"{name} {version}" for name, version in worker.versions.items())
-    )
+def press_ping(request: HttpRequest, worker: Worker) -> str:
+    """Ask a worker whether it takes commands, and tell its answer."""
+    try:
+        answered = ping_worker(worker, user=request.user)
+    except BrokerUnavailable as error:
+        told = f"Pinged: the broker is away ({error})."
+    else:
+        if answered is not None:
+            return _tell(request, worker, f"Pinged: it answered in {duration(answered)}.")
+        told = "Pinged: it gave no answer."
+    raise InvalidCall(_tell(request, worker, told))
 
 
-def _held(worker: Any) -> list[dict[str, Any]]:
-    held = TaskLog.objects.occupying().filter(worker=worker.pk).order_by("started_at")
+def _tell(request: HttpRequest, worker: Worker, told: str) -> str:
+    perform(request.user, worker, lambda: told)
+    return told
+
+
+def press_drain(request: HttpRequest, worker: Worker) -> str | None:
+    """Let a worker finish what it runs and end."""
+    reason = given_reason(request.POST.get("reason"))
+
+    def act() -> str | None:
+        if not drain_worker(worker, user=request.user):
+            return None
+        return f"Told to leave: {reason}" if reason else "Told to leave."
+
+    return perform(request.user, worker, act)
+
+
+def _bodies(workers: list[int]) -> Any:
+    rows = TaskLog.objects.occupying().filter(worker__in=workers)
+    rows = rows.exclude(status=Status.QUEUED).order_by("started_at", "pk")
+    return rows.only("job_name", "status", "started_at", "pid", "occupies", "worker")
+
+
+def _facts(worker: Any) -> list[tuple[str, Any]]:
     return [
-        {
-            "task": task,
-            "label": visible(task.job_name),
-            "badge": status_badge(task.status, occupies=True),
-            "ran": span(task.started_at, worker.read_at),
-        }
-        for task in held.only("job_name", "status", "started_at", "pid")[:MOST_HELD]
+        (_("slots taken"), _slots(worker)),
+        (_("queues"), _queues(worker)),
+        (_("memory"), memory_of_all(worker)),
+        (_("processor"), processor(worker) or EMPTY),
+        (_("last seen"), ago(worker.last_seen_at, worker.read_at)),
+        (_("clock"), _warned(clock(worker)) if clock_is_off(worker) else clock(worker)),
+        (_("up for"), _up_for(worker)),
+        (_("process"), worker.pid),
+        (_("versions"), versions(worker)),
     ]
 
 
-def state_of(worker: Any) -> tuple[str, str]:
-    """Return the state of a worker as a word and as its color."""
-    silent = worker.read_at - worker.last_seen_at > seconds(conf.WORKER_LOST_AFTER)
-    states = (
-        (worker.lost_at, _("lost"), "failed"),
-        (worker.left_at, _("left"), "canceled"),
-        (silent, _("silent"), "failed"),
-        (worker.leaving_at, _("leaving"), "paused"),
-        (not worker.consuming, _("not consuming"), "paused"),
-    )
-    for holds, word, color in states:
-        if holds:
-            return word, color
-    return _("live"), "live"
+def _warned(text: str) -> SafeString:
+    return format_html('<span class="tc-why">{}</span>', text)
+
+
+def _slots(worker: Any) -> str:
+    return f"{worker.taken:,} / {worker.pool_size:,}"
+
+
+def _queues(worker: Any) -> str:
+    return visible(", ".join(map(str, worker.queues)))
+
+
+def _up_for(worker: Any) -> str:
+    end = worker.left_at or worker.lost_at or worker.read_at
+    return span(worker.started_at, end)
+
+
+def _task_link(task: Any) -> SafeString:
+    return link(reverse("admin:taskcontrol_tasklog_change", args=[task.pk]), task.job_name)
+
+
+def _held(worker: Any, task: Any) -> dict[str, Any]:
+    return {
+        "link": _task_link(task),
+        "badge": status_badge(task.status, occupies=task.occupies),
+        "ran": span(task.started_at, worker.read_at),
+        "pid": task.pid,
+        "memory": memory_of_process(worker, task.pid),
+    }

@@ -1,0 +1,72 @@
+"""The purge button of a queue: its name is typed, and everything that waits is canceled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from ..audit import given_reason, perform
+from ..conf import known_queues
+from ..enqueueing import enqueue
+from ..exceptions import InvalidCall
+from ..flow import Flow
+from ..models import QueueState
+from ..monitoring import get_workers
+from ..purging import newest_pending, pending_in, purge_as_task, purge_queue, require
+from .presentation import visible
+
+#: Tasks that one click cancels; more are canceled by a task.
+MOST_AT_ONCE = 500
+#: Seconds that such a task may take: millions of rows.
+TAKES = 4 * 3600
+
+
+def purge_context(flow: Flow, *, may_purge: bool) -> dict[str, Any]:
+    """Return what the page of a queue shows of its purge; no button without something."""
+    return {"may_purge": may_purge and bool(flow.waiting), "waiting": flow.waiting}
+
+
+def press_purge(request: HttpRequest, queue: QueueState) -> str | None:
+    """Cancel what waits in a queue if its name was typed; above 500 tasks, by a task."""
+    require(request.user, queue.name)
+    if request.POST.get("name", "").strip() != queue.name:
+        raise InvalidCall(
+            _("Type the name of the queue, %(name)s, to purge it. Nothing was canceled.")
+            % {"name": visible(queue.name)}
+        )
+    reason = given_reason(request.POST.get("reason"))
+    up_to = newest_pending(queue.name)
+    waiting = pending_in(queue.name).order_by().values("pk")[: MOST_AT_ONCE + 1].count()
+    purge = _purge_by_task if waiting > MOST_AT_ONCE else _purge_at_once
+    return perform(
+        request.user, queue, lambda: purge(queue.name, reason, up_to, request.user)
+    )
+
+
+def _purge_at_once(name: str, reason: str, up_to: int, user: Any) -> str | None:
+    canceled = purge_queue(name, reason, up_to=up_to, user=user)
+    why = f": {reason}" if reason else "."
+    return f"Purged, {canceled:,} canceled{why}" if canceled else None
+
+
+def _purge_by_task(name: str, reason: str, up_to: int, user: Any) -> str:
+    task = enqueue(
+        purge_as_task,
+        queue=_beside(name),
+        job_name=f"Purge {name}",
+        arguments={"of": name, "reason": reason, "up_to": up_to},
+        at_front=True,
+        timeout=TAKES,
+        created_by=user,
+    )
+    why = f": {reason}" if reason else ""
+    return f"Purge begun, task {task.name} cancels what waits now{why}."
+
+
+def _beside(name: str) -> str:
+    """Return a queue that somebody serves, another one than what is purged if there is."""
+    served = {queue for worker in get_workers() for queue in worker.queues}
+    others = [queue for queue in known_queues() if queue != name]
+    return next((queue for queue in others if queue in served), (others or [name])[0])
