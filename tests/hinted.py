@@ -19,7 +19,7 @@ class Color(enum.Enum):
     BLUE = "blue"
 
 
-def every_kind(  # noqa: PLR0913 - one of each
+def every_kind(
     text: str,
     number: int,
     share: float,

@@ -7,25 +7,28 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, URLPattern, reverse
+from django.urls import URLPattern
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from .. import schedules
+from .. import permissions, schedules
 from ..audit import perform
 from ..dialect import DatabaseNow
-from ..exceptions import InvalidCall, TaskControlError
-from ..models import TaskLog
+from ..exceptions import InvalidCall
 from ..schedulerows import change as change_row, insert
 from ..timekeeping import keep_time
 from ..timetables import beat_is_installed
 from ..wording import moment
 from .base import Screen
-from .presentation import EMPTY, ago, badge, link, person, related, status_badge, visible
+from .cronwords import in_words
+from .keptfresh import kept_true
+from .presentation import EMPTY, ago, visible
+from .runstrips import read_runs, strip, with_last_runs
 from .scheduleform import ScheduleForm
+from .schedulepage import last_run_of, runs_link, schedule_context, state_of
 
 VIEW = "taskcontrol.view_schedule"
 
@@ -60,12 +63,29 @@ ACTS: dict[str, Callable[[Any, Any], str | None]] = {
 }
 
 
+class ScheduleList(ChangeList):
+    """A page of schedules, with the last runs of all of them read at once."""
+
+    def get_queryset(self, request: HttpRequest, *args: Any) -> Any:
+        """Return the schedules of the page with the keys of their last runs."""
+        return with_last_runs(super().get_queryset(request, *args))
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page, the last task of each, and its last runs."""
+        super().get_results(request)
+        schedules: list[Any] = list(self.result_list)
+        read_runs(schedules)
+        for one in schedules:
+            one.linked = request.user.has_perm(permissions.VIEW)
+        self.result_list = schedules
+
+
 class ScheduleAdmin(Screen):
     """Schedules; whoever manages them may do everything here."""
 
     form = ScheduleForm
     raw_id_fields = ("run_as",)
-    list_display = ("label", "state", "next_run", "last_run", "runs", "skipped")
+    list_display = ("label", "state", "next_run", "last_run", "history", "skipped")
     list_filter = ("enabled", "on_missed")
     search_fields = ("name", "method", "scheduled_against")
     search_help_text = gettext_lazy(
@@ -183,24 +203,17 @@ class ScheduleAdmin(Screen):
 
     # The columns and the page
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return our list."""
+        return ScheduleList
+
     def page_of(self, row: Any, request: HttpRequest) -> dict[str, Any]:
-        """Show one schedule with its times, its buttons and what it skipped."""
+        """Show one schedule with its times, its runs, its buttons and what it skipped."""
+        may_act = self.has_change_permission(request, row)
         return {
             **super().page_of(row, request),
-            "state": self.state(row),
-            "error": visible(row.error),
-            "schedule": row,
-            "may_act": self.has_change_permission(request, row),
-            "next_runs": [moment(at) for at in _next_runs(row)],
-            "skips": [visible(why) for why in row.skips],
-            "beat_url": _beat_url(row, request),
-            "facts": [
-                (_("when"), visible(row.timetable)),
-                (_("last run"), self.last_run(row)),
-                (_("tasks"), self.runs(row)),
-                (_("skipped"), f"{row.skipped_count:,}"),
-                (_("runs as"), _run_as(row)),
-            ],
+            **schedule_context(row, request),
+            "may_act": may_act,
         }
 
     @admin.display(description=gettext_lazy("schedule"))
@@ -214,34 +227,26 @@ class ScheduleAdmin(Screen):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, one: Any) -> SafeString:
-        """Show whether it runs, and why not."""
-        if one.error:
-            why = format_html('<span class="tc-why">{}</span>', visible(one.error))
-            return format_html("{}{}", badge(_("cannot run"), "failed"), why)
-        return badge(_("on"), "live") if one.enabled else badge(_("off"), "canceled")
+        """Show whether it runs and is in time, or why not."""
+        return kept_true(f"state-{one.pk}", state_of(one, one.last))
 
     @admin.display(description=gettext_lazy("next run"))
     def next_run(self, one: Any) -> SafeString:
-        """Show when it runs next, and its times."""
-        at = ago(one.next_run_at, one.read_at)
-        return format_html('{}<span class="tc-quiet">{}</span>', at, visible(one.timetable))
+        """Show when it runs next, and its times in words."""
+        at = kept_true(f"next-{one.pk}", ago(one.next_run_at, one.read_at))
+        said, told = visible(in_words(one.timetable)), visible(one.timetable)
+        return format_html('{}<span class="tc-quiet" title="{}">{}</span>', at, told, said)
 
     @admin.display(description=gettext_lazy("last run"))
-    def last_run(self, one: Any) -> SafeString | str:
+    def last_run(self, one: Any) -> SafeString:
         """Link to the last task with its status."""
-        task = TaskLog.objects.filter(pk=one.last_task_id).first()
-        when = ago(one.last_run_at, one.read_at)
-        if task is None:
-            return when
-        url = reverse("admin:taskcontrol_tasklog_change", args=[task.pk])
-        shown = status_badge(task.status, occupies=task.occupies)
-        return format_html('{} <a href="{}">{}</a>', shown, url, when)
+        return kept_true(f"last-{one.pk}", last_run_of(one, one.last))
 
-    @admin.display(description=gettext_lazy("tasks"))
-    def runs(self, one: Any) -> SafeString:
-        """Link to the tasks that it made."""
-        url = reverse("admin:taskcontrol_tasklog_changelist")
-        return link(f"{url}?{urlencode({'schedule': one.name})}", f"{one.run_count:,}")
+    @admin.display(description=gettext_lazy("runs"))
+    def history(self, one: Any) -> SafeString:
+        """Show how the last runs went, and link to all of them."""
+        shown = format_html("{}{}", strip(one.runs, linked=one.linked), runs_link(one))
+        return kept_true(f"runs-{one.pk}", shown)
 
     @admin.display(description=gettext_lazy("skipped"))
     def skipped(self, one: Any) -> SafeString | str:
@@ -253,28 +258,3 @@ class ScheduleAdmin(Screen):
             f"{one.skipped_count:,}",
             visible(one.skipped_why),
         )
-
-
-def _next_runs(one: Any) -> list[Any]:
-    try:
-        return schedules.next_runs(one)
-    except TaskControlError:
-        return []
-
-
-def _run_as(one: Any) -> str:
-    if one.run_as_id is None:
-        return _("the scheduler")
-    return person(related(one, "run_as"), one.run_as_id)
-
-
-def _beat_url(one: Any, request: HttpRequest) -> str:
-    """Return the page of the beat's row, for those who may see it there."""
-    if not request.user.has_perm("django_celery_beat.view_periodictask"):
-        return ""
-    try:
-        return reverse(
-            "admin:django_celery_beat_periodictask_change", args=[one.periodic_id]
-        )
-    except NoReverseMatch:
-        return ""

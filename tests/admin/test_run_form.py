@@ -14,9 +14,8 @@ from taskcontrol.arguments import decode
 from taskcontrol.exceptions import NotPermitted
 from taskcontrol.handruns import run_by_hand
 from taskcontrol.models import TaskLog
-from taskcontrol.registry import declare_type, declarations
+from taskcontrol.registry import declarations, declare_type
 from taskcontrol.status import Status
-from tests import hinted
 from tests.admin.conftest import messages_of, page_url, text_of
 from tests.factories import make_type, make_user
 
