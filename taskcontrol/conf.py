@@ -90,6 +90,8 @@ class Conf:
     #: Seconds that a call waits for an open transaction that enqueues under the same key.
     KEY_WAIT: float = 10.0
 
+    #: What the screens in admin are made of: admin's own class, or the one of a theme.
+    ADMIN_BASE: str = "django.contrib.admin.ModelAdmin"
     #: Parts of names whose values never appear in tracebacks or screens.
     SECRET_NAMES: Sequence[str] = (
         "api",

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning as Caution
+from django.utils.module_loading import import_string
 
 from .. import side
 from ..conf import Conf, conf, known_settings
@@ -26,6 +27,8 @@ MAY_BE_ZERO = frozenset(
 )
 #: What the options of a queue may be.
 QUEUE_OPTIONS = frozenset({"background_workers", "max_queued_jobs", "timeout"})
+#: What every screen of admin is, also that of a theme.
+MODEL_ADMIN = "django.contrib.admin.options.ModelAdmin"
 #: What the Redis client takes; Celery's ``redis+socket://`` is not among them.
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -168,12 +171,26 @@ def _are_days(value: Mapping[str, float]) -> bool:
     return value.keys() <= TERMINAL and all(0 <= days <= 3650 for days in value.values())
 
 
+def _is_screen(path: str) -> bool:
+    try:
+        base = import_string(path)
+    except ImportError:
+        return False
+    return isinstance(base, type) and any(
+        f"{one.__module__}.{one.__qualname__}" == MODEL_ADMIN for one in base.__mro__
+    )
+
+
 def _is_redis(value: str | None) -> bool:
     return not value or value.startswith(REDIS_SCHEMES)
 
 
 #: Of some settings more than the type can be wrong.
 MEANINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "ADMIN_BASE": (
+        _is_screen,
+        "the dotted path of admin's ModelAdmin or of a class made of it",
+    ),
     "QUEUES": (
         _are_queues,
         'queues by name, each {"timeout": seconds, "background_workers": processes, '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
@@ -12,9 +12,11 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.module_loading import import_string
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from ..conf import conf
 from ..exceptions import InvalidCall, NotPermitted, TaskNotFound
 from .presentation import visible
 from .tasklists import CappedPaginator
@@ -22,7 +24,13 @@ from .tasklists import CappedPaginator
 Press = Callable[[HttpRequest, Any], str | None]
 
 
-class Screen(admin.ModelAdmin):
+if TYPE_CHECKING:
+    ScreenBase = admin.ModelAdmin
+else:
+    ScreenBase = import_string(conf.ADMIN_BASE)
+
+
+class Screen(ScreenBase):
     """A screen that extends stock templates and never counts a big table to its end."""
 
     paginator = CappedPaginator
