@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .cancellation import cancel as cancel
     from .chunks import iter_chunks as iter_chunks
     from .context import current_task as current_task
+    from .copies import run_again as run_again
     from .enqueueing import bulk_enqueue as bulk_enqueue, enqueue as enqueue
     from .exceptions import (
         Discard as Discard,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .monitoring import get_workers as get_workers
     from .progress import notify_task_status as notify_task_status
     from .registry import declare_type as declare_type, task as task
+    from .reordering import move_to_front as move_to_front
     from .retries import retry as retry
     from .safecalls import whitelist as whitelist
     from .shorthands import (
@@ -63,6 +65,7 @@ _ROOMS = {
     "cancellation": "cancel",
     "chunks": "iter_chunks",
     "context": "current_task",
+    "copies": "run_again",
     "enqueueing": "bulk_enqueue enqueue",
     "exceptions": "Discard LockLost LockTaken Retry",
     "explanation": "explain",
@@ -72,6 +75,7 @@ _ROOMS = {
     "monitoring": "get_workers",
     "progress": "notify_task_status",
     "registry": "declare_type task",
+    "reordering": "move_to_front",
     "retries": "retry",
     "safecalls": "whitelist",
     "shorthands": "bulk_enqueue_safe enqueue_doc enqueue_safe",

@@ -53,7 +53,8 @@ def after_choosing(
     taken = set(chosen)
     places = Counter(one.lane.method for one in fronts.rows if one.task_id in taken)
     gone = _emptied(fronts, taken)
-    full, served, unserved = set(), {}, set()
+    full, unserved = set(), set()
+    served: dict[str, bool] = {}
     for lane in lanes:
         if lane.number in gone:
             continue

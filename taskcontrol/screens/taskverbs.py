@@ -13,10 +13,18 @@ from django.utils.translation import gettext_lazy as _
 from .. import permissions
 from ..audit import CHANGED, DELETED, perform
 from ..cancellation import cancel
-from ..exceptions import InvalidTransition, KeyTaken, NotPermitted, TaskNotFound
+from ..copies import run_again
+from ..exceptions import (
+    InvalidCall,
+    InvalidTransition,
+    KeyTaken,
+    NotPermitted,
+    TaskNotFound,
+)
 from ..holding import pause, resume
 from ..models import TaskLog
 from ..pruning import delete_tasks
+from ..reordering import MOVABLE, move_to_front
 from ..retries import retry
 from ..status import MOVES, Status, sources_of
 
@@ -37,6 +45,8 @@ class Verb:
     #: Does it by the room, which asks for the permission again.
     run: Callable[[TaskLog, Any, str], Any]
     takes_reason: bool = False
+    #: What ``run`` returns is another task.
+    makes_a_copy: bool = False
     flag: int = CHANGED
 
     def act(self, task: TaskLog, user: Any, reason: str = "") -> str:
@@ -46,8 +56,10 @@ class Verb:
         """
 
         def act() -> str:
-            self.run(task, user, reason)
+            made = self.run(task, user, reason)
             told = self.done.capitalize()
+            if self.makes_a_copy:
+                return f"{told} as task {made.pk}."
             return f"{told}: {reason}" if reason else f"{told}."
 
         return perform(user, task, act, flag=self.flag) or ""
@@ -111,6 +123,23 @@ RESUME = Verb(
     fits=lambda task: task.status == Status.PAUSED,
     run=lambda task, user, reason: resume(task, user=user),
 )
+TO_FRONT = Verb(
+    name="to_front",
+    label=_("To the front"),
+    done="put to the front",
+    permission=permissions.PRIORITIZE,
+    fits=lambda task: task.status in MOVABLE,
+    run=lambda task, user, reason: move_to_front(task, user=user),
+)
+RUN_AGAIN = Verb(
+    name="run_again",
+    label=_("Run again"),
+    done="run again",
+    permission=permissions.RETRY,
+    fits=lambda task: task.status == Status.FINISHED,
+    run=lambda task, user, reason: run_again(task, user=user),
+    makes_a_copy=True,
+)
 ERASE = Verb(
     name="erase",
     label=_("Delete"),
@@ -121,7 +150,7 @@ ERASE = Verb(
     flag=DELETED,
 )
 #: In the order of the buttons; a task is deleted by stock admin's own button.
-BUTTONS = (RETRY, RETRY_NOW, RESUME, PAUSE, CANCEL)
+BUTTONS = (RETRY, RETRY_NOW, RUN_AGAIN, RESUME, TO_FRONT, PAUSE, CANCEL)
 
 
 def buttons_for(task: TaskLog, user: Any) -> list[Verb]:
@@ -150,10 +179,8 @@ def _outcome(verb: Verb, task: TaskLog, user: Any, reason: str) -> str:
         verb.act(task, user, reason)
     except NotPermitted:
         return "not permitted"
-    except KeyTaken:
-        return "left, since another has their key"
-    except InvalidTransition as error:
-        return in_the_way(verb, error.status)
+    except InvalidCall as error:
+        return _refusal(verb, error)
     except (ObjectDoesNotExist, TaskNotFound):
         return "no longer there"
     return verb.done
@@ -162,6 +189,14 @@ def _outcome(verb: Verb, task: TaskLog, user: Any, reason: str) -> str:
 def in_the_way(verb: Verb, status: str) -> str:
     """Return what became of a task that the verb does not fit: "already finished"."""
     return "not ended yet" if verb is ERASE else f"already {status.lower()}"
+
+
+def _refusal(verb: Verb, error: InvalidCall) -> str:
+    if isinstance(error, KeyTaken):
+        return "left, since another has their key"
+    if isinstance(error, InvalidTransition):
+        return "not ended yet" if verb is ERASE else f"already {error.status.lower()}"
+    return "refused: press the button on their pages to see why"
 
 
 def told(outcomes: Counter[str], verb: Verb) -> str:
