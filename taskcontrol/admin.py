@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -33,7 +34,9 @@ from .screens.acts import ActsOnTasks
 from .screens.audit import TaskEventAdmin
 from .screens.base import ReadOnlyScreen
 from .screens.batches import TaskBatchAdmin
+from .screens.copyform import PAGE as EDIT, edit_and_retry
 from .screens.dispatcher import DispatcherStateAdmin
+from .screens.endings import EndedFilter
 from .screens.freshrows import fresh_rows
 from .screens.presentation import (
     ago,
@@ -74,6 +77,7 @@ ASKABLE = frozenset(
         "celery_task_id",
         "created_by",
         "document_name",
+        "ended",
         "error",
         "event",
         "id",
@@ -100,6 +104,7 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         BatchFilter,
         MethodFilter,
         EventFilter,
+        EndedFilter,
     )
     list_select_related = ("created_by",)
     sortable_by = ()
@@ -273,7 +278,17 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         rows = path(
             "rows", self.admin_site.admin_view(self.rows_view), name="taskcontrol_rows"
         )
-        return [rows, *buttons, *addresses("taskcontrol_"), *super().get_urls()]
+        edit = path(
+            f"<path:object_id>/{EDIT}/",
+            self.admin_site.admin_view(self.edit_and_retry_view),
+            name=f"taskcontrol_tasklog_{EDIT}",
+        )
+        return [rows, edit, *buttons, *addresses("taskcontrol_"), *super().get_urls()]
+
+    def edit_and_retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Retry an ended task with edited arguments, as a copy."""
+        task = self.get_object(request, unquote(object_id))
+        return edit_and_retry(self, request, task)
 
     def rows_view(self, request: HttpRequest) -> JsonResponse:
         """Answer rows of the list as they are now, and how many newer ones there are.
