@@ -121,6 +121,11 @@ def test_without_anything_the_page_says_what_to_start(boss, staff, url):
     assert "None of your tasks runs now." in text_of(staff.get(url))
 
 
+@pytest.mark.parametrize("page", ["", "worker/"])
+def test_the_overview_and_the_workers_lead_to_it(boss, url, page):
+    assert f'href="{url}"' in text_of(boss.get(f"/admin/taskcontrol/{page}"))
+
+
 # Arguments
 
 
