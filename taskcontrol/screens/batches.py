@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Max
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import URLPattern, reverse
+from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
+from .. import permissions
 from ..audit import REASON_MAX
 from ..batches import counts_of, held_reason
 from ..dialect import DatabaseNow
@@ -24,7 +27,19 @@ from ..models import TaskBatch, TaskLog
 from ..status import Status
 from .base import ReadOnlyScreen
 from .batchbuttons import VERBS, buttons_for, is_over
-from .presentation import ago, badge, link, person, related, span, visible
+from .batchpace import paces_of
+from .keptfresh import kept_true
+from .presentation import (
+    EMPTY,
+    ago,
+    badge,
+    link,
+    person,
+    related,
+    span,
+    status_badge,
+    visible,
+)
 
 VIEW = "taskcontrol.view_taskbatch"
 #: From left to right in the bar: what is over, what runs, what waits.
@@ -49,7 +64,7 @@ class Part:
 
 
 class BatchList(ChangeList):
-    """A page of batches, the members of all counted at once."""
+    """A page of batches, the members of all counted at once, and how fast they end."""
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page and its numbers."""
@@ -58,6 +73,9 @@ class BatchList(ChangeList):
         numbers = counts_of(batches)
         for batch in batches:
             batch.numbers = numbers[batch.pk]
+        paces = paces_of(batches)
+        for batch in batches:
+            batch.pace = paces.get(batch.pk)
         self.result_list = batches
 
 
@@ -119,7 +137,7 @@ class TaskBatchAdmin(ReadOnlyScreen):
         return {
             **super().page_of(row, request),
             "progress": progress_of(row),
-            "state": self.state(row),
+            "state": state_of(row),
             "reasons": [visible(f"It {held.removeprefix('its batch ')}.")] if held else [],
             "buttons": buttons_for(row, request.user),
             "reason_max": REASON_MAX,
@@ -127,6 +145,9 @@ class TaskBatchAdmin(ReadOnlyScreen):
                 (_("created"), self.created(row)),
                 (_("by"), self.creator(row)),
                 (_("lasted"), _lasted(row)),
+                (_("pace"), paces_of([row]).get(row.pk, EMPTY)),
+                (_("tasks"), link(_members_url(row.pk), f"{row.total:,}")),
+                *_coordinator(row, request.user),
                 *_called_back(row),
             ],
         }
@@ -139,18 +160,13 @@ class TaskBatchAdmin(ReadOnlyScreen):
     @admin.display(description=gettext_lazy("state"))
     def state(self, batch: Any) -> SafeString:
         """Show whether anything is still to come."""
-        if not is_over(batch):
-            return badge(*_going_on(batch))
-        if batch.canceled_at is not None:
-            return badge(_("canceled"), "canceled")
-        if batch.numbers[Status.FAILED] or batch.numbers[Status.CANCELED]:
-            return badge(_("ended, not all well"), "failed")
-        return badge(_("ended"), "finished")
+        return _live(batch, "state", state_of(batch))
 
     @admin.display(description=gettext_lazy("progress"))
-    def progress(self, batch: Any) -> str:
-        """Show the bar and its numbers."""
-        return bar(batch)
+    def progress(self, batch: Any) -> SafeString:
+        """Show the bar, its numbers, and how fast they grow."""
+        pace = format_html('<span class="tc-quiet">{}</span>', batch.pace or "")
+        return _live(batch, "bar", format_html("{}{}", bar(batch), pace))
 
     @admin.display(description=gettext_lazy("created"))
     def created(self, batch: Any) -> SafeString | str:
@@ -161,6 +177,24 @@ class TaskBatchAdmin(ReadOnlyScreen):
     def creator(self, batch: Any) -> str:
         """Show who made it."""
         return person(related(batch, "created_by"), batch.created_by_id)
+
+
+def _live(batch: Any, name: str, shown: SafeString) -> SafeString:
+    """Return a cell that follows its batch until that is over."""
+    if is_over(batch):
+        return shown
+    return kept_true(f"{name}-{quote(batch.pk)}", shown, batch=batch.pk)
+
+
+def state_of(batch: Any) -> SafeString:
+    """Return whether anything is still to come, as a badge."""
+    if not is_over(batch):
+        return badge(*_going_on(batch))
+    if batch.canceled_at is not None:
+        return badge(_("canceled"), "canceled")
+    if batch.numbers[Status.FAILED] or batch.numbers[Status.CANCELED]:
+        return badge(_("ended, not all well"), "failed")
+    return badge(_("ended"), "finished")
 
 
 def _lasted(batch: Any) -> str:
@@ -183,6 +217,15 @@ def _going_on(batch: Any) -> tuple[str, str]:
     return _("going on"), "started"
 
 
+def _coordinator(batch: Any, user: Any) -> Iterator[tuple[str, SafeString]]:
+    """Yield the task whose body enqueued the members, if ``user`` may see one that did."""
+    members = TaskLog.objects.filter(batch_id=batch.pk, parent__isnull=False)
+    key = members.order_by().values_list("parent", flat=True).first()
+    task = permissions.visible_to(user).filter(pk=key).first() if key is not None else None
+    if task is not None and task.batch_id != batch.pk:
+        yield _("filled by"), _task_link(task)
+
+
 def _called_back(batch: Any) -> Iterator[tuple[str, SafeString | str]]:
     """Yield for each callback which task it became; what it was given stands there."""
     names = {
@@ -190,13 +233,36 @@ def _called_back(batch: Any) -> Iterator[tuple[str, SafeString | str]]:
         "failure": _("on failure"),
         "completion": _("on completion"),
     }
+    keys = [one["task"] for one in batch.callbacks.values() if one.get("task")]
+    tasks = TaskLog.objects.in_bulk(keys)
     for event, callback in sorted(batch.callbacks.items()):
-        method, task = callback["columns"]["method"], callback.get("task")
-        if task is None:
-            yield names[event], visible(method)
+        task = tasks.get(callback.get("task"))
+        if task is not None:
+            yield names[event], _task_link(task)
         else:
-            url = reverse("admin:taskcontrol_tasklog_change", args=[task])
-            yield names[event], link(url, visible(method))
+            method = visible(callback["columns"]["method"])
+            yield names[event], _with_note(method, _why_not_called(batch, callback))
+
+
+def _why_not_called(batch: Any, callback: dict[str, Any]) -> str:
+    if callback.get("task"):
+        return _("called; its task was deleted")
+    return _("not called") if is_over(batch) else _("not called yet")
+
+
+def _with_note(text: str, note: str) -> SafeString:
+    return format_html('{} <span class="tc-quiet">{}</span>', text, note)
+
+
+def _task_link(task: TaskLog) -> SafeString:
+    url = reverse("admin:taskcontrol_tasklog_change", args=[task.pk])
+    shown = status_badge(task.status, occupies=task.occupies)
+    return format_html("{} {}", link(url, task.job_name), shown)
+
+
+def _members_url(key: str, **narrowed: str) -> str:
+    query = urlencode({"batch_id": key, **narrowed})
+    return f"{reverse('admin:taskcontrol_tasklog_changelist')}?{query}"
 
 
 def bar(batch: Any) -> SafeString:
@@ -227,6 +293,5 @@ def _pieces(key: str, numbers: Counter[str], total: int) -> Iterator[Part]:
 
 
 def _part(key: str, numbers: Counter[str], status: Status, **place: float) -> Part:
-    query = urlencode({"batch_id": key, "status__exact": status})
-    url = f"{reverse('admin:taskcontrol_tasklog_changelist')}?{query}"
+    url = _members_url(key, status__exact=status)
     return Part(status, numbers[status], url, **place)

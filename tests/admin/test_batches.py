@@ -314,3 +314,90 @@ def test_the_page_links_to_the_tasks_of_the_callbacks_and_hides_what_they_were_g
     assert "tests.tasks.give_back" in page
     assert "tests.tasks.nothing" in page
     assert "s3cr3t" not in page
+
+
+def test_the_state_of_each_callback_is_told(boss):
+    key = taskcontrol.create_batch(
+        on_success=tasks.give_back, on_failure=tasks.nothing, on_completion=tasks.nothing
+    )
+    batch = TaskBatch.objects.get()
+    fill(batch, Finished=1)
+    TaskBatch.objects.update(total=1)
+    before = text_of(boss.get(page_url(batch)))
+    assert before.count("not called</span>") == 3
+
+    taskcontrol.bulk_enqueue([], batch_id=key)
+    settle_batches()
+    page = text_of(boss.get(page_url(batch)))
+    assert page.count("not called</span>") == 1
+    assert page.count('tc-pending">Pending</span>') == 2
+
+    TaskLog.objects.filter(batch_id=None).delete()
+    assert text_of(boss.get(page_url(batch))).count("its task was deleted") == 2
+
+
+def test_the_task_that_filled_a_batch_is_linked(overseer):
+    batch = make_batch(total=1)
+    assert "filled by" not in text_of(overseer.get(page_url(batch)))
+    coordinator = make_task(Status.FINISHED, job_name="Find out what there is")
+    make_task(batch_id="b", parent=coordinator)
+
+    page = text_of(overseer.get(page_url(batch)))
+
+    assert "filled by" in page
+    assert f'<a href="{page_url(coordinator)}" title="">Find out what there is</a>' in page
+
+
+def test_the_page_leads_to_all_members(overseer):
+    batch = make_batch(total=1200)
+    link = '<a href="/admin/taskcontrol/tasklog/?batch_id=b" title="">1,200</a>'
+    assert link in text_of(overseer.get(page_url(batch)))
+
+
+# How fast it goes
+
+
+@pytest.mark.parametrize(
+    ("age", "ended", "total", "told"),
+    [
+        (100, 5, 10, "3 a minute, about 1 min left"),
+        (3600, 10, 130, "2 a minute, about 1 h left"),
+        (60, 30, 60, "30 a minute, about 1 min left"),
+        (3600, 0, 10, None),
+        (100, 5, 5, None),
+    ],
+)
+def test_the_pace_is_that_of_the_last_minutes(overseer, age, ended, total, told):
+    batch = make_batch(total=total, created_at=seconds_ago(age))
+    fill(batch, Finished=ended)
+
+    for url in (URL, page_url(batch)):
+        page = text_of(overseer.get(url))
+        assert told in page if told else "a minute" not in page
+
+
+def test_what_ended_long_ago_says_nothing_of_the_pace(overseer):
+    batch = make_batch(total=10, created_at=seconds_ago(9000))
+    make_task(Status.FINISHED, batch_id="b", ended_at=seconds_ago(8000))
+    assert "a minute" not in text_of(overseer.get(page_url(batch)))
+
+
+def test_a_paused_batch_has_no_end_in_sight(overseer):
+    columns = {"created_at": seconds_ago(100), "paused_at": seconds_ago(1)}
+    fill(make_batch(total=10, **columns), Finished=5)
+    page = text_of(overseer.get(URL))
+    assert "3 a minute<" in page
+
+
+# Live
+
+
+def test_cells_follow_their_batch_until_it_is_over(overseer):
+    fill(make_batch('a"b', total=2), Pending=1, Finished=1)
+    fill(make_batch("over", total=1), Finished=1)
+
+    page = text_of(overseer.get(URL))
+
+    assert page.count('data-tc-batch="a&quot;b"') == 2
+    assert 'data-tc-live="bar-a_22b"' in page
+    assert 'data-tc-batch="over"' not in page
