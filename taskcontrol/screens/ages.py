@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import connections
+from django.db.models.sql import Query
 
 from ..conf import conf
 from ..dialect import DatabaseNow, compile_sql
@@ -32,7 +35,8 @@ def first_since(age: float) -> int:
     One statement of some twenty probes of the primary key, however many tasks there are:
     the time of creation has no index of its own, which each insert would have to feed.
     """
-    since, params = compile_sql(DatabaseNow() - seconds(age), conf.DATABASE)
+    then: Any = DatabaseNow() - seconds(age)
+    since, params = compile_sql(then.resolve_expression(Query(TaskLog)), conf.DATABASE)
     names = {"tasks": TaskLog._meta.db_table, "middle": _MIDDLE}
     older = _OLDER.format(since=since, **names)
     with connections[conf.DATABASE].cursor() as cursor:
