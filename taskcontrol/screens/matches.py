@@ -21,7 +21,7 @@ def count_by(rows: Any, *columns: str, most: int) -> Counter[tuple[Any, ...]]:
     names = ", ".join(columns)
     with connections[conf.DATABASE].cursor() as cursor:
         cursor.execute(
-            f"SELECT {names}, COUNT(*) FROM ({sql}) some GROUP BY {names}",  # noqa: S608 - Django wrote it
+            f"SELECT {names}, COUNT(*) FROM ({sql}) few GROUP BY {names}",  # noqa: S608 - Django wrote it
             params,
         )
         return Counter({tuple(values): number for *values, number in cursor.fetchall()})

@@ -111,7 +111,7 @@ def count_all() -> Numbers:
     for some in [*rows.values(), TaskLog.objects.stopping().order_by()]:
         few = some.values("pk")[: counting.MOST_COUNTED + 1]
         sql, given = few.query.get_compiler(conf.DATABASE).as_sql()
-        parts.append(f"(SELECT COUNT(*) FROM ({sql}) some)")  # noqa: S608 - Django wrote it
+        parts.append(f"(SELECT COUNT(*) FROM ({sql}) few)")  # noqa: S608 - Django wrote it
         params += given
     with connections[conf.DATABASE].cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(parts)}", params)
