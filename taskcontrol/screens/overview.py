@@ -1,155 +1,185 @@
-"""The front page of taskcontrol in admin: tasks by status, and whether everything is alive."""
+"""The front page of taskcontrol in admin: tasks by status, what is alive, what ended lately."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
-from django.utils.translation import gettext as _
 
-from ..conf import known_queues
 from ..counting import Capped, capped_count
-from ..doctor.findings import Level
-from ..doctor.punctuality import examine_schedules
-from ..monitoring import Snapshot, snapshot
-from ..obstacles import PASS_OVERDUE
+from ..figures import Figures, all_types, figures_of
+from ..models import DispatcherState
+from ..monitoring import QueueNumbers, Snapshot, StatusCounts, count_by_status, snapshot
 from ..permissions import VIEW, visible_to
 from ..status import Status
 from ..suspension import PERMISSION, dispatcher_state
+from ..wording import duration
+from .charts import PERIODS, USUAL, Charts, charts_of, percent, times_of
 from .dispatcher import switch_context
-from .presentation import ago, status_badge, visible
+from .endings import ended_url
+from .presentation import brief, status_badge, visible
+from .signs import signs_of
 
 #: Who may look at the machinery.
 OVERSEER = "taskcontrol.view_dispatcherstate"
+#: Where a page that is open says which of its regions it wants again.
+WANTED = "X-Taskcontrol-Regions"
+#: Types in each table.
+MOST_TYPES = 5
 
 
-@dataclass(frozen=True)
-class Sign:
-    """One sign of life, good or bad."""
-
-    name: str
-    #: running, silent, never seen …
-    word: str
-    #: When it was given, what to know of it, or what to do.
-    detail: Any = ""
-    good: bool = field(default=False, kw_only=True)
+def overview_for(request: HttpRequest) -> dict[str, Any]:
+    """Return what the front page shows; without the permission the person's own tasks."""
+    return Overview(request).context()
 
 
-def overview_for(user: Any) -> dict[str, Any]:
-    """Return what the front page shows ``user``; without the permission the own tasks."""
-    sees_all = user.has_perm(VIEW)
-    oversees = sees_all or user.has_perm(OVERSEER) or user.has_perm(PERMISSION)
-    now = snapshot() if oversees else None
-    numbers = _all_numbers(now) if now and sees_all else _own_numbers(user)
-    return {
-        "switch": switch_context(user, dispatcher_state()),
-        "cards": [_card(status, number) for status, number in numbers.items()],
-        "own": not sees_all,
-        "signs": _signs(now) if now else [],
-    }
+class Overview:
+    """The front page for one request: each region costs only when it is wanted."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.user: Any = request.user
+        self.period = PERIODS.get(request.GET.get("period", ""), PERIODS[USUAL])
+        self._wanted = set(request.headers.get(WANTED, "").split(",")) - {""}
+        self.sees_all = self.user.has_perm(VIEW)
+        self.oversees = (
+            self.sees_all or self.user.has_perm(OVERSEER) or self.user.has_perm(PERMISSION)
+        )
+
+    def context(self) -> dict[str, Any]:
+        """Return what the template takes; a region that is not wanted is not there."""
+        found: dict[str, Any] = {"own": not self.sees_all, "signs": []}
+        if self._wants("cards"):
+            found["cards"] = [_card(*one) for one in self._numbers().items()]
+        if self._wants("health"):
+            found["switch"] = switch_context(self.user, self.state)
+            if self.oversees:
+                found["signs"] = signs_of(self.now, self.state)
+        if self._wants("queues") and self.oversees:
+            found["queues"] = [self._queue_row(queue) for queue in self.now.queues]
+        if self._wants("charts") and self.sees_all:
+            found |= self._charts()
+        return found
+
+    def _wants(self, region: str) -> bool:
+        return not self._wanted or region in self._wanted
+
+    @cached_property
+    def state(self) -> DispatcherState:
+        """The dispatcher."""
+        return dispatcher_state()
+
+    @cached_property
+    def now(self) -> Snapshot:
+        """All numbers of this moment."""
+        return snapshot()
+
+    def _numbers(self) -> dict[Status, int]:
+        if not self.sees_all:
+            mine = visible_to(self.user)
+            return {status: capped_count(mine.filter(status=status)) for status in Status}
+        whole = self.now.tasks if self._wants("health") else count_by_status()
+        return _by_status(whole)
+
+    def _queue_row(self, queue: QueueNumbers) -> dict[str, Any]:
+        depth = queue.pending + queue.queued
+        row = {
+            "name": visible(queue.name),
+            "depth": depth,
+            "later": queue.later,
+            "running": queue.started + queue.stopping,
+            "oldest": "" if queue.oldest_seconds is None else brief(queue.oldest_seconds),
+            "workers": queue.workers,
+            "slots": queue.slots,
+            "paused": queue.paused,
+            "unserved": bool(depth) and not queue.workers,
+        }
+        if self.sees_all:
+            row["url"] = _list_url(queue=queue.name)
+            if queue.oldest_task is not None:
+                page = "admin:taskcontrol_tasklog_change"
+                row["oldest_url"] = reverse(page, args=[queue.oldest_task])
+        return row
+
+    def _charts(self) -> dict[str, Any]:
+        charts = charts_of(self.period)
+        types = all_types(hours=self.period.hours)
+        return {
+            "charts": charts,
+            "periods": PERIODS.values(),
+            "counted_until": self.state.rolled_until,
+            "failing": _failing(types, charts),
+            "slowest": _slowest(types, charts),
+        }
 
 
-def _all_numbers(now: Snapshot) -> dict[Status, int]:
-    numbers = {status: now.tasks.by_status[status] for status in Status}
-    if now.tasks.finished_is_more:
+def _by_status(tasks: StatusCounts) -> dict[Status, int]:
+    numbers = {status: tasks.by_status[status] for status in Status}
+    if tasks.finished_is_more:
         numbers[Status.FINISHED] = Capped(numbers[Status.FINISHED])
     return numbers
 
 
-def _own_numbers(user: Any) -> dict[Status, int]:
-    mine = visible_to(user)
-    return {status: capped_count(mine.filter(status=status)) for status in Status}
-
-
 def _card(status: Status, number: int) -> dict[str, Any]:
-    query = urlencode({"status__exact": status})
     return {
         "badge": status_badge(status),
         "number": str(number) if isinstance(number, Capped) else f"{number:,}",
         "some": number > 0,
         "kind": status.lower(),
-        "url": f"{reverse('admin:taskcontrol_tasklog_changelist')}?{query}",
+        "url": _list_url(status__exact=status),
     }
 
 
-def _signs(now: Snapshot) -> list[Sign]:
-    alive = [_dispatcher(now), _workers(now), _queues(now), _beat(now), _broker(now)]
-    return [*alive, *_schedules()]
+def _list_url(**query: str) -> str:
+    return f"{reverse('admin:taskcontrol_tasklog_changelist')}?{urlencode(query)}"
 
 
-def _dispatcher(now: Snapshot) -> Sign:
-    numbers = _numbers(now)
-    passed = numbers.last_pass_seconds
-    if passed is None:
-        return Sign(_("Last pass"), _("never"), _("It runs in the workers."))
-    late = passed > PASS_OVERDUE
-    return Sign(
-        _("Last pass"), _("late") if late else _("in time"), _at(now, passed), good=not late
+# Types
+
+
+@dataclass(frozen=True)
+class TypeRow:
+    """One type in a table, with where it leads."""
+
+    method: str
+    figures: Figures
+    url: str
+    failed_url: str
+    percent: str
+    mean: str
+    run: tuple[str, str]
+
+
+def _failing(types: dict[str, Figures], charts: Charts) -> list[TypeRow]:
+    failed = [method for method in types if types[method].failed]
+    failed.sort(key=lambda method: (-types[method].failed, method))
+    return [_type_row(method, types[method], charts) for method in failed[:MOST_TYPES]]
+
+
+def _slowest(types: dict[str, Figures], charts: Charts) -> list[TypeRow]:
+    """Return those whose runs took longest on average, with how their times are spread."""
+    ran = [method for method in types if types[method].run_seconds]
+    ran.sort(key=lambda method: (-_mean(types[method]), method))
+    spread = figures_of(ran[:MOST_TYPES], hours=charts.period.hours)
+    return [_type_row(method, spread[method], charts) for method in ran if method in spread]
+
+
+def _mean(figures: Figures) -> float:
+    return figures.run_seconds / (sum(figures.runs.values()) or figures.ended or 1)
+
+
+def _type_row(method: str, figures: Figures, charts: Charts) -> TypeRow:
+    begin, end = charts.spans[0].begin, charts.spans[-1].end
+    failed = {"status__exact": Status.FAILED.value}
+    return TypeRow(
+        method=visible(method),
+        figures=figures,
+        url=ended_url(begin, end, method=method),
+        failed_url=ended_url(begin, end, method=method, **failed),
+        percent=percent(figures),
+        mean=duration(_mean(figures)),
+        run=times_of(figures, "run"),
     )
-
-
-def _workers(now: Snapshot) -> Sign:
-    live = [worker for worker in now.workers if worker.state == "live"]
-    if not live:
-        return Sign(_("Workers"), _("none"), "manage.py taskcontrol worker")
-    told = _("%(busy)s of %(slots)s slots taken") % {
-        "busy": sum(worker.busy for worker in live),
-        "slots": sum(worker.slots for worker in live),
-    }
-    ill = sum(worker.state in {"silent", "not consuming"} for worker in now.workers)
-    if ill:
-        told += _("; %(number)s silent or not consuming") % {"number": ill}
-    return Sign(
-        _("Workers"), _("%(number)s live") % {"number": len(live)}, told, good=not ill
-    )
-
-
-def _queues(now: Snapshot) -> Sign:
-    """A queue with work that nobody takes is a fault; an empty one is not."""
-    waiting = [queue.name for queue in now.queues if queue.pending and not queue.workers]
-    if waiting:
-        names = visible(", ".join(waiting))
-        return Sign(_("Queues"), _("without a worker"), names)
-    paused = [queue.name for queue in now.queues if queue.paused]
-    if paused:
-        return Sign(_("Queues"), _("paused"), visible(", ".join(paused)))
-    number = len({*known_queues(), *(queue.name for queue in now.queues)})
-    return Sign(_("Queues"), _("%(number)s open") % {"number": number}, good=True)
-
-
-def _beat(now: Snapshot) -> Sign:
-    numbers = _numbers(now)
-    if numbers.beat_seconds is None:
-        return Sign(_("Beat"), _("never seen"), "celery -A … beat")
-    seen = _at(now, numbers.beat_seconds)
-    silent = numbers.beat_is_silent
-    return Sign(_("Beat"), _("silent") if silent else _("alive"), seen, good=not silent)
-
-
-def _broker(now: Snapshot) -> Sign:
-    error = _numbers(now).broker_error
-    if error:
-        return Sign(_("Broker"), _("unreachable"), visible(error))
-    return Sign(_("Broker"), _("reachable"), good=True)
-
-
-def _schedules() -> list[Sign]:
-    """Say the first thing that is wrong with the schedules, if there are any."""
-    found = next(examine_schedules(), None)
-    if found is None:
-        return []
-    if found.level is Level.OK:
-        return [Sign(_("Schedules"), _("in time"), visible(found.text), good=True)]
-    return [Sign(_("Schedules"), _("amiss"), visible(f"{found.subject}: {found.text}"))]
-
-
-def _numbers(now: Snapshot) -> Any:
-    return now.dispatcher
-
-
-def _at(now: Snapshot, passed: float) -> Any:
-    at: datetime = now.at - timedelta(seconds=passed)
-    return ago(at, now.at)

@@ -25,7 +25,7 @@ def taskcontrol_banner(context: Any) -> dict[str, Any]:
 @register.inclusion_tag("admin/taskcontrol/overview.html", takes_context=True)
 def taskcontrol_overview(context: Any) -> dict[str, Any]:
     """Show the state of everything."""
-    return {**overview_for(context["request"].user), "request": context["request"]}
+    return {**overview_for(context["request"]), "request": context["request"]}
 
 
 @register.simple_tag

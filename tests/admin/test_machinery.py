@@ -1,17 +1,13 @@
-"""The screens of workers, queues and the dispatcher, and the front page above them."""
+"""The screens of workers, queues and the dispatcher."""
 
 from __future__ import annotations
-
-import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from taskcontrol.conf import known_queues
-from taskcontrol.models import DispatcherState, QueueState, TaskLog, WaitInterval
+from taskcontrol.models import DispatcherState, QueueState, WaitInterval
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state, toggle_dispatcher
 from tests.admin.conftest import messages_of, page_url, text_of
@@ -256,112 +252,3 @@ def test_who_suspended_it_may_have_been_deleted(boss, state):
 
     for url in (FRONT, page_url(state)):
         assert f"user {user.pk} (deleted)" in text_of(boss.get(url))
-
-
-# The front page
-
-
-def test_the_front_page_counts_all_tasks_by_status(viewer):
-    for status in Status:
-        make_task(status)
-    make_task(Status.FAILED)
-
-    cards = viewer.get(FRONT).context["cards"]
-
-    numbers = {card["kind"]: card["number"] for card in cards}
-    assert numbers == {
-        status.lower(): "2" if status == "Failed" else "1" for status in Status
-    }
-    assert "status__exact=Failed" in text_of(viewer.get(FRONT))
-
-
-def test_more_finished_tasks_than_are_counted_read_as_at_least(viewer, monkeypatch):
-    monkeypatch.setattr("taskcontrol.monitoring.MOST_FINISHED", 2)
-    for _ in range(3):
-        make_task(Status.FINISHED)
-
-    assert '<span class="tc-number">2+</span>' in text_of(viewer.get(FRONT))
-
-
-def test_staff_without_a_permission_sees_the_own_numbers_and_no_machinery(staff):
-    make_task(created_by=staff.user)
-    make_task()
-
-    response = staff.get(FRONT)
-
-    assert [card["number"] for card in response.context["cards"] if card["some"]] == ["1"]
-    assert "Your own tasks:" in text_of(response)
-    assert not response.context["signs"]
-
-
-def test_what_is_dead_is_visible(viewer, state):
-    make_task(queue="long")
-
-    signs = {sign.name: sign for sign in viewer.get(FRONT).context["signs"]}
-
-    told = {name: (sign.word, sign.good) for name, sign in signs.items()}
-    assert told == {
-        "Last pass": ("never", False),
-        "Workers": ("none", False),
-        "Queues": ("without a worker", False),
-        "Beat": ("never seen", False),
-        "Broker": ("reachable", True),
-    }
-    assert signs["Queues"].detail == "long"
-
-
-def test_what_is_late_or_silent_is_visible(viewer, state):
-    make_worker()
-    make_worker(last_seen_at=seconds_ago(60))
-    QueueState.objects.create(name="long", paused_at=seconds_ago(5))
-    DispatcherState.objects.update(
-        last_pass_at=seconds_ago(99), beat_seen_at=seconds_ago(99), broker_error="no route"
-    )
-
-    response = viewer.get(FRONT)
-
-    told = {sign.name: (sign.word, sign.good) for sign in response.context["signs"]}
-    assert told == {
-        "Last pass": ("late", False),
-        "Workers": ("1 live", False),
-        "Queues": ("paused", False),
-        "Beat": ("silent", False),
-        "Broker": ("unreachable", False),
-    }
-    assert "no route" in text_of(response)
-
-
-def test_when_all_is_well_everything_says_so(viewer, state):
-    make_worker()
-    DispatcherState.objects.update(
-        last_pass_at=seconds_ago(0.5), beat_seen_at=seconds_ago(5)
-    )
-
-    response = viewer.get(FRONT)
-
-    assert all(sign.good for sign in response.context["signs"])
-    assert "0 of 2 slots taken" in text_of(response)
-
-
-def test_the_front_page_takes_as_many_queries_for_many_tasks_as_for_one(viewer, state):
-    counts = []
-    for number in (1, 30):
-        for n in range(number):
-            make_task(list(Status)[n % 7])
-            make_worker()
-        viewer.get(FRONT)
-        with CaptureQueriesContext(connection) as queries:
-            text_of(viewer.get(FRONT))
-        counts.append(len(queries))
-
-    assert counts[0] == counts[1] <= 25
-
-
-def test_the_front_page_is_free_of_inline_script_and_style(boss, state):
-    TaskLog.objects.all().delete()
-    page = text_of(boss.get(FRONT))
-
-    # A block of data runs nothing.
-    scripts = r"<script(?![^>]*\bsrc=)(?![^>]*application/json)[^>]*>\s*\S"
-    assert not re.search(scripts, page)
-    assert " style=" not in page

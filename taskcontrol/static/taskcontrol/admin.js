@@ -10,9 +10,10 @@ const AGAIN = 700;
 /** Milliseconds between two looks for new rows. */
 const LOOK = 4000;
 
-/** @param {string} url */
-async function load(url) {
-  const answer = await fetch(url, { credentials: "same-origin", headers: { "X-Requested-With": "taskcontrol" } });
+/** @param {string} url @param {string} [regions] of the page that are wanted; else all of it */
+async function load(url, regions = "") {
+  const headers = { "X-Requested-With": "taskcontrol", "X-Taskcontrol-Regions": regions };
+  const answer = await fetch(url, { credentials: "same-origin", headers });
   // Logged out, or gone: the page stays as it is.
   if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
   return answer;
@@ -55,27 +56,37 @@ function replace(/** @type {Element} */ region, /** @type {Element} */ fresh) {
 
 /**
  * Regions of a page that are rendered anew: `data-tc-live` names them, `data-tc-task` or
- * `data-tc-batch` say at whose news, `data-tc-every` after how many seconds anyhow.
+ * `data-tc-batch` say at whose news, `data-tc-own` at those of the person's own tasks,
+ * `data-tc-every` after how many seconds anyhow.
  */
 function keepRegions() {
   const regions = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-tc-live]")]);
   if (!regions.length) return;
-  const render = calmly(async () => {
-    const page = new DOMParser().parseFromString(await (await load(location.href)).text(), "text/html");
-    for (const region of regions) {
+  const renderer = (/** @type {HTMLElement[]} */ some) => calmly(async () => {
+    const names = some.map((one) => one.dataset.tcLive ?? "").join(",");
+    const page = new DOMParser().parseFromString(await (await load(location.href, names)).text(), "text/html");
+    for (const region of some) {
       const fresh = page.querySelector(`[data-tc-live="${region.dataset.tcLive}"]`);
       if (fresh && !isUsed(region)) replace(region, fresh);
     }
   });
-  const keys = (/** @type {"tcTask" | "tcBatch"} */ name) => regions.map((one) => one.dataset[name] ?? "").filter(Boolean);
-  const wish = { tasks: keys("tcTask"), batches: keys("tcBatch") };
+  const render = renderer(regions);
+  const rows = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-tc-own] [data-tc-task]")]);
+  const watched = [...regions, ...rows];
+  const keys = (/** @type {"tcTask" | "tcBatch"} */ name) => watched.map((one) => one.dataset[name] ?? "").filter(Boolean);
+  const own = regions.some((one) => one.dataset.tcOwn !== undefined);
+  const wish = { tasks: keys("tcTask"), batches: keys("tcBatch"), own };
   // What was rendered is not rendered again for the same news.
-  const revs = new Set(regions.map((one) => `${one.dataset.tcTask} ${one.dataset.tcRev}`));
-  if (wish.tasks.length || wish.batches.length) {
+  const revs = new Set(watched.map((one) => `${one.dataset.tcTask} ${one.dataset.tcRev}`));
+  if (wish.tasks.length || wish.batches.length || own) {
     live.subscribe(wish, (/** @type {any} */ { state }) => revs.has(`${state.name} ${state.rev}`) || render());
   }
-  const every = Math.min(...regions.map((one) => Number(one.dataset.tcEvery) || Infinity));
-  if (Number.isFinite(every)) setInterval(() => document.hidden || render(), every * 1000);
+  for (const every of new Set(regions.map((one) => Number(one.dataset.tcEvery) || 0))) {
+    if (!every) continue;
+    // Regions of one pace are rendered together, and those of another not.
+    const again = renderer(regions.filter((one) => Number(one.dataset.tcEvery) === every));
+    setInterval(() => document.hidden || again(), every * 1000);
+  }
 }
 
 /** The list of tasks: rows are patched in place, never added, removed or reordered. */
