@@ -24,10 +24,15 @@ from .tasklists import CappedPaginator
 Press = Callable[[HttpRequest, Any], str | None]
 
 
+def screen_base() -> Any:
+    """Return the class that the setting names; it holds until the process ends."""
+    return import_string(conf.ADMIN_BASE)
+
+
 if TYPE_CHECKING:
     ScreenBase = admin.ModelAdmin
 else:
-    ScreenBase = import_string(conf.ADMIN_BASE)
+    ScreenBase = screen_base()
 
 
 class Screen(ScreenBase):
