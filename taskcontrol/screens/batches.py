@@ -28,7 +28,7 @@ from ..status import Status
 from .base import ReadOnlyScreen
 from .batchbuttons import VERBS, buttons_for, is_over
 from .batchpace import paces_of
-from .keptfresh import kept_true
+from .keptfresh import follows_batch
 from .presentation import (
     EMPTY,
     ago,
@@ -181,9 +181,8 @@ class TaskBatchAdmin(ReadOnlyScreen):
 
 def _live(batch: Any, name: str, shown: SafeString) -> SafeString:
     """Return a cell that follows its batch until that is over."""
-    if is_over(batch):
-        return shown
-    return kept_true(f"{name}-{quote(batch.pk)}", shown, batch=batch.pk)
+    followed = "" if is_over(batch) else batch.pk
+    return follows_batch(f"{name}-{quote(batch.pk)}", shown, followed)
 
 
 def state_of(batch: Any) -> SafeString:

@@ -14,16 +14,22 @@ EVERY = 3
 SCRIPT = "taskcontrol"
 
 
-def kept_true(name: str, shown: Any, *, batch: str = "", every: int = EVERY) -> SafeString:
-    """Return ``shown`` as a region: rendered anew at the news of a batch, else now and then.
+def kept_true(name: str, shown: Any, *, every: int = EVERY) -> SafeString:
+    """Return ``shown`` as a region that is rendered anew every few seconds.
 
     ``name`` tells it from the others of its page.
     """
-    if batch:
-        text = '<div data-tc-live="{}" data-tc-batch="{}">{}</div>'
-        return format_html(text, name, batch, shown)
     text = '<div data-tc-live="{}" data-tc-every="{}">{}</div>'
     return format_html(text, name, every, shown)
+
+
+def follows_batch(name: str, shown: Any, batch_id: str) -> SafeString:
+    """Return ``shown`` as a region that is rendered anew at the news of a batch.
+
+    Without an id nothing is news, but the page that is asked again finds the region.
+    """
+    follows = format_html(' data-tc-batch="{}"', batch_id) if batch_id else ""
+    return format_html('<div data-tc-live="{}"{}>{}</div>', name, follows, shown)
 
 
 def is_asked_again(request: HttpRequest) -> bool:
