@@ -18,8 +18,9 @@ from taskcontrol.monitoring import get_workers, snapshot
 from taskcontrol.pruning import count_prunable, prune_ended_tasks
 from taskcontrol.retries import retry
 from taskcontrol.status import Status
+from taskcontrol.suspension import dispatcher_state
 from tests import tasks as sample
-from tests.factories import make_task
+from tests.factories import make_task, make_user, make_worker
 
 
 def tasks():
@@ -220,6 +221,69 @@ def test_what_must_stay_flat_reads_no_table_from_end_to_end(many_rows, conf, nam
     for sql in read:
         if sql.startswith(("SELECT", "UPDATE", "DELETE")):
             assert "taskcontrol_tasklog" not in scanned_whole(plan_of(sql)), sql
+
+
+#: What narrows the list of tasks in admin.
+LISTS = [
+    {},
+    {"p": "3"},
+    *({"status__exact": status} for status in (*Status.values, "stopping")),
+    {"queue": "short"},
+    {"queue": "nowhere"},
+    {"error": "yes"},
+    {"error": "no"},
+    {"retry": "due"},
+    {"method": "m.3"},
+    {"method": "m.3", "status__exact": "Failed"},
+    {"batch_id": "batch-30"},
+    {"batch_id": "big", "status__exact": "Failed"},
+    {"event": "nightly-40"},
+    {"job_id": "hourly"},
+    {"document_name": "INV-50"},
+    {"q": "17"},
+    {"q": "job-25"},
+    {"q": "m.3"},
+    {"q": "some label"},
+    {"q": "id:17"},
+    {"q": "method:m.3 status:failed"},
+    {"q": "method:m.3 queue:short"},
+    {"q": "batch:big error:ValueError"},
+    {"q": "user:ann"},
+    {"q": "user:ann queue:short"},
+    {"q": "doc:invoice/INV-50"},
+    {"q": "job:hourly event:nightly-40"},
+    {"q": 'schedule:"Nightly 30"'},
+    {"q": "args.customer.id:12"},
+    {"q": "error:ValueError"},
+    {"q": "worker:celery@here"},
+    {"q": "age>1h"},
+    {"q": "age<1h"},
+    {"q": "age>1h status:pending"},
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("sees", [("view_tasklog",), ()], ids=["all", "own"])
+@pytest.mark.parametrize("query", LISTS, ids=str)
+def test_the_list_of_tasks_stays_flat_however_it_is_narrowed(
+    many_rows, monkeypatch, client, query, sees
+):
+    monkeypatch.setattr("taskcontrol.screens.searching.NEWEST", 2000)
+    monkeypatch.setattr("taskcontrol.counting.MOST_COUNTED", 300)
+    make_worker(hostname="celery@here")
+    ann = make_user("ann", *sees, is_staff=True, pk=40)
+    client.force_login(ann)
+    dispatcher_state()  # has its row from the first look on
+    with CaptureQueriesContext(connection) as queries:
+        page = client.get("/admin/taskcontrol/tasklog/", query)
+
+    assert page.status_code == 200
+    assert len(queries) <= 10
+    read = [one["sql"] for one in queries if "taskcontrol_tasklog" in one["sql"]]
+    assert read
+    for sql in read:
+        assert "taskcontrol_tasklog" not in scanned_whole(plan_of(sql)), sql
 
 
 def plan_of(sql):

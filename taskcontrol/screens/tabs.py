@@ -104,8 +104,9 @@ def count_all() -> Numbers:
     """
     parts: list[str] = []
     params: list[Any] = []
-    rows = {status: TaskLog.objects.filter(status=status).order_by() for status in Status}
-    # Their index is that of what has ended.
+    tasks = TaskLog.objects.order_by("-pk")
+    # The order is that of their index, or the table would be read up to the bound.
+    rows = {status: tasks.filter(status=status) for status in Status}
     finished = rows[Status.FINISHED].filter(ended_at__isnull=False)
     rows[Status.FINISHED] = finished.order_by("-ended_at")
     for some in [*rows.values(), TaskLog.objects.stopping().order_by()]:
