@@ -123,7 +123,6 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
                     ("job_name", "method", "call_whitelisted_function"),
                     ("queue", "priority", "at_front", "timeout"),
                     ("max_retries", "retry_delay", "run_at", "expires_at"),
-                    ("after", "parent"),
                     ("batch_id", "batch_order"),
                     ("document_type", "document_name", "document_action"),
                     ("created_at", "created_by"),

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from ..audit import REASON_MAX
-from ..explanation import explain
+from ..explanation import WORTH_TELLING, explain
 from ..models import TaskAttempt, TaskEvent, TaskLog, TaskType
 from ..permissions import SENSITIVE
-from ..status import Status
+from ..status import WAITING, Status
 from ..text import last_line
+from ..waits import where_it_went
 from ..wording import duration
+from .copyform import PAGE as EDIT, may_edit
 from .presentation import (
     EMPTY,
     ago,
     badge,
+    brief,
     link,
     memory,
     person,
@@ -36,10 +38,14 @@ from .presentation import (
     visible,
     waited,
 )
+from .reasons import Slice, show, slices_of
+from .relations import relations_of
 from .taskverbs import buttons_for
 
 #: Attempts and events that are shown, the newest.
 MOST_SHOWN = 50
+#: Seconds between two lines of the timeline that are worth a word.
+LEAST_GAP = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Moment:
     who: str = ""
     why: str = ""
     attempt: int | None = None
+    #: How long after the line before it.
+    gap: str = ""
 
     @property
     def time(self) -> Any:
@@ -95,7 +103,11 @@ def story_of(task: Any, user: Any) -> dict[str, Any]:
         "facts": _facts(task, user, attempts),
         "buttons": buttons_for(task, user),
         "reason_max": REASON_MAX,
-        "reasons": [visible(reason.text) for reason in explain(task)] if asleep else [],
+        "edit": _edit_url(task) if may_edit(task, user) else "",
+        "reasons": show(explain(task), task, user, task.read_at) if asleep else [],
+        "waiting": task.status in WAITING or task.retry_at is not None,
+        "wait": _wait(task),
+        "relations": relations_of(task, user),
         "progress": progress_of(task),
         "failure": failure_of(task, full=full),
         "arguments": pretty(task.arguments, masked=not full) if task.arguments else "",
@@ -124,8 +136,6 @@ def _facts(task: Any, user: Any, attempts: list[TaskAttempt]) -> list[tuple[Any,
         (_("worker"), _where(task)),
         (_("peak memory"), memory(task.peak_memory_usage)),
         (_("timeout"), duration(task.timeout)),
-        (_("batch"), task.batch_id and batch_link(task.batch_id)),
-        (_("document"), _document(task)),
         (_("reason of the end"), visible(task.ended_reason)),
     ]
     return [(name, value) for name, value in facts if value and value != EMPTY]
@@ -141,10 +151,14 @@ def type_link(method: str, user: Any) -> SafeString | str:
     return link(reverse("admin:taskcontrol_tasktype_change", args=[key]), method)
 
 
-def batch_link(batch_id: str) -> SafeString:
-    """Return a batch's id as a link to its members."""
-    url = reverse("admin:taskcontrol_tasklog_changelist")
-    return link(f"{url}?{urlencode({'batch_id': batch_id})}", batch_id)
+def _edit_url(task: TaskLog) -> str:
+    return reverse(f"admin:taskcontrol_tasklog_{EDIT}", args=[task.pk])
+
+
+def _wait(task: Any) -> list[Slice]:
+    """Return where the wait went, if there was one worth telling."""
+    parts = where_it_went(task, task.read_at)
+    return slices_of(parts) if sum(part.seconds for part in parts) >= WORTH_TELLING else []
 
 
 def _where(task: TaskLog) -> str:
@@ -152,11 +166,6 @@ def _where(task: TaskLog) -> str:
         return ""
     worker = related(task, "worker") or _("worker %(id)s (gone)") % {"id": task.worker_id}
     return visible(f"{worker}, {task.pid}" if task.pid else worker)
-
-
-def _document(task: TaskLog) -> str:
-    parts = (task.document_type, task.document_name, task.document_action)
-    return visible(" ".join(filter(None, parts)))
 
 
 def progress_of(task: Any) -> dict[str, Any] | None:
@@ -171,9 +180,25 @@ def progress_of(task: Any) -> dict[str, Any] | None:
     return {
         "value": min(count, total) if known else None,
         "max": total,
-        "numbers": f"{count:,} / {total:,}" if known else "",
+        "numbers": _numbers(count, total) if known else "",
+        "left": _left(count, total, task) if known else "",
         "text": visible(text),
     }
+
+
+def _numbers(count: Any, total: Any) -> str:
+    if count > total:
+        told = _("%(count)s (expected %(total)s)")
+        return told % {"count": f"{count:,}", "total": f"{total:,}"}
+    return f"{count:,} / {total:,}"
+
+
+def _left(count: Any, total: Any, task: Any) -> str:
+    """Return how long it takes if the rest goes as the part that is done."""
+    if not 0 < count < total or task.started_at is None:
+        return ""
+    passed = (task.read_at - task.started_at).total_seconds()
+    return _("%(time)s left") % {"time": brief(passed / count * (total - count))}
 
 
 def _is_number(value: Any) -> bool:
@@ -209,7 +234,17 @@ def _timeline(task: TaskLog, attempts: list[TaskAttempt]) -> list[Moment]:
         *(line for row in (*attempts, task) for line in _own_times(row)),
         *(_of_event(event) for event in newest[:MOST_SHOWN]),
     ]
-    return sorted(lines, key=lambda line: line.at)
+    lines.sort(key=lambda line: line.at)
+    befores = [None, *(line.at for line in lines)]
+    return [
+        replace(line, gap=_gap(before, line.at))
+        for line, before in zip(lines, befores, strict=False)
+    ]
+
+
+def _gap(before: datetime | None, at: datetime) -> str:
+    seconds = 0.0 if before is None else (at - before).total_seconds()
+    return f"+{duration(seconds)}" if seconds >= LEAST_GAP else ""
 
 
 def _creator(task: TaskLog) -> str:

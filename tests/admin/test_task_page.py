@@ -6,16 +6,32 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from taskcontrol.admin import TaskLogAdmin
 from taskcontrol.arguments import encode
-from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, Worker
+from taskcontrol.models import (
+    QueueState,
+    TaskAttempt,
+    TaskEvent,
+    TaskLog,
+    WaitInterval,
+    Worker,
+)
 from taskcontrol.status import Status
-from tests.admin.conftest import page_url, text_of
-from tests.factories import make_task, make_user, make_worker, seconds_ago
+from tests.admin.conftest import messages_of, page_url, text_of
+from tests.factories import (
+    make_batch,
+    make_task,
+    make_type,
+    make_user,
+    make_worker,
+    seconds_ago,
+)
+from tests.models import Paper
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -25,7 +41,7 @@ TRACEBACK = (
     'Traceback (most recent call last):\n  File "a.py"\nValueError: no such customer'
 )
 #: Told by the story above the columns.
-TOLD = {"arguments", "result", "error_message", "debug_log"}
+TOLD = {"arguments", "result", "error_message", "debug_log", "after", "parent"}
 #: Means nothing to a person.
 UNTOLD = {"options"}
 
@@ -273,4 +289,293 @@ def test_the_page_is_free_of_inline_script_and_style(boss):
 
     assert not re.search(r"<script(?![^>]*(\bsrc=|application/json))[^>]*>\s*\S", page)
     assert " style=" not in page
-    assert "1 / 2 d" in page
+    assert ">1 / 2</span>" in page
+    assert ">d</span>" in page
+
+
+def section(page: str, name: str) -> str:
+    """Return the part of the page under a heading."""
+    return page.split(f"<h2>{name}</h2>")[1].split("</section>", maxsplit=1)[0]
+
+
+# How far it is
+
+
+def test_a_bar_tells_how_far_and_how_long_it_still_takes(boss):
+    task = make_task(
+        Status.STARTED,
+        started_at=seconds_ago(60),
+        progress={"count": 25, "total": 100, "description": "pages"},
+    )
+
+    page = text_of(boss.get(page_url(task)))
+
+    assert 'value="25" max="100"' in page
+    assert re.search(r"3 min( \d s)? left", page)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown", "hidden"),
+    [
+        ({"count": 142, "total": 100}, "142 (expected 100)", "left"),
+        ({"count": 0, "total": 100}, "0 / 100", "left"),
+        ({"count": 5}, "<progress", "value="),
+        ({"message": "still reading"}, "still reading", "value="),
+    ],
+)
+def test_a_bar_without_an_end_promises_none(boss, said, shown, hidden):
+    task = make_task(Status.STARTED, progress=said)
+
+    state = (
+        text_of(boss.get(page_url(task))).split('class="tc-state"')[1].split("</div>")[0]
+    )
+
+    assert shown in state
+    assert hidden not in state
+
+
+# Why it waits, and where the wait went
+
+
+def test_a_reason_leads_to_the_holders_and_to_what_can_be_changed(boss):
+    kind = make_type(concurrency_limit=1, usual_seconds=300)
+    worker = make_worker(pool_size=1)
+    holder = make_task(Status.STARTED, worker=worker, started_at=seconds_ago(60))
+    task = make_task()
+
+    reasons = text_of(boss.get(page_url(task))).split('class="tc-reasons"')[1]
+    reasons = reasons.split("</ol>")[0]
+
+    assert "Why is it waiting?" in reasons
+    assert reasons.index('data-tc-reason="limit"') < reasons.index("slots")
+    assert f'href="{page_url(holder)}"' in reasons
+    assert f'href="{page_url(kind)}"' in reasons
+    assert "/admin/taskcontrol/worker/" in reasons
+    assert re.search(r"probably <time[^>]*>in [34] min", reasons)
+
+
+def test_a_reason_tells_when_it_ends(boss):
+    make_worker()
+    queue = QueueState.objects.create(
+        name="default", paused_at=seconds_ago(5), paused_until=seconds_ago(-3600)
+    )
+    task = make_task()
+
+    page = text_of(boss.get(page_url(task)))
+
+    assert re.search(r'tc-when"><time[^>]*>in (1 h|59 min)', page)
+    assert queue.name in page
+
+
+def test_a_reason_leads_nowhere_that_the_person_may_not_go(staff):
+    make_type(concurrency_limit=1)
+    holder = make_task(Status.STARTED, worker=make_worker())
+    task = make_task(created_by=staff.user)
+
+    page = text_of(staff.get(page_url(task)))
+
+    assert 'data-tc-reason="limit"' in page
+    assert page_url(holder) not in page
+    assert "tc-links" not in page
+
+
+def test_after_the_start_the_page_tells_where_the_wait_went(viewer):
+    task = make_task(
+        Status.FINISHED,
+        created_at=seconds_ago(100),
+        queued_at=seconds_ago(10),
+        started_at=seconds_ago(10),
+    )
+    WaitInterval.objects.create(
+        scope="limit", key=task.method, from_at=seconds_ago(100), to_at=seconds_ago(40)
+    )
+    WaitInterval.objects.create(
+        scope="queue",
+        key="default",
+        reason=SCRIPT,
+        from_at=seconds_ago(40),
+        to_at=seconds_ago(20),
+    )
+
+    page = text_of(viewer.get(page_url(task)))
+    told = section(page, "Where the wait went")
+
+    assert "limit of its type <strong>1 min</strong>" in told
+    assert "<strong>20 s</strong>" in told
+    assert "in line <strong>10 s</strong>" in told
+    assert SCRIPT not in page
+    assert told.count("<rect") == 3
+
+
+def test_a_task_that_waits_tells_where_its_wait_went_so_far(viewer):
+    task = make_task(created_at=seconds_ago(100))
+
+    assert "Where the wait went so far" in text_of(viewer.get(page_url(task)))
+
+
+def test_a_task_that_hardly_waited_tells_nothing_of_it(viewer):
+    task = make_task(Status.FINISHED, created_at=seconds_ago(2.5))
+
+    assert "Where the wait went" not in text_of(viewer.get(page_url(task)))
+
+
+def test_a_body_that_is_told_to_stop_tells_how_long_it_may_take(operator, conf):
+    conf(CANCEL_GRACE=60)
+    task = make_task(
+        Status.CANCELED,
+        occupies=True,
+        worker=make_worker(),
+        cancel_requested_at=seconds_ago(5),
+    )
+
+    page = text_of(operator.get(page_url(task)))
+
+    assert re.search(r"stopped by force within 5\d s", page)
+    Worker.objects.update(pool="threads")
+    assert "a threads pool cannot force it" in text_of(operator.get(page_url(task)))
+
+
+# What it belongs to
+
+
+def test_relations_lead_to_everything_near(boss):
+    batch = make_batch(title="Month end")
+    paper = Paper.objects.create(title="p")
+    parent = make_task(Status.FINISHED, job_name="the parent")
+    first = make_task(Status.PENDING, job_name="the first")
+    task = make_task(
+        Status.FINISHED,
+        batch_id=batch.pk,
+        parent=parent,
+        after=first,
+        document_type="tests.Paper",
+        document_name=str(paper.pk),
+        schedule="nightly",
+    )
+    child = make_task(parent=task, job_name="a child")
+    copy = make_task(parent=task, options={"copy": True}, job_name="a copy")
+    follower = make_task(after=task, ready_lane=None, job_name="a follower")
+
+    near = section(text_of(boss.get(page_url(task))), "Belongs to")
+
+    for row in (parent, first, child, copy, follower, batch):
+        assert f'href="{page_url(row)}"' in near
+    for name in ("enqueued by", "after", "copies", "has enqueued", "waited for by"):
+        assert f"<dt>{name}</dt>" in near
+    assert "Month end" in near
+    assert "nightly" in near
+    assert f"document_name={paper.pk}" in near
+    of_copy = section(text_of(boss.get(page_url(copy))), "Belongs to")
+    assert "<dt>retry of</dt>" in of_copy
+
+
+def test_relations_show_no_task_that_the_person_may_not_see(staff):
+    hidden = make_task(job_name="Top secret")
+    task = make_task(created_by=staff.user, parent=hidden)
+    make_task(parent=task, job_name="Top secret too")
+    own = make_task(parent=task, created_by=staff.user, job_name="own")
+
+    page = text_of(staff.get(page_url(task)))
+
+    assert "Top secret" not in page
+    assert page_url(own) in page
+
+
+def test_a_document_without_a_page_is_named_and_no_link(boss):
+    task = make_task(document_type="shop.Gone", document_name="INV-7")
+
+    near = section(text_of(boss.get(page_url(task))), "Belongs to")
+
+    assert "shop.Gone INV-7" in near
+
+
+def test_a_document_leads_to_its_page_for_those_who_may_see_it(boss, viewer):
+    user = make_user("ann")
+    task = make_task(document_type="auth.User", document_name=str(user.pk))
+    url = f"/admin/auth/user/{user.pk}/change/"
+
+    assert url in text_of(boss.get(page_url(task)))
+    assert url not in text_of(viewer.get(page_url(task)))
+
+
+def test_many_children_cost_as_much_as_one(boss):
+    task = make_task(Status.FINISHED)
+    counts = []
+    for number in (1, 30):
+        for _ in range(number):
+            make_task(parent=task)
+        boss.get(page_url(task))
+        with CaptureQueriesContext(connection) as queries:
+            page = text_of(boss.get(page_url(task)))
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1] <= 16
+    assert "and more" in page
+
+
+# The buttons that other pages do not have
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "permission"),
+    [
+        ("to_front", Status.PENDING, "prioritize_tasklog"),
+        ("to_front", Status.PAUSED, "prioritize_tasklog"),
+        ("run_again", Status.FINISHED, "retry_tasklog"),
+    ],
+)
+def test_a_button_is_there_and_works_with_its_permission_alone(
+    log_in, viewer, verb, status, permission
+):
+    task = make_task(status)
+    client = log_in("able", "view_tasklog", permission)
+    url = page_url(task, verb)
+
+    assert url in text_of(client.get(page_url(task)))
+    assert url not in text_of(viewer.get(page_url(task)))
+    assert viewer.post(url).status_code == 403
+    assert client.get(url).status_code == 405
+    assert not LogEntry.objects.exists()
+
+    answer = client.post(url, follow=True)
+
+    entry = LogEntry.objects.get(object_id=str(task.pk))
+    assert messages_of(answer) == [entry.change_message]
+    assert entry.user == client.user
+    event = TaskEvent.objects.filter(task=task.pk).get()
+    assert event.actor == client.user
+
+
+@pytest.mark.parametrize(
+    ("verb", "status"),
+    [
+        ("to_front", Status.STARTED),
+        ("to_front", Status.FINISHED),
+        ("run_again", Status.PENDING),
+        ("run_again", Status.FAILED),
+    ],
+)
+def test_a_button_that_does_not_fit_is_absent(boss, verb, status):
+    task = make_task(status)
+
+    assert page_url(task, verb) not in text_of(boss.get(page_url(task)))
+
+
+def test_run_again_makes_a_copy_and_leaves_the_task_as_it_is(boss):
+    task = make_task(Status.FINISHED)
+
+    answer = boss.post(page_url(task, "run_again"), follow=True)
+
+    copy = TaskLog.objects.exclude(pk=task.pk).get()
+    assert messages_of(answer) == [f"Run again as task {copy.pk}."]
+    assert page_url(copy) in text_of(answer)
+    assert copy.parent_id == task.pk
+
+
+def test_a_copy_that_is_refused_is_told(boss):
+    task = make_task(Status.FINISHED, method="tests.tasks.not_there")
+
+    answer = boss.post(page_url(task, "run_again"), follow=True)
+
+    assert "not_there" in messages_of(answer)[0]
+    assert TaskLog.objects.count() == 1
