@@ -72,6 +72,8 @@ class Flow:
 
 def flows(names: Iterable[str] | None = None) -> dict[str, Flow]:
     """Return how the queues of these names stand; None = all that are known or have work."""
+    if names is not None and not (names := list(names)):
+        return {}
     micros = dialect.microseconds_now(conf.DATABASE)
     now = datetime.fromtimestamp(micros / 1e6, UTC)
     held, firsts = held_places(), _firsts()

@@ -6,13 +6,13 @@ import pytest
 
 import taskcontrol
 from taskcontrol.draining import drain_worker, ping_worker
-from taskcontrol.exceptions import NotPermitted
+from taskcontrol.exceptions import BrokerUnavailable, NotPermitted
 from taskcontrol.models import TaskAttempt, TaskLog, Worker
 from taskcontrol.occupancy import live_workers
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_user, make_worker, seconds_ago
-from tests.waiting import eventually
+from tests.waiting import eventually, within
 
 
 @pytest.mark.django_db
@@ -59,7 +59,7 @@ def test_a_real_worker_answers_finishes_what_runs_and_leaves(start_worker):
         lambda: Worker.objects.exclude(clock_offset=None).first()
     ).clock_offset
     assert abs(offset) < 1
-    task = taskcontrol.enqueue(tasks.recorded, seconds=2.5)
+    task = taskcontrol.enqueue(tasks.recorded, seconds=1.5)
     eventually(lambda: TaskLog.objects.filter(status=Status.STARTED).exists())
 
     assert drain_worker(row) is True
@@ -70,3 +70,11 @@ def test_a_real_worker_answers_finishes_what_runs_and_leaves(start_worker):
     task.refresh_from_db()
     assert (task.status, task.attempt) == (Status.FINISHED, 1)
     assert not TaskAttempt.objects.exists()
+
+
+@pytest.mark.django_db
+def test_without_a_broker_a_ping_says_so_within_seconds(broker):
+    broker.process.kill()
+
+    with within(15), pytest.raises(BrokerUnavailable):
+        ping_worker(make_worker())

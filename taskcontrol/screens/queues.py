@@ -36,7 +36,8 @@ class QueueList(ChangeList):
         """Read the page and the flow of its queues."""
         super().get_results(request)
         queues: list[Any] = list(self.result_list)
-        found = flows([queue.name for queue in queues])
+        found: dict[str, Flow] = request.flows  # type: ignore[attr-defined]
+        found |= flows([queue.name for queue in queues if queue.name not in found])
         for queue in queues:
             queue.flow = found[queue.name]
         self.result_list = queues
@@ -72,9 +73,9 @@ class QueueStateAdmin(ReadOnlyScreen):
         self, request: HttpRequest, extra_context: Any = None
     ) -> HttpResponse:
         """List every queue that is known, served or has work, also one never paused."""
-        known = set(flows())
+        known = request.flows = flows()  # type: ignore[attr-defined]
         stored = QueueState.objects.filter(name__in=known).values_list("name", flat=True)
-        missing = sorted(known - set(stored))
+        missing = sorted(known.keys() - set(stored))
         rows = [QueueState(name=name) for name in missing]
         QueueState.objects.bulk_create(rows, ignore_conflicts=True)
         return super().changelist_view(request, extra_context)

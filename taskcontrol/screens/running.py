@@ -216,7 +216,7 @@ def _unusual(task: Any, kind: Any) -> str:
     age = (task.read_at - task.started_at).total_seconds()
     if age < usual * UNUSUAL or task.read_at - task.started_at < seconds(LEAST_UNUSUAL):
         return ""
-    return _("%(times)s times as long as usual") % {"times": f"{age / usual:,.0f}"}
+    return _("%(times)s times the usual") % {"times": f"{age / usual:,.0f}"}
 
 
 def _may_cancel(task: Any, kind: Any, user: Any) -> bool:

@@ -11,8 +11,8 @@ from ..models import seconds
 from ..wording import duration
 from .presentation import EMPTY, memory, visible
 
-#: Seconds by which a machine's clock may be off before the screen warns.
-CLOCK_OFF = 1.0
+#: Seconds by which a machine's clock may be off unsaid, and before the screen warns.
+CLOCK_RIGHT, CLOCK_OFF = 0.01, 1.0
 
 
 def state_of(worker: Any) -> tuple[str, str]:
@@ -60,6 +60,8 @@ def clock(worker: Any) -> str:
     offset = worker.clock_offset
     if offset is None:
         return EMPTY
+    if abs(offset) < CLOCK_RIGHT:
+        return _("right")
     told = _("%(time)s ahead") if offset > 0 else _("%(time)s behind")
     return told % {"time": duration(abs(offset))}
 

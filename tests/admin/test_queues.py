@@ -89,8 +89,14 @@ def test_the_list_costs_the_same_with_any_number_of_queues(boss, conf):
         page = text_of(boss.get(QUEUES))
 
     assert "q19" in page
-    # Who asks, the banner, the rows, and twice the flow.
-    assert len(asked) <= 27, [one["sql"][:90] for one in asked]
+    # Who asks (2), the banner, the flow (9), the rows with their count (3).
+    assert len(asked) <= 15, [one["sql"][:90] for one in asked]
+
+
+def test_a_queue_that_only_a_pause_knows_is_listed_too(boss):
+    QueueState.objects.create(name="of_yesterday", paused_at=seconds_ago(5))
+
+    assert ">Paused</span>" in row_of(text_of(boss.get(QUEUES)), "of_yesterday")
 
 
 # One queue

@@ -56,7 +56,7 @@ def test_each_body_is_told_with_all_that_matters(boss, url):
         "ann",
         "1 min 30 s",
         "usually 5 s",
-        "18 times as long as usual",
+        "18 times the usual",
         '<progress class="tc-progress" value="3" max="10"',
         "3 / 10 shelf 3",
         "300 MB",

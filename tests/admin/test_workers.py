@@ -59,7 +59,11 @@ def test_names_of_tasks_are_for_those_who_may_see_them(steward):
 
 @pytest.mark.parametrize(
     ("offset", "told", "warned"),
-    [(0.003, "clock 3 ms ahead", False), (-90.0, "clock 1 min 30 s behind", True)],
+    [
+        (0.003, "clock right", False),
+        (0.4, "clock 0.4 s ahead", False),
+        (-90.0, "clock 1 min 30 s behind", True),
+    ],
 )
 def test_a_clock_that_is_off_is_told(boss, offset, told, warned):
     worker = make_worker(clock_offset=offset)

@@ -36,16 +36,25 @@ function calmly(/** @type {() => Promise<void>} */ work, gap = AGAIN) {
   return run;
 }
 
-/** Whether somebody types or has a question open inside `region`: then it is left alone. */
+/**
+ * Whether somebody types, has a question open, marks a text or is pressing something inside
+ * `region`: then it is left alone.
+ */
 function isUsed(/** @type {Element} */ region) {
   const focused = document.activeElement;
+  const marked = getSelection();
+  if (marked && !marked.isCollapsed && region.contains(marked.anchorNode)) return true;
+  if (region.querySelector(":active")) return true;
   if (focused && region.contains(focused) && focused.matches("input:not([type=hidden]), textarea, select")) return true;
   return Boolean(region.querySelector("details.tc-ask[open]"));
 }
 
+/** Return what is shown; each rendering masks the token of a form anew. */
+const contentOf = (/** @type {Element} */ region) => region.innerHTML.replace(/("csrfmiddlewaretoken" value=)"\w+"/g, "$1");
+
 /** Replace the content of `region`, and keep open what was open, and the focus. */
 function replace(/** @type {Element} */ region, /** @type {Element} */ fresh) {
-  if (region.innerHTML === fresh.innerHTML) return;
+  if (contentOf(region) === contentOf(fresh)) return;
   const open = [...region.querySelectorAll("details")].map((one) => one.open);
   const places = [...region.querySelectorAll("a, button, summary")];
   const focused = places.indexOf(/** @type {Element} */ (document.activeElement));
