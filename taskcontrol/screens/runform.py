@@ -117,7 +117,7 @@ class RunForm(forms.Form):
         names = [(name, name) for name in known_queues() if name != one.queue]
         self.fields["queue"] = forms.ChoiceField(required=False, choices=[usual, *names])
         self.fields["run_at"] = run_at = PLAIN[dt.datetime](required=False)
-        run_at.label = _("not before")
+        run_at.label = _("Not before")
         self.fields["priority"] = forms.IntegerField(
             required=False,
             help_text=_("Higher goes first; empty: that of the type, %(priority)s.")

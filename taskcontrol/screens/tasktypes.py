@@ -10,8 +10,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 
 from .. import dialect
@@ -25,6 +25,7 @@ from .base import Screen
 from .gauges import gauge, places_of
 from .keptfresh import is_asked_again, kept_true
 from .pausebuttons import pause_context, press_pause, press_resume, state_badge
+from .presentation import visible
 from .runpage import run_page
 from .typeform import TaskTypeForm
 from .typenumbers import TypeNumbers, numbers_of
@@ -52,7 +53,7 @@ class TaskTypeAdmin(Screen):
     """Task types; a standard one is neither deleted nor renamed where that is protected."""
 
     form = TaskTypeForm
-    list_display = ("method", "state", "limit", "ended", "run_time", "priority", "origin")
+    list_display = ("label", "state", "limit", "ended", "run_time", "priority")
     list_filter = ("is_standard",)
     search_fields = ("method", "description")
     search_help_text = _("A part of the method or of its description")
@@ -160,6 +161,16 @@ class TaskTypeAdmin(Screen):
         """Return our list."""
         return TypeList
 
+    @admin.display(description=_("method"), ordering="method")
+    def label(self, one: Any) -> SafeString:
+        """Show the method, and whether code declares it or a person changed it since."""
+        under = format_html('<span class="tc-quiet">{}</span>', origin_of(one))
+        # A long name breaks behind a dot.
+        parts = ((visible(part),) for part in one.method.split("."))
+        return format_html(
+            "{}{}", format_html_join(mark_safe(".<wbr>"), "{}", parts), under
+        )
+
     @admin.display(description=_("state"))
     def state(self, one: Any) -> SafeString:
         """Show whether the type is paused."""
@@ -188,11 +199,6 @@ class TaskTypeAdmin(Screen):
     def run_time(self, one: Any) -> str:
         """Show how long a run usually takes, and how long nearly every one."""
         return percentiles(one.numbers)
-
-    @admin.display(description=_("says"))
-    def origin(self, one: Any) -> Any:
-        """Show whether code declares the type, and whether a person changed it since."""
-        return origin_of(one)
 
     @admin.display(description=_("Declared"))
     def origin_in_full(self, one: Any) -> Any:
