@@ -28,6 +28,12 @@ def taskcontrol_overview(context: Any) -> dict[str, Any]:
     return {**overview_for(context["request"]), "request": context["request"]}
 
 
+@register.filter
+def thousands(number: int) -> str:
+    """Return a number as it is read: 12,000."""
+    return f"{number:,}"
+
+
 @register.simple_tag
 def taskcontrol_admin_js() -> SafeString:
     """Give a screen the script that keeps it true while it is looked at."""
