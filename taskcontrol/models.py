@@ -641,8 +641,8 @@ class TaskEvent(models.Model):
     objects = HomeManager()
 
     class Meta:
-        verbose_name = _("task event")
-        verbose_name_plural = _("task events")
+        verbose_name = _("audit event")
+        verbose_name_plural = _("audit events")
         ordering = ("id",)
         default_permissions = ("view",)
         indexes = (

@@ -331,8 +331,8 @@ class Migration(migrations.Migration):
                 ('task', models.ForeignKey(blank=True, db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='events', to='taskcontrol.tasklog')),
             ],
             options={
-                'verbose_name': 'task event',
-                'verbose_name_plural': 'task events',
+                'verbose_name': 'audit event',
+                'verbose_name_plural': 'audit events',
                 'ordering': ('id',),
                 'default_permissions': ('view',),
                 'indexes': [models.Index(fields=['task', 'id'], name='taskcontrol_event_task'), models.Index(fields=['kind', 'id'], name='taskcontrol_event_kind'), taskcontrol.dialect.PartialIndex(condition=models.Q(('actor__isnull', False)), fields=['actor', 'id'], name='taskcontrol_event_actor')],

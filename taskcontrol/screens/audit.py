@@ -76,7 +76,7 @@ class TaskFilter(AuditFilter):
 class ActorFilter(AuditFilter):
     """What people did, what the system did, or what one person did, by a link."""
 
-    title = gettext_lazy("by")
+    title = gettext_lazy("whom")
     parameter_name = "actor"
 
     @property
@@ -106,7 +106,7 @@ class ActorFilter(AuditFilter):
 class KindFilter(AuditFilter):
     """By what happened."""
 
-    title = gettext_lazy("what")
+    title = gettext_lazy("what happened")
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
