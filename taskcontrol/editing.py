@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -19,11 +20,14 @@ from .exceptions import InvalidCall
 
 #: A type that JSON lacks is an object with one key: {"$date": "2026-01-31"}.
 MARK = "$"
+#: One key with a text, as it is indented; no text of JSON holds a line break itself.
+_SHORT = re.compile(r'\{\n\s*("\$\w+": "(?:[^"\\\n]|\\.)*")\n\s*\}')
 
 
 def as_text(value: Any) -> str:
     """Return ``value``, arguments with their types, as JSON to edit."""
-    return json.dumps(_written(value), indent=2, ensure_ascii=False)
+    text = json.dumps(_written(value), indent=2, ensure_ascii=False)
+    return _SHORT.sub(r"{\1}", text)
 
 
 def from_text(text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from taskcontrol.arguments import decode, encode
 from taskcontrol.editing import as_text, from_text
@@ -63,6 +63,7 @@ def test_what_is_not_edited_comes_back_with_its_types(value):
     assert encode(again) == stored
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.recursive(
         st.none()

@@ -5,14 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 import taskcontrol
 from taskcontrol import standing
-from taskcontrol.exceptions import TaskNotFound
-from taskcontrol.models import DispatcherState, QueueState, TaskEvent, TaskLog
+from taskcontrol.exceptions import LockTaken, TaskNotFound
+from taskcontrol.models import (
+    DispatcherState,
+    Lock,
+    QueueState,
+    TaskEvent,
+    TaskLog,
+    WaitInterval,
+)
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests.factories import (
@@ -525,3 +533,150 @@ def test_the_last_pause_counts():
 
     assert TaskEvent.objects.filter(task=task.pk, kind=TaskEvent.Kind.PAUSED).count() == 3
     assert "(third)" in reason(task, "paused").text
+
+
+# When it ends
+
+
+@pytest.mark.databases
+def test_a_full_type_tells_when_its_first_place_should_be_free():
+    worker = make_worker(pool_size=9)
+    make_type(concurrency_limit=2, usual_seconds=100)
+    running(worker=worker, started_at=seconds_ago(500))  # over its time: nobody can tell
+    running(worker=worker, started_at=seconds_ago(40))
+
+    found = reason(make_task(), "limit")
+
+    assert found.name == "tests.tasks.nothing"
+    assert 55 < (found.expected - timezone.now()).total_seconds() < 61
+    assert "; the first should be free in about" in found.text
+
+
+@pytest.mark.databases
+def test_busy_slots_tell_when_the_first_should_be_free_by_what_each_type_takes():
+    worker = make_worker(["default"], pool_size=2)
+    make_type(usual_seconds=10)
+    make_type("tests.tasks.add", usual_seconds=100)
+    running(worker=worker, started_at=seconds_ago(50))
+    running(worker=worker, method="tests.tasks.add", started_at=seconds_ago(50))
+
+    found = reason(make_task(), "slots")
+
+    assert 45 < (found.expected - timezone.now()).total_seconds() < 51
+
+
+def test_holders_of_which_nothing_is_known_promise_nothing():
+    worker = make_worker(["default"], pool_size=1)
+    running(worker=worker)
+
+    found = reason(make_task(), "slots")
+
+    assert found.expected is None
+    assert "should be free" not in found.text
+
+
+def test_a_type_whose_code_no_worker_has_read_yet_runs_one_at_a_time():
+    worker = make_worker(pool_size=9)
+    make_type(declared=None)
+    holder = running(worker=worker)
+
+    found = reason(make_task(), "limit")
+
+    assert found.holders == (holder.pk,)
+    assert "until a worker has read its limit in the code, one runs" in found.text
+
+
+def test_a_task_after_another_tells_when_that_should_be_over_or_is_retried():
+    make_worker()
+    make_type("tests.tasks.add", usual_seconds=100)
+    first = running(method="tests.tasks.add", started_at=seconds_ago(40))
+    found = reason(make_task(after=first, ready_lane=None), "after")
+    assert 55 < (found.expected - timezone.now()).total_seconds() < 61
+
+    due = timezone.now() + timedelta(hours=1)
+    failed = make_task(Status.FAILED, retry_at=due, max_retries=1)
+    assert reason(make_task(after=failed, ready_lane=None), "after").until == due
+
+
+# Locks, force, and where the wait went
+
+
+@pytest.mark.parametrize("key", ["import", "it's", 'a "b" \\ c'])
+def test_a_retry_that_ran_into_a_lock_names_who_still_holds_it(key):
+    holder = running(worker=make_worker())
+    Lock.objects.create(
+        key=key, task=holder, holder="process 7 on here", expires_at=seconds_ago(-60)
+    )
+    error = f"taskcontrol.exceptions.LockTaken: {LockTaken(key, 'task 1', 1)}"
+    task = make_task(
+        Status.FAILED, error_message=error, retry_at=seconds_ago(-60), max_retries=1
+    )
+
+    found = reason(task, "lock")
+
+    assert found.holders == (holder.pk,)
+    assert found.name == key
+    assert f"is still held by task {holder.pk}, process 7 on here, since 20" in found.text
+    Lock.objects.update(expires_at=seconds_ago(1))
+    assert "lock" not in codes(task)
+
+
+def test_a_body_told_to_stop_says_when_it_is_stopped_by_force(conf):
+    conf(CANCEL_GRACE=60)
+    worker = make_worker()
+    task = make_task(
+        Status.CANCELED, occupies=True, worker=worker, cancel_requested_at=seconds_ago(5)
+    )
+
+    found = reason(task, "stopping")
+
+    assert 50 < (found.until - timezone.now()).total_seconds() < 58
+    assert "It is stopped by force within 5" in found.text
+    conf(CANCEL_GRACE=1)
+    assert "It is being stopped by force." in reason(task, "stopping").text
+
+
+def test_a_body_on_a_pool_that_cannot_be_forced_says_so():
+    worker = make_worker(pool="threads")
+    task = make_task(Status.CANCELED, occupies=True, worker=worker)
+
+    found = reason(task, "stopping")
+
+    assert found.until is None
+    assert "It stops where it asks: a threads pool cannot force it." in found.text
+
+
+@pytest.mark.databases
+def test_an_ended_task_says_where_its_wait_went():
+    ann = make_user("ann")
+    task = make_task(
+        Status.FINISHED,
+        created_at=seconds_ago(400),
+        queued_at=seconds_ago(10),
+        started_at=seconds_ago(10),
+    )
+    WaitInterval.objects.create(
+        scope="limit", key=task.method, from_at=seconds_ago(400), to_at=seconds_ago(160)
+    )
+    WaitInterval.objects.create(
+        scope="type",
+        key=task.method,
+        actor=ann,
+        from_at=seconds_ago(160),
+        to_at=seconds_ago(70),
+    )
+    WaitInterval.objects.create(scope="pool", from_at=seconds_ago(70), to_at=None)
+
+    assert codes(task) == ["finished", "waited"]
+    assert reason(task, "waited").text == (
+        "It waited 6 min 30 s: limit of its type 4 min, type paused by ann 1 min 30 s, "
+        "no free slot 1 min."
+    )
+
+
+def test_the_command_says_it_too(capsys):
+    task = make_task(Status.FINISHED, created_at=seconds_ago(100))
+
+    call_command("taskcontrol", "explain", task.name)
+
+    assert "It waited 1 min 38 s: in line 1 min 37 s, sent," in capsys.readouterr().out

@@ -44,8 +44,10 @@ def show(reasons: Iterable[Reason], task: TaskLog, user: Any, now: datetime) -> 
 
 def _shown(reason: Reason, task: TaskLog, user: Any, now: datetime) -> Shown:
     sure = reason.until is not None and reason.until > now
-    guess = not sure and reason.expected is not None and reason.expected > now
-    end = reason.until if sure else reason.expected if guess else None
+    # The others say it in their text.
+    expected = reason.expected if reason.code == "after" else None
+    guess = not sure and expected is not None and expected > now
+    end = reason.until if sure else expected if guess else None
     return Shown(
         code=reason.code,
         text=visible(reason.text),

@@ -351,7 +351,18 @@ def test_a_reason_leads_to_the_holders_and_to_what_can_be_changed(boss):
     assert f'href="{page_url(holder)}"' in reasons
     assert f'href="{page_url(kind)}"' in reasons
     assert "/admin/taskcontrol/worker/" in reasons
-    assert re.search(r"probably <time[^>]*>in [34] min", reasons)
+    assert re.search(r"the first should be free in about [34] min", reasons)
+
+
+def test_a_task_that_comes_after_another_tells_when_that_should_be_over(boss):
+    make_type("tests.tasks.add", usual_seconds=300)
+    first = make_task(Status.STARTED, method="tests.tasks.add", started_at=seconds_ago(60))
+    task = make_task(after=first, ready_lane=None)
+
+    page = text_of(boss.get(page_url(task)))
+
+    assert re.search(r"probably <time[^>]*>in [34] min", page)
+    assert f'href="{page_url(first)}"' in page.split('class="tc-reasons"')[1]
 
 
 def test_a_reason_tells_when_it_ends(boss):
