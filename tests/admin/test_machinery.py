@@ -112,7 +112,7 @@ def test_every_known_queue_is_listed_before_anybody_paused_it(boss):
 
 def test_the_list_shows_what_waits_runs_and_who_serves(boss):
     make_worker(["short"], pool_size=3)
-    make_task(queue="short", created_at=seconds_ago(65))
+    make_task(queue="short", created_at=seconds_ago(3700))
     make_task(Status.STARTED, queue="short")
     make_task(Status.QUEUED, queue="short")
     make_task(queue="long")
@@ -127,7 +127,7 @@ def test_the_list_shows_what_waits_runs_and_who_serves(boss):
     short = next(row for row in rows.values() if ">short<" in row)
     long = next(row for row in rows.values() if ">long<" in row)
     assert "1 · 1" in short
-    assert "1 min 5 s" in short
+    assert "1 h 1 min" in short
     assert "1 with 3 slots" in short
     assert ">nobody</span>" in long
 
