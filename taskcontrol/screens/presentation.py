@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from ..arguments import decode
@@ -32,6 +32,12 @@ _UNSEEN = re.compile(
 def visible(text: object) -> str:
     """Return ``text`` with every character that hides or reorders others written out."""
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+
+
+def dotted(path: object) -> SafeString:
+    """Return a dotted path that breaks behind a dot where it is too long."""
+    parts = ((visible(part),) for part in str(path).split("."))
+    return format_html_join(mark_safe(".<wbr>"), "{}", parts)
 
 
 def badge(word: str, kind: str) -> SafeString:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext as _, ngettext
 
 from .. import permissions, schedules
 from ..conf import conf
@@ -44,7 +44,7 @@ def schedule_context(one: Any, request: HttpRequest) -> dict[str, Any]:
             (_("when"), visible(in_words(one.timetable))),
             (_("as cron says it"), visible(one.timetable)),
             (_("last run"), last_run_of(one, last)),
-            (_("tasks"), runs_link(one)),
+            (_("runs"), runs_link(one)),
             (_("skipped"), f"{one.skipped_count:,}"),
             (_("runs as"), _run_as(one)),
         ],
@@ -97,7 +97,9 @@ def last_run_of(one: Any, task: TaskLog | None) -> SafeString | str:
 def runs_link(one: Schedule) -> SafeString:
     """Return how many tasks it made, linked to them."""
     url = reverse("admin:taskcontrol_tasklog_changelist")
-    return link(f"{url}?{urlencode({'schedule': one.name})}", f"{one.run_count:,}")
+    told = ngettext("%(number)s task", "%(number)s tasks", one.run_count)
+    text = told % {"number": f"{one.run_count:,}"}
+    return link(f"{url}?{urlencode({'schedule': one.name})}", text)
 
 
 def _next_runs(one: Any) -> Iterator[tuple[SafeString, Any]]:

@@ -25,7 +25,7 @@ from ..wording import moment
 from .base import Screen
 from .cronwords import in_words
 from .keptfresh import kept_true
-from .presentation import EMPTY, ago, visible
+from .presentation import ago, dotted, visible
 from .runstrips import read_runs, strip, with_last_runs
 from .scheduleform import ScheduleForm
 from .schedulepage import last_run_of, runs_link, schedule_context, state_of
@@ -85,7 +85,7 @@ class ScheduleAdmin(Screen):
 
     form = ScheduleForm
     raw_id_fields = ("run_as",)
-    list_display = ("label", "state", "next_run", "last_run", "history", "skipped")
+    list_display = ("label", "state", "next_run", "last_run", "history")
     list_filter = ("enabled", "on_missed")
     search_fields = ("name", "method", "scheduled_against")
     search_help_text = gettext_lazy(
@@ -222,7 +222,7 @@ class ScheduleAdmin(Screen):
         if one.name.startswith(one.method):
             return visible(one.name)
         return format_html(
-            '{}<span class="tc-quiet">{}</span>', visible(one.name), visible(one.method)
+            '{}<span class="tc-quiet">{}</span>', visible(one.name), dotted(one.method)
         )
 
     @admin.display(description=gettext_lazy("state"))
@@ -244,17 +244,15 @@ class ScheduleAdmin(Screen):
 
     @admin.display(description=gettext_lazy("runs"))
     def history(self, one: Any) -> SafeString:
-        """Show how the last runs went, and link to all of them."""
-        shown = format_html("{}{}", strip(one.runs, linked=one.linked), runs_link(one))
-        return kept_true(f"runs-{one.pk}", shown)
+        """Show how the last runs went, how many there were, and what was skipped and why."""
+        shown = strip(one.runs, linked=one.linked) if one.runs else ""
+        all_of_it = format_html("{}{}{}", shown, runs_link(one), _skipped(one))
+        return kept_true(f"runs-{one.pk}", all_of_it)
 
-    @admin.display(description=gettext_lazy("skipped"))
-    def skipped(self, one: Any) -> SafeString | str:
-        """Show how many runs were skipped, and why the last one was."""
-        if not one.skipped_count:
-            return EMPTY
-        return format_html(
-            '{} <span class="tc-quiet">{}</span>',
-            f"{one.skipped_count:,}",
-            visible(one.skipped_why),
-        )
+
+def _skipped(one: Any) -> SafeString | str:
+    if not one.skipped_count:
+        return ""
+    told = _("%(number)s skipped: %(why)s")
+    text = told % {"number": f"{one.skipped_count:,}", "why": visible(one.skipped_why)}
+    return format_html('<span class="tc-quiet">{}</span>', text)

@@ -10,8 +10,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from .. import dialect
@@ -25,7 +25,7 @@ from .base import Screen
 from .gauges import gauge, places_of
 from .keptfresh import is_asked_again, kept_true
 from .pausebuttons import pause_context, press_pause, press_resume, state_badge
-from .presentation import visible
+from .presentation import dotted
 from .runpage import run_page
 from .typeform import TaskTypeForm
 from .typenumbers import TypeNumbers, numbers_of
@@ -165,11 +165,7 @@ class TaskTypeAdmin(Screen):
     def label(self, one: Any) -> SafeString:
         """Show the method, and whether code declares it or a person changed it since."""
         under = format_html('<span class="tc-quiet">{}</span>', origin_of(one))
-        # A long name breaks behind a dot.
-        parts = ((visible(part),) for part in one.method.split("."))
-        return format_html(
-            "{}{}", format_html_join(mark_safe(".<wbr>"), "{}", parts), under
-        )
+        return format_html("{}{}", dotted(one.method), under)
 
     @admin.display(description=_("state"))
     def state(self, one: Any) -> SafeString:
