@@ -16,8 +16,8 @@ from ..status import Status
 from ..wording import duration
 from .endings import ended_url
 
-#: Units of the drawing: one bar with its gap, the gap, and the height of all.
-STEP, GAP, HEIGHT = 10, 2, 100
+#: Units of the drawing: one bar with the gaps beside it, and the height of all.
+STEP, HEIGHT = 10, 100
 #: The least height of what is there at all.
 LEAST = 2.0
 
@@ -89,10 +89,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """One span of time in the table of all numbers."""
+    """One span of time, in words."""
 
     label: str
     url: str
+    title: str
     figures: Figures
     wait: tuple[str, str]
     run: tuple[str, str]
@@ -117,29 +118,30 @@ def charts_of(period: Period) -> Charts:
     spans = series(period.count, period.minutes)
     whole = total(spans)
     middle = spans[len(spans) // 2]
+    lines = [_line(period, span) for span in spans]
     return Charts(
         period=period,
         spans=spans,
         whole=whole,
         drawn=[
-            _throughput(period, spans, whole),
-            _failures(period, spans, whole),
-            _times("wait", _("Wait"), period, spans, whole),
-            _times("run", _("Run"), period, spans, whole),
+            _throughput(period, lines, whole),
+            _failures(period, lines, whole),
+            _times("wait", _("Wait"), period, lines, whole),
+            _times("run", _("Run"), period, lines, whole),
         ],
         ticks=[_clock(period, spans[0].begin), _clock(period, middle.begin), _("now")],
-        lines=[_line(period, span) for span in reversed(spans) if span.figures.ended],
+        lines=[line for line in reversed(lines) if line.figures.ended],
         width=period.count * STEP,
     )
 
 
-def _throughput(period: Period, spans: Sequence[Span], whole: Figures) -> Chart:
+def _throughput(period: Period, lines: Sequence[Line], whole: Figures) -> Chart:
     kinds = ("finished", "failed", "canceled")
 
     def pieces(figures: Figures) -> list[tuple[str, float]]:
         return [(kind, getattr(figures, kind)) for kind in kinds]
 
-    most = max(span.figures.ended for span in spans)
+    most = max(line.figures.ended for line in lines)
     told = _(
         "%(ended)s ended: %(finished)s finished, %(failed)s failed, %(canceled)s canceled."
     )
@@ -149,12 +151,12 @@ def _throughput(period: Period, spans: Sequence[Span], whole: Figures) -> Chart:
         said=told % _counts(whole),
         top=f"{most:,}",
         legend=[(kind, str(Status(kind.capitalize()).label)) for kind in kinds],
-        bars=_bars(period, spans, pieces, most),
+        bars=_bars(lines, pieces, most),
     )
 
 
-def _failures(period: Period, spans: Sequence[Span], whole: Figures) -> Chart:
-    most = max(span.figures.failed for span in spans)
+def _failures(period: Period, lines: Sequence[Line], whole: Figures) -> Chart:
+    most = max(line.figures.failed for line in lines)
     told = _("%(failed)s failed for good, %(percent)s of those that were not canceled.")
     return Chart(
         name="failures",
@@ -163,8 +165,7 @@ def _failures(period: Period, spans: Sequence[Span], whole: Figures) -> Chart:
         top=f"{most:,}",
         legend=[("failed", str(Status.FAILED.label))],
         bars=_bars(
-            period,
-            spans,
+            lines,
             lambda figures: [("failed", figures.failed)],
             most,
             status=Status.FAILED.value,
@@ -173,13 +174,13 @@ def _failures(period: Period, spans: Sequence[Span], whole: Figures) -> Chart:
 
 
 def _times(
-    name: str, word: str, period: Period, spans: Sequence[Span], whole: Figures
+    name: str, word: str, period: Period, lines: Sequence[Line], whole: Figures
 ) -> Chart:
     def pieces(figures: Figures) -> list[tuple[str, float]]:
         half, most = (getattr(figures, name)(n) or 0.0 for n in (50, 95))
         return [(f"{name}-p50", half), (f"{name}-p95", most - half)]
 
-    most = max(getattr(span.figures, name)(95) or 0.0 for span in spans)
+    most = max(getattr(line.figures, name)(95) or 0.0 for line in lines)
     half, nearly_all = times_of(whole, name)
     told = {
         "wait": _("Half began within %(half)s, 95 %% within %(most)s."),
@@ -191,30 +192,23 @@ def _times(
         said=told % {"half": half, "most": nearly_all} if most else _("Nothing ran."),
         top=duration(most),
         legend=[(f"{name}-p50", "p50"), (f"{name}-p95", "p95")],
-        bars=_bars(period, spans, pieces, most),
+        bars=_bars(lines, pieces, most),
     )
 
 
 def _bars(
-    period: Period,
-    spans: Sequence[Span],
+    lines: Sequence[Line],
     pieces: Callable[[Figures], list[tuple[str, float]]],
     most: float,
-    **narrowed: str,
+    status: str = "",
 ) -> list[Bar]:
     bars = []
-    for number, span in enumerate(spans):
-        parts = [(kind, value) for kind, value in pieces(span.figures) if value > 0]
+    narrowed = f"&status__exact={status}" if status else ""
+    for number, line in enumerate(lines):
+        parts = [(kind, value) for kind, value in pieces(line.figures) if value > 0]
         if parts:
-            status = {f"{name}__exact": value for name, value in narrowed.items()}
-            bars.append(
-                Bar(
-                    x=number * STEP,
-                    url=ended_url(span.begin, span.end, **status),
-                    title=_title(period, span),
-                    pieces=_stacked(parts, most),
-                )
-            )
+            stacked = _stacked(parts, most)
+            bars.append(Bar(number * STEP, line.url + narrowed, line.title, stacked))
     return bars
 
 
@@ -228,28 +222,17 @@ def _stacked(parts: Sequence[tuple[str, float]], most: float) -> list[Piece]:
     return stacked
 
 
-def _title(period: Period, span: Span) -> str:
+def _line(period: Period, span: Span) -> Line:
+    figures = span.figures
+    label = f"{_clock(period, span.begin)} - {_clock(period, span.end)}"
+    wait, run = times_of(figures, "wait"), times_of(figures, "run")
     told = _(
-        "%(from)s - %(to)s: %(finished)s finished, %(failed)s failed, %(canceled)s canceled; "
+        "%(when)s: %(finished)s finished, %(failed)s failed, %(canceled)s canceled; "
         "waited %(wait)s, ran %(run)s (p50 / p95)"
     )
-    return told % {
-        "from": _clock(period, span.begin),
-        "to": _clock(period, span.end),
-        "wait": " / ".join(times_of(span.figures, "wait")),
-        "run": " / ".join(times_of(span.figures, "run")),
-        **_counts(span.figures),
-    }
-
-
-def _line(period: Period, span: Span) -> Line:
-    return Line(
-        label=f"{_clock(period, span.begin)} - {_clock(period, span.end)}",
-        url=ended_url(span.begin, span.end),
-        figures=span.figures,
-        wait=times_of(span.figures, "wait"),
-        run=times_of(span.figures, "run"),
-    )
+    words = {"when": label, "wait": " / ".join(wait), "run": " / ".join(run)}
+    url = ended_url(span.begin, span.end)
+    return Line(label, url, told % {**_counts(figures), **words}, figures, wait, run)
 
 
 def times_of(figures: Figures, name: str) -> tuple[str, str]:
