@@ -89,6 +89,11 @@ class Forecast:
         return f"{min(number, MOST_COUNTED):,}"
 
     @property
+    def to_do(self) -> str:
+        """How many the act fits, as it is read."""
+        return f"{self.fitting:,}"
+
+    @property
     def fitting(self) -> int:
         """How many of them the act fits."""
         return sum(line.fitting for line in self.lines)

@@ -121,7 +121,7 @@ def _meaning(key: str, sign: str, value: str, asker: Asker) -> Meaning:
             "There is no search key %(key)s. There are: %(known)s. A text with a colon "
             'stands in quotes: "%(text)s".'
         )
-        known = ", ".join("args.…" if one == "args" else one for one in KEYS)
+        known = ", ".join("args.name" if one == "args" else one for one in KEYS)
         raise Mistake(told % {"key": key, "known": known, "text": f"{key}{sign}{value}"})
     if not value:
         raise Mistake(_("%(key)s: needs a value behind the colon.") % {"key": key})
