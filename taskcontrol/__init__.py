@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Retry as Retry,
     )
     from .explanation import explain as explain
+    from .forcing import force_stop as force_stop
     from .holding import pause as pause, resume as resume
     from .jobs import (
         get_job as get_job,
@@ -69,6 +70,7 @@ _ROOMS = {
     "enqueueing": "bulk_enqueue enqueue",
     "exceptions": "Discard LockLost LockTaken Retry",
     "explanation": "explain",
+    "forcing": "force_stop",
     "holding": "pause resume",
     "jobs": "get_job get_job_status get_jobs is_job_enqueued",
     "locks": "lock",

@@ -612,6 +612,7 @@ class TaskEvent(models.Model):
         """What happened."""
 
         CANCELED = "canceled", _("canceled")
+        FORCING = "forcing", _("to be stopped by force")
         FORCED = "forced", _("stopped by force")
         GONE = "gone", _("body gone")
         PAUSED = "paused", _("paused")

@@ -21,6 +21,7 @@ from . import (
     bell,
     broker,
     clocks,
+    forcing,
     held,
     lifecycle,
     measures,
@@ -382,9 +383,9 @@ class Keeper:
         if asked is None:
             self._asked_at[key] = time.monotonic()
             held.kill(*key, _cancel_signal())
-        elif time.monotonic() - asked > conf.CANCEL_GRACE and held.kill(
-            *key, signal.SIGKILL
-        ):
+        elif (
+            time.monotonic() - asked > conf.CANCEL_GRACE or forcing.is_wanted(row)
+        ) and held.kill(*key, signal.SIGKILL):
             detail = "its process did not stop when asked"
             record([row], TaskEvent.Kind.FORCED, detail=detail)
 

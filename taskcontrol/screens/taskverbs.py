@@ -21,6 +21,7 @@ from ..exceptions import (
     NotPermitted,
     TaskNotFound,
 )
+from ..forcing import force_stop, may_be_forced
 from ..holding import pause, resume
 from ..models import TaskLog
 from ..pruning import delete_tasks
@@ -106,6 +107,14 @@ RETRY_NOW = Verb(
     fits=RETRY.fits,
     run=lambda task, user, reason: retry(task, now=True, user=user),
 )
+FORCE = Verb(
+    name="force_stop",
+    label=_("Stop by force"),
+    done="to be stopped by force within a second",
+    permission=permissions.CANCEL,
+    fits=may_be_forced,
+    run=lambda task, user, reason: force_stop(task, user=user),
+)
 PAUSE = Verb(
     name="pause",
     label=_("Pause"),
@@ -150,7 +159,7 @@ ERASE = Verb(
     flag=DELETED,
 )
 #: In the order of the buttons; a task is deleted by stock admin's own button.
-BUTTONS = (RETRY, RETRY_NOW, RUN_AGAIN, RESUME, TO_FRONT, PAUSE, CANCEL)
+BUTTONS = (FORCE, RETRY, RETRY_NOW, RUN_AGAIN, RESUME, TO_FRONT, PAUSE, CANCEL)
 
 
 def buttons_for(task: TaskLog, user: Any) -> list[Verb]:

@@ -590,3 +590,32 @@ def test_a_copy_that_is_refused_is_told(boss):
 
     assert "not_there" in messages_of(answer)[0]
     assert TaskLog.objects.count() == 1
+
+
+def test_a_body_that_does_not_stop_is_stopped_by_force_by_who_may_cancel(operator, viewer):
+    task = make_task(
+        Status.CANCELED, occupies=True, worker=make_worker(), ended_at=seconds_ago(5)
+    )
+    url = page_url(task, "force_stop")
+    assert url in text_of(operator.get(page_url(task)))
+    assert url not in text_of(viewer.get(page_url(task)))
+    assert viewer.post(url).status_code == 403
+
+    answer = operator.post(url, follow=True)
+
+    assert messages_of(answer) == ["To be stopped by force within a second."]
+    assert TaskEvent.objects.get(task=task.pk).actor == operator.user
+    assert LogEntry.objects.get().user == operator.user
+
+
+def test_a_body_that_is_gone_or_was_told_just_now_is_not_forced(operator):
+    gone = make_task(Status.CANCELED, worker=make_worker(), ended_at=seconds_ago(5))
+    just_now = make_task(
+        Status.CANCELED, occupies=True, worker=make_worker(), ended_at=seconds_ago(-60)
+    )
+
+    for task in (gone, just_now):
+        url = page_url(task, "force_stop")
+        assert url not in text_of(operator.get(page_url(task)))
+        assert "no body that could be" in messages_of(operator.post(url, follow=True))[0]
+    assert not TaskEvent.objects.exists()

@@ -6,6 +6,7 @@ import pytest
 from celery import current_app
 
 import taskcontrol
+from taskcontrol.forcing import may_be_forced
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests import tasks
@@ -195,6 +196,22 @@ def test_all_slots_are_stopped_and_used_again_p6(worker, record):
         taskcontrol.cancel(task)
 
     assert ended(taskcontrol.enqueue(tasks.add, left=1), GRACE).result == 1
+
+
+def test_a_person_ends_the_grace_of_a_body_that_does_not_stop_p6(start_worker, record):
+    start_worker(conf={"CANCEL_GRACE": 600})
+    task, pid = running(record, tasks.swallow_everything, seconds=60)
+    other, _ = running(record, tasks.sleep, seconds=60)
+    taskcontrol.cancel(task)
+    eventually(lambda: may_be_forced(row(task)), 5)
+    assert is_alive(pid)
+
+    taskcontrol.force_stop(task)
+
+    free(task, 10)
+    assert not is_alive(pid)
+    assert kinds(task) == ["canceled", "forcing", "forced"]
+    assert row(other).status == Status.STARTED
 
 
 @pytest.mark.parametrize("pool", ["threads", "solo"])
