@@ -16,7 +16,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from hypothesis.extra.django import TestCase
 
 import taskcontrol
-from taskcontrol import dispatch, tasktypes
+from taskcontrol import dispatch, tasktypes, turns
 from taskcontrol.dialect import lane_fronts, lane_heads
 from taskcontrol.dispatch import dispatch_pending
 from taskcontrol.exceptions import BrokerUnavailable
@@ -673,7 +673,7 @@ def test_one_pass_at_a_time():
     dispatch.dispatcher_state()
 
     with transaction.atomic():
-        dispatch._take_turn()
+        turns.take_turn()
         with pytest.raises(TimeoutError):
             beside(dispatch_pending, timeout=0.5)
 
