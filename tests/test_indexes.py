@@ -17,6 +17,7 @@ from taskcontrol.models import TaskLog, seconds
 from taskcontrol.monitoring import get_workers, snapshot
 from taskcontrol.pruning import count_prunable, prune_ended_tasks
 from taskcontrol.retries import retry
+from taskcontrol.rollup import roll_up
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests import tasks as sample
@@ -205,6 +206,13 @@ FLAT = {
     "numbers": snapshot,
     "retention": prune_ended_tasks,
     "what retention would take": count_prunable,
+    "counting what ended": lambda: [dispatcher_state(), roll_up(seconds=0)],
+    "what a bar counts": lambda: list(
+        tasks()
+        .ended()
+        .filter(ended_at__gte=DatabaseNow() - seconds(7200), ended_at__lt=DatabaseNow())
+        .order_by("-id")[:51]
+    ),
 }
 
 

@@ -303,6 +303,17 @@ def test_a_site_where_nothing_ended_says_so(viewer, state):
     assert "<svg" not in page.split('data-tc-live="charts"')[1].split("</section>")[0]
 
 
+def test_the_list_behind_a_bar_costs_no_more_than_any_list(viewer, state):
+    for _ in range(30):
+        make_task(Status.FINISHED, ended_at=seconds_ago(150))
+    roll_up(seconds=60)
+    url = unescape(chart(viewer, "throughput").bars[0].url)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(listed(viewer, url)) == 30
+
+    assert len(queries) <= 10
+
+
 def test_nonsense_for_a_span_shows_nothing_and_breaks_nothing(viewer):
     make_task(Status.FINISHED)
     for span in ("x", "..", "2026-11-22T10:05Z", "a..b", "1..2..3", "2026-11-22T10:05Z..é"):
