@@ -290,6 +290,150 @@ def test_search_shows_no_task_of_others(staff):
     assert shown(staff.get(URL, {"q": "secret"})) == set()
 
 
+# The tabs
+
+
+def numbers_of(response) -> dict[str, str]:
+    return {str(tab.label): tab.number for tab in response.context["cl"].tabs}
+
+
+def test_the_tabs_count_each_status_and_lead_to_it(viewer):
+    for status in (Status.PENDING, Status.PENDING, Status.FAILED, Status.FINISHED):
+        make_task(status)
+
+    response = viewer.get(URL)
+    page = text_of(response)
+    numbers = numbers_of(response)
+
+    assert (numbers["All"], numbers["Pending"], numbers["Paused"]) == ("4", "2", "0")
+    assert (numbers["Failed"], numbers["Finished"]) == ("1", "1")
+    assert "stopping" not in numbers
+    assert 'data-tc-live="tabs" data-tc-every="5"' in page
+    assert 'href="?status__exact=Failed"' in page
+    assert '<a class="tc-edge-all" href="?" aria-current="page">' in page
+    assert viewer.get(f"{URL}?status__exact=Failed").context["cl"].result_count == 1
+
+
+def test_a_body_that_is_still_to_go_has_a_tab(viewer):
+    make_task(Status.CANCELED, occupies=True)
+
+    assert numbers_of(viewer.get(URL))["stopping"] == "1"
+
+
+def test_the_tabs_count_what_the_list_shows_otherwise_and_keep_it(viewer):
+    make_task(Status.FAILED, event="a")
+    make_task(Status.PENDING, event="a")
+    make_task(Status.FAILED, event="b")
+
+    for query in ({"event": "a"}, {"q": "event:a"}):
+        response = viewer.get(URL, {**query, "status__exact": "Failed"})
+        numbers = numbers_of(response)
+        assert (numbers["All"], numbers["Failed"], numbers["Pending"]) == ("2", "1", "1")
+        assert response.context["cl"].result_count == 1
+        kept = response.context["cl"].tabs[1].url
+        assert "status__exact=Pending" in kept
+        assert "event" in kept
+
+
+def test_the_tabs_of_a_search_that_no_index_serves_have_no_numbers(viewer):
+    make_task(queue="long")
+
+    for query in ({"q": "queue:long"}, {"queue": "long"}):
+        response = viewer.get(URL, query)
+        assert set(numbers_of(response).values()) == {""}
+        assert response.context["cl"].result_count == 1
+
+
+def test_who_sees_own_tasks_alone_counts_own_tasks_alone(staff):
+    make_task(created_by=staff.user)
+    make_task(Status.FAILED, created_by=staff.user)
+    make_task()
+
+    numbers = numbers_of(staff.get(URL))
+
+    assert (numbers["All"], numbers["Pending"], numbers["Failed"]) == ("2", "1", "1")
+
+
+def test_numbers_beyond_the_bound_read_as_at_least(viewer, staff, monkeypatch):
+    monkeypatch.setattr("taskcontrol.counting.MOST_COUNTED", 2)
+    for _ in range(3):
+        make_task(event="a", created_by=staff.user)
+    make_task(Status.FAILED, event="a")
+
+    everything = numbers_of(viewer.get(URL))
+    narrowed = numbers_of(viewer.get(URL, {"event": "a"}))
+    failed = viewer.get(URL, {"event": "a", "status__exact": "Failed"})
+
+    assert (everything["All"], everything["Pending"]) == ("2+", "2+")
+    assert everything["Failed"] == "1"
+    # Of the newest that were counted: at least so many, and of some nobody knows.
+    assert (narrowed["All"], narrowed["Failed"], narrowed["Paused"]) == ("2+", "1+", "")
+    assert failed.context["cl"].result_count == 1
+    assert numbers_of(staff.get(URL))["All"] == "2+"
+
+
+# Rows that a page asks for again
+
+
+NARROWED = [
+    {},
+    {"status__exact": "Pending"},
+    {"queue": "long"},
+    {"event": "a"},
+    {"method": "m.a"},
+    {"q": "m.a"},
+    {"q": "queue:long event:a"},
+    {"q": "args.n:1"},
+    {"q": "age<1h"},
+]
+
+
+@pytest.mark.parametrize("query", NARROWED)
+def test_rows_are_answered_as_they_are_now_whatever_narrowed_the_list(viewer, query):
+    task = make_task(Status.FINISHED, method="other", job_name="It is over")
+
+    told = viewer.get(f"{URL}rows", {**query, "ids": f"{task.pk}"}).json()
+
+    assert "It is over" in told["rows"]
+    assert f'data-tc-task="{task.pk}"' in told["rows"]
+
+
+@pytest.mark.parametrize("query", NARROWED)
+def test_newer_tasks_are_those_that_the_list_would_show(viewer, query):
+    match = {"method": "m.a", "queue": "long", "event": "a", "arguments": {"n": 1}}
+    first = make_task(**match)
+    for _ in range(2):
+        make_task(**match)
+    make_task(Status.FINISHED, method="other", created_at=seconds_ago(9000))
+
+    told = viewer.get(f"{URL}rows", {**query, "newer": f"{first.pk}"}).json()
+
+    expected = 2 if query else 3
+    assert told == {"newer": expected, "text": f"{expected} new - show"}
+
+
+def test_no_row_of_others_is_answered(staff):
+    other = make_task(job_name="Of another")
+
+    told = staff.get(f"{URL}rows", {"ids": f"{other.pk}"}).json()
+    newer = staff.get(f"{URL}rows", {"newer": "1"}).json()
+
+    assert "Of another" not in told["rows"]
+    assert newer["newer"] == 0
+
+
+@pytest.mark.parametrize("asked", [{"ids": "1,2"}, {"newer": "1"}])
+def test_asking_for_rows_counts_no_tabs_and_costs_little(viewer, asked):
+    many(5)
+    viewer.get(URL)
+
+    with CaptureQueriesContext(connection) as queries:
+        assert viewer.get(f"{URL}rows", asked).status_code == 200
+
+    assert len(queries) <= 6
+    assert not any("few" in query["sql"] for query in queries)
+
+
 # Cost
 
 
