@@ -14,10 +14,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from .. import dialect
 from ..bell import request_dispatch
-from ..conf import conf
+from ..dialect import DatabaseNow
 from ..exceptions import StandardTypeProtected
+from ..figures import Figures, figures_of
 from ..handruns import may_run
 from ..models import standard_types_are_protected
 from ..status import Status
@@ -28,7 +28,6 @@ from .pausebuttons import pause_context, press_pause, press_resume, state_badge
 from .presentation import dotted
 from .runpage import run_page
 from .typeform import TaskTypeForm
-from .typenumbers import TypeNumbers, numbers_of
 from .typepage import origin_of, percentiles, reset, tasks_url, type_context
 
 
@@ -40,12 +39,12 @@ class TypeList(ChangeList):
         super().get_results(request)
         types: list[Any] = list(self.result_list)
         methods = {one.method for one in types}
-        places, now = places_of(methods), dialect.now(conf.DATABASE)
+        places = places_of(methods)
         # A page that is kept true asks for its gauges alone.
-        numbers = numbers_of(() if is_asked_again(request) else methods)
+        numbers = {} if is_asked_again(request) else figures_of(methods)
         for one in types:
-            one.places, one.read_at = places.get(one.method, 0), now
-            one.numbers = numbers.get(one.method) or TypeNumbers()
+            one.places = places.get(one.method, 0)
+            one.numbers = numbers.get(one.method) or Figures()
         self.result_list = types
 
 
@@ -82,6 +81,10 @@ class TaskTypeAdmin(Screen):
     )
 
     # Who may do what
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Return the types, each with the time of reading."""
+        return super().get_queryset(request).annotate(read_at=DatabaseNow())
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Fix the method of a stored type: its tasks and its code would not follow."""
@@ -187,9 +190,8 @@ class TaskTypeAdmin(Screen):
             url = tasks_url(one.method, Status.FAILED)
             told = _("%(number)s failed") % {"number": f"{numbers.failed:,}"}
             failed = format_html('<a class="tc-why" href="{}">{}</a>', url, told)
-        more = "+" if numbers.cut else ""
-        url, told = tasks_url(one.method), f"{numbers.ended:,}{more}"
-        return format_html('<a href="{}">{}</a>{}', url, told, failed)
+        url = tasks_url(one.method)
+        return format_html('<a href="{}">{}</a>{}', url, f"{numbers.ended:,}", failed)
 
     @admin.display(description=_("run p50, p95"))
     def run_time(self, one: Any) -> str:

@@ -14,14 +14,15 @@ from .. import dialect
 from ..audit import perform
 from ..conf import conf
 from ..exceptions import InvalidCall
+from ..figures import Figures, figures
 from ..models import TaskType
 from ..options import DECLARABLE
+from ..status import Status
 from ..tasktypes import changed_by_hand, declared_of, reset_one, reset_to_declared
 from ..wording import duration
 from .gauges import gauge, holders_of, places_of
 from .keptfresh import is_asked_again
 from .presentation import EMPTY, link, visible
-from .typenumbers import MOST_READ, TypeNumbers, numbers_of_one
 
 
 def type_context(
@@ -106,26 +107,24 @@ def tasks_url(method: str, status: str = "") -> str:
     return f"{reverse('admin:taskcontrol_tasklog_changelist')}?{urlencode(asked)}"
 
 
-def percentiles(numbers: TypeNumbers) -> str:
-    """Return how long half of the runs took, and how long nearly all."""
-    half, most = numbers.percentile(50), numbers.percentile(95)
+def percentiles(numbers: Figures) -> str:
+    """Return how long half of the runs took at most, and how long nearly all."""
+    half, most = numbers.run(50), numbers.run(95)
     if half is None or most is None:
         return EMPTY
     return f"{duration(half)}, {duration(most)}"
 
 
 def _facts(one: TaskType) -> list[tuple[str, Any]]:
-    numbers = numbers_of_one(one.method)
-    more = _(", the newest %(most)s") % {"most": f"{MOST_READ:,}"} if numbers.cut else ""
-    ended = link(tasks_url(one.method), f"{numbers.ended:,}{more}")
+    numbers = figures(one.method)
     failed: Any = "0"
     if numbers.failed:
-        url = tasks_url(one.method, "Failed")
+        url = tasks_url(one.method, Status.FAILED)
         told = f"{numbers.failed:,} ({numbers.failed_percent:.1f} %)"
         failed = format_html('<a class="tc-why" href="{}">{}</a>', url, told)
     usual = one.usual_seconds
     return [
-        (_("ended"), ended),
+        (_("ended"), link(tasks_url(one.method), f"{numbers.ended:,}")),
         (_("failed"), failed),
         (_("run p50, p95"), percentiles(numbers)),
         (_("usually"), EMPTY if usual is None else duration(usual)),

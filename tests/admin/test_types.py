@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
@@ -9,10 +12,14 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from taskcontrol import bell, tasktypes
+from taskcontrol.exceptions import NotPermitted
 from taskcontrol.models import TaskType, WaitInterval
 from taskcontrol.registry import Declaration, declarations
+from taskcontrol.rollup import roll_up
+from taskcontrol.screens.gauges import MOST_HOLDERS
 from taskcontrol.screens.tasktypes import TaskTypeAdmin
 from taskcontrol.status import Status
+from taskcontrol.suspension import dispatcher_state
 from tests.admin.conftest import list_url, messages_of, page_url, text_of
 from tests.factories import make_task, make_type, seconds_ago
 
@@ -396,3 +403,115 @@ def test_hostile_text_is_shown_as_text(boss):
     for url in (URL, page_url(one)):
         assert "<script>\u202e" not in text_of(boss.get(url))
         assert "a.<script>b" not in text_of(boss.get(url))
+
+
+# How its tasks went
+
+
+def test_the_last_day_of_a_type_is_told_in_the_list_and_on_its_page(boss):
+    one = make_type("a.b", usual_seconds=2.5)
+    for number, status in enumerate([Status.FINISHED] * 8 + [Status.FAILED] * 2):
+        at = seconds_ago(3600)
+        make_task(
+            status, method="a.b", ended_at=at, time_taken=timedelta(seconds=number + 1)
+        )
+    make_task(Status.FINISHED, method="a.b", ended_at=seconds_ago(90_000))
+    make_task(Status.FAILED, method="other", ended_at=seconds_ago(3600))
+    dispatcher_state()
+    roll_up(seconds=30)
+
+    listed, page = text_of(boss.get(URL)), text_of(boss.get(page_url(one)))
+
+    tasks = "/admin/taskcontrol/tasklog/?method=a.b"
+    assert f'<a href="{tasks}">10</a>' in listed
+    assert (
+        f'<a class="tc-why" href="{tasks}&amp;status__exact=Failed">2 failed</a>' in listed
+    )
+    assert "2 (20.0 %)" in page
+    assert "2.5 s" in page
+    half, most = re.findall(r"([\d.]+) s, ([\d.]+) s", listed)[0]
+    assert float(half) == pytest.approx(5, rel=0.1)
+    assert float(most) == pytest.approx(10, rel=0.1)
+
+
+def test_a_type_whose_tasks_did_nothing_lately_says_nothing_of_their_runs(boss):
+    one = make_type("a.b")
+    assert re.search(r'field-run_time">-<', text_of(boss.get(URL)))
+    assert text_of(boss.get(page_url(one))).count("<dd>-</dd>") == 2
+
+
+# Who holds its places
+
+
+def test_the_page_names_the_holders_that_a_person_may_see(log_in, boss):
+    one = make_type("a.b", concurrency_limit=3)
+    reader = log_in("reader", "view_tasktype")
+    mine = make_task(Status.STARTED, method="a.b", created_by=reader.user)
+    theirs = make_task(Status.QUEUED, method="a.b", job_name="secret")
+
+    page = text_of(reader.get(page_url(one)))
+    whole = text_of(boss.get(page_url(one)))
+
+    assert "2 of 3" in page
+    assert page_url(mine) in page
+    assert "and 1 other" in page
+    assert "secret" not in page
+    assert page_url(theirs) in whole
+    assert "other</p>" not in whole
+
+
+def test_only_the_first_holders_are_named(boss):
+    one = make_type("a.b")
+    for _ in range(MOST_HOLDERS + 3):
+        make_task(Status.STARTED, method="a.b")
+    assert "and 3 others" in text_of(boss.get(page_url(one)))
+
+
+def test_a_type_whose_tasks_hold_nothing_says_so(boss):
+    page = text_of(boss.get(page_url(make_type("a.b", concurrency_limit=2))))
+    assert "0 of 2" in page
+    assert "None of its tasks is sent or running." in page
+
+
+# One value goes back
+
+
+def test_one_value_goes_back_to_what_code_declares(keeper, declared, rings):
+    TaskType.objects.update(priority=9, concurrency_limit=4)
+
+    told = keeper.post(page_url(declared, "reset"), {"field": "priority"}, follow=True)
+
+    declared.refresh_from_db()
+    assert (declared.priority, declared.concurrency_limit) == (5, 4)
+    said = "Reset priority to what code declares: 5, was 9."
+    assert messages_of(told) == [said]
+    assert LogEntry.objects.get().change_message == said
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("priority", "Nothing was to be done."),
+        ("method", "There is no such value of a type."),
+        ("declared", "There is no such value of a type."),
+    ],
+)
+def test_what_is_as_code_says_or_no_value_is_not_reset(keeper, declared, field, told):
+    response = keeper.post(page_url(declared, "reset"), {"field": field}, follow=True)
+    assert messages_of(response) == [told]
+    assert not LogEntry.objects.exists()
+
+
+def test_who_may_not_change_a_type_resets_nothing(log_in, declared):
+    TaskType.objects.update(priority=9)
+    reader = log_in("reader", "view_tasktype", "run_tasktype")
+    page = text_of(reader.get(page_url(declared)))
+
+    assert "changed by hand" in page
+    assert page_url(declared, "reset") not in page
+    for data in ({}, {"field": "priority"}):
+        assert reader.post(page_url(declared, "reset"), data).status_code == 403
+    with pytest.raises(NotPermitted, match="reset priority of the type"):
+        tasktypes.reset_one(declared, "priority", user=reader.user)
+    declared.refresh_from_db()
+    assert declared.priority == 9
