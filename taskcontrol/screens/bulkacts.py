@@ -24,6 +24,7 @@ from ..options import PRIORITIES
 from ..status import TERMINAL, Status
 from .matches import count_by
 from .presentation import status_badge
+from .tasklists import UNTIL
 from .taskverbs import (
     CANCEL,
     ERASE,
@@ -153,7 +154,7 @@ def act_on_matching(verb: str, query: str, until: datetime, reason: str, site: s
     if task is None or user is None:
         raise Discard("Tasks are acted on as a person, and nobody started this one.")
     chosen, outcomes = VERBS[verb], Counter[str]()
-    rows = _matching(query, user, site).filter(created_at__lte=until)
+    rows = _matching(query, user, site, until)
     total = rows.count()
     for row in _pages(rows, task):
         if chosen.fits(row):
@@ -165,15 +166,16 @@ def act_on_matching(verb: str, query: str, until: datetime, reason: str, site: s
     return told(outcomes, chosen)
 
 
-def _matching(query: str, user: Any, site: str) -> Any:
-    """Return what the list shows ``user`` at this address, with all that it may not be asked."""
+def _matching(query: str, user: Any, site: str, until: datetime) -> Any:
+    """Return what the list at this address showed ``user`` then."""
     request = HttpRequest()
     request.method, request.GET, request.user = "GET", QueryDict(query), user
+    setattr(request, UNTIL, until)
     found = next((one for one in all_sites if one.name == site), None)
     if found is None:
         raise Discard(f"There is no admin site {site!r} in this process.")
-    table = found.get_model_admin(TaskLog).get_changelist_instance(request)
-    return table.get_queryset(request).select_related(None)
+    table: Any = found.get_model_admin(TaskLog).get_changelist_instance(request)
+    return table.queryset.select_related(None)
 
 
 def _pages(rows: Any, task: Any) -> Iterator[TaskLog]:

@@ -29,8 +29,9 @@ HEAVY = ("arguments", "error_message", "debug_log", "result", "options")
 #: Characters of the end of an error that a list reads to find its last line.
 ERROR_TAIL = 300
 
-#: Where a request says which rows it asks for: these, or those newer than one.
-ASKED, NEWER = "taskcontrol_rows", "taskcontrol_newer"
+#: Where a request says which rows it asks for: these, those newer than one, or those that
+#: were there at a time.
+ASKED, NEWER, UNTIL = "taskcontrol_rows", "taskcontrol_newer", "taskcontrol_until"
 
 
 class CappedPaginator(Paginator):
@@ -86,15 +87,14 @@ class TaskList(ChangeList):
 
 def is_partial(request: HttpRequest) -> bool:
     """Return whether only some rows of the list are asked for, and not its page."""
-    return hasattr(request, ASKED) or hasattr(request, NEWER)
+    return any(hasattr(request, name) for name in (ASKED, NEWER, UNTIL))
 
 
 def asked_rows(request: HttpRequest, rows: Any) -> Any:
-    """Return those of ``rows`` that this request asks to see again; else all."""
-    ids, newer = getattr(request, ASKED, None), getattr(request, NEWER, None)
-    if newer is not None:
-        return rows.filter(pk__gt=newer)
-    return rows if ids is None else rows.filter(pk__in=ids)
+    """Return those of ``rows`` that this request asks for, before anything else narrows them."""
+    wanted = {ASKED: "pk__in", NEWER: "pk__gt", UNTIL: "created_at__lte"}
+    given = {how: getattr(request, name, None) for name, how in wanted.items()}
+    return rows.filter(**{how: value for how, value in given.items() if value is not None})
 
 
 def _with_neighbors(rows: Any, user: Any) -> Any:

@@ -378,6 +378,31 @@ def test_all_that_a_search_matches_are_meant_page_by_page(
 
 
 @background
+def test_the_newest_are_those_of_the_time_of_the_question(
+    operator, few_at_once, monkeypatch
+):
+    monkeypatch.setattr("taskcontrol.screens.searching.NEWEST", 5)
+    wanted = [make_task(queue="long") for _ in range(3)]
+    all_that_match(operator, "cancel_tasks", f"{URL}?queue=long")
+    row = TaskLog.objects.get(method__endswith="act_on_matching")
+    later = [make_task(queue="long") for _ in range(5)]
+
+    assert run_for(operator.user, row) == "3 canceled."
+    assert {status_of(task) for task in wanted} == {Status.CANCELED}
+    assert {status_of(task) for task in later} == {Status.PENDING}
+
+
+@background
+def test_a_site_that_a_worker_does_not_have_is_said(operator):
+    carrier = make_task(Status.STARTED, created_by=operator.user)
+    arguments = {"verb": "cancel", "query": "", "reason": "", "site": "other"}
+
+    refused = pytest.raises(Discard, match="no admin site 'other'")
+    with closing(CurrentTask(carrier)) as current, running(current), refused:
+        act_on_matching(**arguments, until=seconds_ago(0))
+
+
+@background
 def test_a_permission_that_was_lost_meanwhile_is_missed_by_each_task(operator, few_at_once):
     tasks = [make_task() for _ in range(3)]
     all_that_match(operator, "cancel_tasks")
