@@ -269,11 +269,15 @@ def test_the_pages_are_free_of_inline_script_and_style(client, ann):
 
 
 def test_a_project_puts_its_own_page_around_them(client, ann, settings, tmp_path):
+    (tmp_path / "shop.html").write_text(
+        "<head>{% block head %}{% endblock %}</head><h6>Our shop</h6>{% block body %}{% endblock %}"
+    )
     own = tmp_path / "taskcontrol" / "mine" / "base.html"
     own.parent.mkdir(parents=True)
     own.write_text(
-        "<title>{% block title %}{% endblock %}</title><h6>Our shop</h6>"
-        "{% block extrahead %}{% endblock %}{% block content %}{% endblock %}"
+        '{% extends "shop.html" %}{% block head %}<title>{% block title %}{% endblock %}</title>'
+        "{% block extrahead %}{% endblock %}{% endblock %}"
+        "{% block body %}{% block content %}{% endblock %}{% endblock %}"
     )
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(tmp_path)]}]
     make_task(job_name="Mine", created_by=ann)
@@ -282,4 +286,5 @@ def test_a_project_puts_its_own_page_around_them(client, ann, settings, tmp_path
 
     assert "Our shop" in page
     assert "Mine" in page
-    assert "mine.css" in page
+    assert "<title>My tasks</title>" in page
+    assert "mine.css" in page.split("</head>")[0]
