@@ -18,6 +18,7 @@ from taskcontrol.monitoring import get_workers, snapshot
 from taskcontrol.pruning import count_prunable, prune_ended_tasks
 from taskcontrol.retries import retry
 from taskcontrol.rollup import roll_up
+from taskcontrol.screens.story import story_of
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests import tasks as sample
@@ -53,6 +54,7 @@ QUERIES = {
         expires_at__isnull=False, ended_at=None, expires_at__lte=DatabaseNow()
     ),
     "after": lambda: tasks().filter(after=5, status=Status.PENDING),
+    "parent": lambda: tasks().filter(parent=40).order_by("-id")[:21],
     "queue": lambda: tasks().filter(
         queue="short", status__in=(Status.PENDING, Status.QUEUED)
     )[:17],
@@ -119,6 +121,7 @@ DIFFERENT = {
     ),
     "queued_at": "NOW()",
     "after_id": "CASE WHEN status = 'Pending' AND n % 13 = 0 THEN n / 2 END",
+    "parent_id": "CASE WHEN n % 20 = 0 THEN n / 400 END",
 }
 
 FILL = """
@@ -193,6 +196,12 @@ def bulk():
     return bulk_enqueue(members, method=sample.add, deduplicate=True)
 
 
+def page_of_a_task(status):
+    person = make_user(is_superuser=True)
+    rows = TaskLog.objects.annotate(read_at=DatabaseNow())
+    return story_of(rows.filter(status=status).order_by("-id")[0], person)
+
+
 #: What must cost the same however many rows there are.
 FLAT = {
     "deduplicate": once_after_another,
@@ -203,6 +212,8 @@ FLAT = {
     "is_job_enqueued": lambda: is_job_enqueued("hourly"),
     "get_jobs": lambda: [*get_jobs()[:50], *get_jobs("short")[:50]],
     "get_workers": get_workers,
+    "the page of a task that waits": lambda: page_of_a_task(Status.PENDING),
+    "the page of a failed task": lambda: page_of_a_task(Status.FAILED),
     "numbers": snapshot,
     "retention": prune_ended_tasks,
     "what retention would take": count_prunable,
