@@ -10,7 +10,10 @@ const AGAIN = 700;
 /** Milliseconds between two looks for new rows. */
 const LOOK = 4000;
 
-/** @param {string} url @param {string} [regions] of the page that are wanted; else all of it */
+/**
+ * @param {string} url
+ * @param {string} [regions] of the page that are wanted; else all of it
+ */
 async function load(url, regions = "") {
   const headers = { "X-Requested-With": "taskcontrol", "X-Taskcontrol-Regions": regions };
   const answer = await fetch(url, { credentials: "same-origin", headers });
