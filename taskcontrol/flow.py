@@ -132,11 +132,12 @@ def _add_counts(found: dict[str, Flow], since: int) -> None:
     went, came_and_went, more = _ended(since)
     asked = []
     for flow in found.values():
-        mine = TaskLog.objects.filter(queue=flow.name)
         most = max(MOST_COUNTED, flow.limit or 0)
+        pending = TaskLog.objects.filter(status=Status.PENDING)
+        new = TaskLog.objects.unended().filter(queue=flow.name, position__gt=since)
         asked += [
-            mine.filter(status=Status.PENDING).order_by().values("pk")[: most + 1],
-            mine.unended().filter(position__gt=since).order_by().values("pk")[: most + 1],
+            dialect.by_index(pending, "queue", flow.name).values("pk")[: most + 1],
+            new.order_by("position").values("pk")[: most + 1],
         ]
     counts = dialect.counts(conf.DATABASE, asked)
     for flow, waiting, new in zip(found.values(), counts[::2], counts[1::2], strict=True):

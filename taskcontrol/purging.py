@@ -8,6 +8,7 @@ from . import lifecycle
 from .bell import request_dispatch
 from .conf import conf
 from .context import current_task
+from .dialect import by_index
 from .exceptions import NotPermitted
 from .models import TaskLog
 from .status import Status
@@ -29,7 +30,7 @@ def purge_queue(
     """
     require(user, queue)
     last = newest_pending(queue) if up_to is None else up_to
-    rows = pending_in(queue).filter(pk__lte=last).order_by("pk")
+    rows = pending_in(queue).filter(pk__lte=last)
     total = rows.count() if current_task() else 0
     seen = canceled = 0
     while page := list(rows.filter(pk__gt=seen).values_list("pk", flat=True)[: _page()]):
@@ -55,13 +56,13 @@ def require(user: Any, queue: str) -> None:
 
 
 def pending_in(queue: str) -> Any:
-    """Return the tasks that a purge of the queue cancels."""
-    return TaskLog.objects.filter(queue=queue, status=Status.PENDING)
+    """Return the tasks that a purge of the queue cancels, in the order of their ids."""
+    return by_index(TaskLog.objects.filter(status=Status.PENDING), "queue", queue)
 
 
 def newest_pending(queue: str) -> int:
     """Return the largest id among them; 0 when nothing waits."""
-    newest = pending_in(queue).order_by("-pk").values_list("pk", flat=True)
+    newest = pending_in(queue).reverse().values_list("pk", flat=True)
     return newest.first() or 0
 
 

@@ -38,7 +38,7 @@ def press_purge(request: HttpRequest, queue: QueueState) -> str | None:
         )
     reason = given_reason(request.POST.get("reason"))
     up_to = newest_pending(queue.name)
-    waiting = pending_in(queue.name).order_by().values("pk")[: MOST_AT_ONCE + 1].count()
+    waiting = pending_in(queue.name).values("pk")[: MOST_AT_ONCE + 1].count()
     purge = _purge_by_task if waiting > MOST_AT_ONCE else _purge_at_once
     return perform(
         request.user, queue, lambda: purge(queue.name, reason, up_to, request.user)
