@@ -30,3 +30,5 @@ const write = (/** @type {number} */ value) => value.toLocaleString("en-US");
 if (live && region) {
   live.subscribe({ tasks: [region.dataset.tcTask] }, (/** @type {any} */ { state }) => show(state?.progress));
 }
+
+export {};
