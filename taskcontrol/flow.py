@@ -134,10 +134,10 @@ def _add_counts(found: dict[str, Flow], since: int) -> None:
     for flow in found.values():
         most = max(MOST_COUNTED, flow.limit or 0)
         pending = TaskLog.objects.filter(status=Status.PENDING)
-        new = TaskLog.objects.unended().filter(queue=flow.name, position__gt=since)
+        recent = TaskLog.objects.unended().filter(queue=flow.name, position__gt=since)
         asked += [
             dialect.by_index(pending, "queue", flow.name).values("pk")[: most + 1],
-            new.order_by("position").values("pk")[: most + 1],
+            recent.order_by("position").values("pk")[: most + 1],
         ]
     counts = dialect.counts(conf.DATABASE, asked)
     for flow, waiting, new in zip(found.values(), counts[::2], counts[1::2], strict=True):
