@@ -362,7 +362,7 @@ def test_the_page_leads_to_all_members(overseer):
     [
         (100, 5, 10, "3 a minute, about 1 min left"),
         (3600, 10, 130, "2 a minute, about 1 h left"),
-        (60, 30, 60, "30 a minute, about 1 min left"),
+        (3600, 60, 120, "12 a minute, about 5 min left"),
         (3600, 0, 10, None),
         (100, 5, 5, None),
     ],
