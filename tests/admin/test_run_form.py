@@ -13,11 +13,13 @@ from django.utils import timezone
 from taskcontrol.arguments import decode
 from taskcontrol.exceptions import NotPermitted
 from taskcontrol.handruns import run_by_hand
-from taskcontrol.models import TaskLog
+from taskcontrol.models import TaskLog, TaskType
+from taskcontrol.pausing import pause_all
 from taskcontrol.registry import declarations, declare_type
 from taskcontrol.status import Status
 from tests.admin.conftest import messages_of, page_url, text_of
 from tests.factories import make_type, make_user
+from tests.models import Paper
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -179,6 +181,33 @@ def test_a_function_that_takes_anything_is_given_an_object(runner, monkeypatch):
     run(runner, one, extra_arguments='{"a": {"tc": ["decimal", "1.50"]}, "b": "x"}')
 
     assert decode(TaskLog.objects.get().arguments) == {"a": Decimal("1.50"), "b": "x"}
+
+
+def test_an_action_asks_for_its_document(runner):
+    paper = Paper.objects.create(title="contract")
+    one, _ = TaskType.objects.get_or_create(method="tests.Paper.stamp")
+    form = runner.get(page_url(one, "run")).context["form"]
+    assert list(form.fields)[:3] == ["document_name", "arg_mark", "arg_times"]
+
+    run(runner, one, document_name=str(paper.pk), arg_mark="!", arg_times="1")
+
+    task = TaskLog.objects.get()
+    assert (task.method, task.document_name) == ("tests.Paper.stamp", str(paper.pk))
+    assert (task.document_action, task.arguments) == ("stamp", {"mark": "!"})
+
+
+def test_a_document_that_cannot_be_is_refused_by_enqueues_sentence(runner):
+    one, _ = TaskType.objects.get_or_create(method="tests.Paper.stamp")
+    values = {"document_name": "not a key", "arg_mark": "!", "arg_times": "1"}
+    errors = errors_of(run(runner, one, **values))
+    assert "not a key" in "".join(*errors.values())
+
+
+def test_a_paused_type_says_so_and_its_task_waits(runner, monkeypatch):
+    one = of(monkeypatch, "nothing_much")
+    pause_all(one, reason="month end")
+    assert "Paused" in text_of(runner.get(page_url(one, "run")))
+    assert run(runner, one).status_code == 302
 
 
 # What is refused
