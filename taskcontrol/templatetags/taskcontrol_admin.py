@@ -1,4 +1,8 @@
-"""What the templates of taskcontrol in admin ask for."""
+"""What the templates of taskcontrol in admin ask for.
+
+The screens are imported when a tag is drawn: a theme may load all tags while the class that the
+screens are made of (``ADMIN_BASE``) is not there yet.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,6 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from taskcontrol.screens.dispatcher import switch_context
-from taskcontrol.screens.overview import overview_for
 from taskcontrol.suspension import dispatcher_state
 
 register = template.Library()
@@ -19,12 +21,16 @@ register = template.Library()
 @register.inclusion_tag("admin/taskcontrol/banner.html", takes_context=True)
 def taskcontrol_banner(context: Any) -> dict[str, Any]:
     """Say on every page that the dispatcher is suspended."""
+    from taskcontrol.screens.dispatcher import switch_context
+
     return switch_context(context["request"].user, dispatcher_state())
 
 
 @register.inclusion_tag("admin/taskcontrol/overview.html", takes_context=True)
 def taskcontrol_overview(context: Any) -> dict[str, Any]:
     """Show the state of everything."""
+    from taskcontrol.screens.overview import overview_for
+
     return {**overview_for(context["request"]), "request": context["request"]}
 
 
