@@ -968,7 +968,9 @@ class Rollup(models.Model):
             ),
         )
         # what is to be merged or deleted; all types of the last hours
-        indexes = (models.Index(fields=["minutes", "start"], name="taskcontrol_rollup_age"),)
+        indexes = (
+            models.Index(fields=["minutes", "start"], name="taskcontrol_rollup_age"),
+        )
 
     def __str__(self) -> str:
         return f"{self.start} {self.method}"
