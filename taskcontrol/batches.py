@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import connections
 from django.db.models import BigIntegerField, Count, F, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce
 
@@ -40,20 +40,27 @@ def grow(batch_id: str, by: int, *, created_by: Any = None, title: str = "") -> 
     if _grow(batch_id, by):
         return
     key = label(140)("batch_id", batch_id)
-    try:
-        with transaction.atomic(using=conf.DATABASE):
-            TaskBatch.objects.create(
-                id=key,
-                total=by,
-                created_by_id=getattr(created_by, "pk", None),
-                title=title,
-                open_since=DatabaseNow(),
-            )
-    except IntegrityError:
-        # Canceled, or made by another hand at the same moment.
-        if not _grow(batch_id, by):
-            why = f"it was canceled; retry_batch({batch_id!r}) opens it again"
-            raise BatchClosed(batch_id, why) from None
+    owner = getattr(created_by, "pk", None)
+    _make_or_take(TaskBatch(id=key, created_by_id=owner, title=title))
+    if not _grow(key, by):
+        why = f"it was canceled; retry_batch({key!r}) opens it again"
+        raise BatchClosed(key, why)
+
+
+def _make_or_take(batch: TaskBatch) -> None:
+    """Insert the row of a batch; lock it if another hand made it at the same moment.
+
+    After an INSERT that fails, MariaDB holds a shared lock, and ends all but one of those
+    who made the batch together in deadlocks; after this one it holds the row's own.
+    """
+    batch.open_since = DatabaseNow()  # type: ignore[assignment] - computed there
+    targeted = connections[conf.DATABASE].features.supports_update_conflicts_with_target
+    TaskBatch.objects.bulk_create(
+        [batch],
+        update_conflicts=True,
+        unique_fields=["id"] if targeted else None,
+        update_fields=["open_since"],
+    )
 
 
 def _grow(batch_id: str, by: int) -> bool:
