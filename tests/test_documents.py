@@ -20,7 +20,7 @@ from taskcontrol.exceptions import (
     MethodNotCallable,
 )
 from taskcontrol.execution import run
-from taskcontrol.models import TaskKey, TaskLog, TaskType
+from taskcontrol.models import Announcement, TaskKey, TaskLog, TaskType
 from taskcontrol.status import Status
 from tests.factories import make_task, make_user
 from tests.models import Counter, Paper, Ticket
@@ -492,6 +492,14 @@ def test_a_document_is_told_of_a_batch_that_is_paused_and_canceled(heard):
     for paper in papers:
         told = [one[1] for one in heard if one[0] == paper.pk]
         assert told == ["Paused", "Pending", "Canceled"]
+
+
+def test_a_model_that_listens_no_more_is_told_nothing(paper, monkeypatch):
+    task = taskcontrol.enqueue_doc(paper, "stamp", mark="x")
+    monkeypatch.delattr(Paper, "on_async_task_status_update")
+
+    assert run_now(task).status == Status.FINISHED
+    assert not Announcement.objects.exists()
 
 
 def test_what_a_pass_did_is_told_later_with_the_status_it_had(heard):

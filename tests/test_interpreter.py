@@ -118,6 +118,7 @@ def test_every_sign_that_changes_in_place_works(sign):
         ("args[_getattr_] += 1", "_getattr_"),
         ("return \0", "Line 1: source code"),
         ("return " + "(" * 5000, ""),
+        pytest.param("return " + "-" * 100_000 + "1", "It cannot be read", id="deep"),
     ],
     ids=str,
 )

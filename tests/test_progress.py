@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 import taskcontrol
-from taskcontrol import lifecycle, progress
+from taskcontrol import lifecycle, progress, side
 from taskcontrol.context import running
 from taskcontrol.currenttask import CurrentTask
 from taskcontrol.exceptions import InvalidCall
@@ -29,9 +29,13 @@ pytestmark = [
 def report():
     """Say something for a task, as its body does."""
     reporters = {}
-    yield lambda task, message: reporters.setdefault(
-        task.pk, progress.Reporter(task.pk, 1)
-    ).report(message)
+
+    def say(task, message):
+        reporter = reporters.setdefault(task.pk, progress.Reporter(task.pk, 1))
+        reporter.report(message)
+        return reporter
+
+    yield say
     for one in reporters.values():
         one.close()
 
@@ -263,6 +267,28 @@ def test_within_a_transaction_on_sqlite_only_the_body_writes(report):
 
 def _timers():
     return [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+
+
+def test_who_reports_waits_for_nobody_who_writes(report):
+    task = make_task(Status.STARTED)
+    reporter = report(task, "first")
+    reporter._written_at = float("-inf")
+
+    with reporter._writing, within(5):
+        report(task, "second")
+        assert stored(task) == {"message": "first"}
+
+    eventually(lambda: stored(task) == {"message": "second"}, 5)
+
+
+def test_an_error_in_the_bodys_own_transaction_is_the_bodys(report, monkeypatch):
+    def fail(*_args):
+        raise OperationalError("broken")
+
+    monkeypatch.setattr(progress, "write", fail)
+
+    with side.none(), pytest.raises(OperationalError, match="broken"):
+        report(make_task(Status.STARTED), "first")
 
 
 def test_a_database_that_does_not_answer_harms_no_body(report, monkeypatch, caplog):

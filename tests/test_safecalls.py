@@ -189,6 +189,13 @@ def test_a_waiting_task_says_that_its_creator_lost_the_right(ann):
     assert "ann may not call tests.tasks.greet" in taskcontrol.explain(task)[0].text
 
 
+def test_a_name_that_is_gone_in_the_worker_is_told():
+    task = taskcontrol.enqueue_safe(tasks.open_to_all)
+    TaskLog.objects.update(method="nothing of this name")
+
+    assert run_now(task).ended_reason == "unknown method"
+
+
 def test_a_deactivated_creator_has_no_rights(ann):
     task = taskcontrol.enqueue_safe(tasks.open_to_all, created_by=ann, max_retries=3)
     ann.is_active = False

@@ -341,6 +341,14 @@ def test_the_app_says_what_it_needs(monkeypatch):
         config.ready()
 
 
+def test_another_module_that_is_missing_is_not_blamed_on_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "taskcontrol.contrib.scripts.finding", None)
+    monkeypatch.delattr("taskcontrol.contrib.scripts.finding")
+
+    with pytest.raises(ModuleNotFoundError, match="finding"):
+        apps.get_app_config("taskcontrol_scripts").ready()
+
+
 def test_being_ready_twice_finds_each_script_once():
     apps.get_app_config("taskcontrol_scripts").ready()
 
