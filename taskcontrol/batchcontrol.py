@@ -67,7 +67,8 @@ def pause_batch(batch_id: str, reason: str = "", *, user: Any = None) -> int:
     while _hold_page(batch_id, members, user):
         pass
     # From now on the sweep pauses them too, so this call's own pages are not all.
-    return max(members.filter(status=Status.PAUSED).count() - before, 0)
+    paused: int = members.filter(status=Status.PAUSED).count() - before
+    return max(paused, 0)
 
 
 def resume_batch(batch_id: str, *, user: Any = None) -> int:

@@ -41,7 +41,8 @@ def grow(batch_id: str, by: int, *, created_by: Any = None, title: str = "") -> 
         return
     key = label(140)("batch_id", batch_id)
     owner = getattr(created_by, "pk", None)
-    _make_or_take(TaskBatch(id=key, created_by_id=owner, title=title))
+    row = TaskBatch(id=key, created_by_id=owner, title=title, open_since=DatabaseNow())
+    _make_or_take(row)
     if not _grow(key, by):
         why = f"it was canceled; retry_batch({key!r}) opens it again"
         raise BatchClosed(key, why)
@@ -53,7 +54,6 @@ def _make_or_take(batch: TaskBatch) -> None:
     After an INSERT that fails, MariaDB holds a shared lock, and ends all but one of those
     who made the batch together in deadlocks; after this one it holds the row's own.
     """
-    batch.open_since = DatabaseNow()  # type: ignore[assignment] - computed there
     targeted = connections[conf.DATABASE].features.supports_update_conflicts_with_target
     TaskBatch.objects.bulk_create(
         [batch],
