@@ -16,7 +16,7 @@ from . import batches, inline
 from .bell import request_dispatch
 from .conf import conf
 from .deduplication import Admission, admit
-from .dialect import microseconds_now, now as now_by
+from .dialect import microseconds_now
 from .drafts import Draft, creator_of
 from .exceptions import InvalidCall
 from .exclusion import hold_documents
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
 CHUNK = 1000
 
@@ -195,8 +196,9 @@ def _store_many(
 ) -> None:
     count, glance = 0, Glance()
     with transaction.atomic(using=conf.DATABASE):
-        using = conf.DATABASE
-        together = {"created_at": now_by(using), "position": microseconds_now(using)}
+        position = microseconds_now(conf.DATABASE)
+        made = EPOCH + dt.timedelta(microseconds=position)
+        together = {"created_at": made, "position": position}
         for chunk in _chunks(_drafts(tasks, batch_id, shared, glance)):
             admission = admit(chunk, lambda draft: _member_row(draft, together))
             calls = zip(chunk, admission.answers, strict=True)
