@@ -284,7 +284,9 @@ def predecessors(
     Jumps from one to the next in the index, so that many who wait for the same task cost
     no more than one. Over is what has ended, and its body too, or what is gone.
     """
-    waits = "SELECT MIN(t.after_id) FROM {tasks} t WHERE t.status = 'Pending' AND t.after_id"
+    waits = (
+        "SELECT MIN(t.after_id) FROM {tasks} t WHERE t.status = 'Pending' AND t.after_id"
+    )
     waits = waits.format(tasks=tasks)
     sql = f"""
         WITH RECURSIVE firsts (id, number) AS (
