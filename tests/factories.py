@@ -66,7 +66,9 @@ def make_type(method: str = "tests.tasks.nothing", **columns: Any) -> TaskType:
 
 def make_batch(batch_id: str = "b", **columns: Any) -> TaskBatch:
     """Store a batch that may have members which have not ended."""
-    return TaskBatch.objects.create(id=batch_id, **{"open_since": seconds_ago(60), **columns})
+    return TaskBatch.objects.create(
+        id=batch_id, **{"open_since": seconds_ago(60), **columns}
+    )
 
 
 def make_worker(
