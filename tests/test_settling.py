@@ -337,6 +337,27 @@ def test_a_large_batch_is_held_back_page_by_page(conf, monkeypatch):
     assert paused == [4, 8, 9, 9]
 
 
+def test_a_large_batch_that_is_held_stops_nobody_behind_it_for_long(
+    conf, monkeypatch, broker
+):
+    conf(SWEEP_PAGE=5, DISPATCH_PAGE=5)
+    monkeypatch.setattr(settling, "HOLD_PAGES", 2)
+    make_worker(pool_size=3)
+    batch(hold_on_failure=True)
+    member(Status.FAILED)
+    for _ in range(30):
+        member()
+    other = make_task()
+
+    passes = 0
+    while status_of(other) == Status.PENDING and passes < 10:
+        dispatch_pending()
+        passes += 1
+
+    assert status_of(other) == Status.QUEUED
+    assert passes <= 4
+
+
 def test_a_batch_that_was_resumed_goes_on_in_spite_of_the_failure(held):
     settle_batches()
 
