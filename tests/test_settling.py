@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 import taskcontrol
 from taskcontrol import lifecycle, settling
 from taskcontrol.dispatch import dispatch_pending
+from taskcontrol.exceptions import BrokerUnavailable
 from taskcontrol.models import TaskBatch, TaskEvent, TaskLog
 from taskcontrol.settling import settle_batches
 from taskcontrol.status import TERMINAL, Status
@@ -148,6 +149,21 @@ def test_a_callback_is_an_ordinary_task_of_the_creator_of_the_batch(broker):
     assert (task.created_by, task.event, task.batch_id) == (user, "b", None)
     assert task.arguments == {"value": 7}
     assert dispatch_pending() == 1
+
+
+def test_a_batch_ends_while_the_broker_is_away(broker):
+    batch()
+    member(Status.FINISHED)
+    make_worker()
+    make_task()
+    broker.stop()
+    with pytest.raises(BrokerUnavailable):
+        dispatch_pending()
+    assert is_over()
+    member(Status.FINISHED)
+    with pytest.raises(BrokerUnavailable):
+        dispatch_pending()
+    assert is_over()
 
 
 def test_each_callback_is_inserted_once_for_all_time():
