@@ -267,10 +267,12 @@ def test_what_it_enqueues_belongs_to_its_user():
 
 def test_it_calls_functions_and_other_scripts_by_name():
     write("inner", "return args['n'] + 1")
+    write("named", "return args['name']")
 
     assert result_of(
-        "return [call('inner', n=1), call('tests.tasks.open_to_all', value=2)]"
-    ) == [2, 2]
+        "return [call('inner', n=1), call('tests.tasks.open_to_all', value=2),"
+        " call('named', name='x')]"
+    ) == [2, 2, "x"]
 
 
 @pytest.mark.parametrize(
