@@ -13,8 +13,9 @@ from .drafts import Draft, creator_of
 from .exceptions import BatchExists, InvalidCall
 from .models import TaskBatch
 from .options import flag, label
-from .registry import parameters_of, path_of, resolve
+from .registry import parameters_of
 from .signature import OPTIONS, UNSAID
+from .targets import target_of_call
 from .text import clipped
 
 #: What runs when a batch ends: a function, its path, or a dict of what ``enqueue`` takes.
@@ -79,7 +80,7 @@ def create_batch(
     held = flag("hold_on_failure", hold_on_failure)
     batch = TaskBatch(
         id=batch_id,
-        title=clipped(str(title), 300),
+        title=clipped(str(title or ""), 300),
         created_by_id=getattr(creator, "pk", None),
         on_failure=TaskBatch.OnFailure.HOLD if held else TaskBatch.OnFailure.CONTINUE,
         callbacks={
@@ -116,8 +117,12 @@ def _draft(own: dict[str, Any], batch_id: str, creator: Any) -> Draft:
         )
     options = {name: own.pop(name) for name in OPTIONS & own.keys()}
     said = set(options)
-    if method is not None and "batch_id" in parameters_of(resolve(path_of(method))):
+    if method is not None and "batch_id" in parameters_of(_function_of(method, creator)):
         arguments = options.get("arguments") or {}
         options["arguments"] = {"batch_id": batch_id, **arguments}
     options = {"event": batch_id, **options, "created_by": creator}
     return Draft(method, options, own, said=said)
+
+
+def _function_of(method: Any, creator: Any) -> Callable[..., Any]:
+    return target_of_call(method, {}, creator).function

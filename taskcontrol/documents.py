@@ -114,6 +114,12 @@ def model_of(kind: Any) -> type[Model]:
 
 def _name_of(model: type[Model], name: Any) -> str:
     """Return the primary key as text, as the model itself would write it."""
+    if isinstance(name, Model) and not isinstance(
+        name, model._meta.concrete_model or model
+    ):
+        raise InvalidCall(
+            f"document_name={name!r} is a {name._meta.label} and no {model._meta.label}."
+        )
     key = name.pk if isinstance(name, Model) else name
     if key is None:
         raise InvalidCall(f"{name!r} is not saved, so no worker could find it.")
@@ -123,13 +129,19 @@ def _name_of(model: type[Model], name: Any) -> str:
             "with a key of one."
         )
     try:
-        value = model._meta.pk.to_python(key)
+        value = _refuse_rounding(key) or model._meta.pk.to_python(key)
     except ValidationError as error:
         raise InvalidCall(
             f"document_name={key!r} cannot be a key of {model._meta.label}: "
             f"{' '.join(error.messages)}"
         ) from None
     return label(255)("document_name", value)
+
+
+def _refuse_rounding(key: Any) -> None:
+    """Raise ValidationError for what would become another key: 1.5 and True become 1."""
+    if isinstance(key, bool | float):
+        raise ValidationError("A key is no truth value and no fraction.")
 
 
 def _database_of(model: type[Model], kind: Any) -> str:

@@ -121,11 +121,12 @@ class Draft:
         return TaskLog(**{**self.values, **values})
 
     def _check_arguments(self, keywords: dict[str, Any]) -> None:
-        own = self.options.get("arguments") or {}
-        if not isinstance(own, Mapping):
+        own = self.options.get("arguments")
+        if not isinstance(own, Mapping | None):
             raise InvalidCall(f"arguments must be a dict of names and values, not {own!r}.")
+        _refuse_other_names({**keywords, **(own or {})})
         self._refuse_mistaken_names(self.target, keywords)
-        given = {**keywords, **own}
+        given = {**keywords, **(own or {})}
         check_arguments(self.method, self.target, given)
         self.arguments = encode(given)
         size = size_of(self.arguments)
@@ -202,6 +203,11 @@ class Draft:
                 raise InvalidCall(
                     f"now=True runs {self.method} at once: it cannot be combined with {name}=."
                 )
+        if self.runs_here and self.options.get("enqueue_after_commit") is False:
+            raise InvalidCall(
+                f"now=True runs {self.method} here, in the transaction that is open: it cannot "
+                "be combined with enqueue_after_commit=False."
+            )
 
     def _goes_first(self, queue: str) -> bool:
         if self.options.get("at_front"):
@@ -241,8 +247,9 @@ class Draft:
 
     @property
     def _job_id(self) -> str | None:
-        """What it can be found by: its key, or its own label."""
-        return self.wish.key.text if self.wish else self._own(KEY, "job_id") or None
+        """What it can be found by: its own label, or else its key."""
+        own: str | None = self._own(KEY, "job_id") or None
+        return own or (self.wish.key.text if self.wish else None)
 
     @property
     def celerys_retries(self) -> int:
@@ -260,6 +267,12 @@ class Draft:
             **policies_of(self.target, self._chosen),
             **self.callbacks,
         }
+
+
+def _refuse_other_names(given: Mapping[Any, Any]) -> None:
+    for name in given:
+        if not isinstance(name, str):
+            raise InvalidCall(f"The name of an argument is a text, not {name!r}.")
 
 
 def creator_of(given: Any) -> Any:

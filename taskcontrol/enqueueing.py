@@ -121,7 +121,8 @@ def _store(draft: Draft) -> Admission:
     with transaction.atomic(using=conf.DATABASE, savepoint=draft.may_be_refused):
         admission = admit([draft], Draft.row)
         admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
-        draft.glance.refuse_overload(admission.rows)
+        if not draft.runs_here:
+            draft.glance.refuse_overload(admission.rows)
         for row in admission.rows:
             if row.batch_id is not None:
                 batches.grow(row.batch_id, 1, created_by=draft.creator)
@@ -129,6 +130,9 @@ def _store(draft: Draft) -> Admission:
             _read_back_times(row)
             if draft.is_ready:
                 request_dispatch()
+        if not admission.rows and draft.values["batch_id"] is not None:
+            # A duplicate is no member; a batch of nothing but duplicates ends all the same.
+            batches.grow(draft.values["batch_id"], 0, created_by=draft.creator)
         admission.give_keys()
         if draft.runs_here:
             for row in admission.rows:
@@ -219,7 +223,7 @@ def _drafts(
     shared: Mapping[str, Any],
     glance: Glance,
 ) -> Iterator[Draft]:
-    for number, own in enumerate(_as_iterable(tasks)):
+    for number, own in enumerate(as_iterable(tasks)):
         place = {"batch_id": batch_id, "batch_order": number}
         try:
             yield _member(own, shared, place, glance)
@@ -228,7 +232,8 @@ def _drafts(
             raise
 
 
-def _as_iterable(tasks: Any) -> Iterable[Mapping[str, Any]]:
+def as_iterable(tasks: Any) -> Iterable[Mapping[str, Any]]:
+    """Return ``tasks`` if a bulk can read them; raise InvalidCall otherwise."""
     if isinstance(tasks, Iterable) and not isinstance(tasks, str | Mapping):
         return tasks
     raise InvalidCall(
@@ -248,7 +253,7 @@ def _member(
     given = {**place, **shared, **own, "batch_id": place["batch_id"]}
     method = given.pop("method", None)
     options = {name: given.pop(name) for name in OPTIONS & given.keys()}
-    if own.get("batch_id") not in (None, place["batch_id"]):
+    if str(own.get("batch_id") or place["batch_id"]) != place["batch_id"]:
         raise InvalidCall(
             f"bulk_enqueue stores one batch, {place['batch_id']!r}, and this task names "
             f"{own['batch_id']!r}; enqueue it by a call of its own."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
 from django.utils import timezone
@@ -107,13 +107,25 @@ def moment(name: str, value: Any) -> Any:
             f"{name}={value!r} has no time zone; use django.utils.timezone.now() + ... or "
             "timezone.make_aware()."
         )
+    if not _is_near(value):
+        raise InvalidCall(f"{name} must lie within ten years, not {value!r}.")
     return value
+
+
+def _is_near(value: dt.datetime) -> bool:
+    """Return whether a time is one that every database and time zone can write."""
+    try:
+        return abs((value - timezone.now()).total_seconds()) <= MOST_SECONDS
+    except OverflowError:
+        return False
 
 
 def label(longest: int) -> Callable[[str, Any], str]:
     """Return the check for names of at most ``longest`` characters."""
 
     def check(name: str, value: Any) -> str:
+        if isinstance(value, Collection | bool) and not isinstance(value, str):
+            raise InvalidCall(f"{name} must be a text, not {value!r:.100}.")
         text = str(value)
         if len(text) > longest:
             raise InvalidCall(

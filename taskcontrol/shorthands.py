@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db.models import Model
 
-from .enqueueing import MaybeNone, bulk_enqueue, enqueue
+from .enqueueing import MaybeNone, as_iterable, bulk_enqueue, enqueue
 from .exceptions import InvalidCall
 from .models import TaskLog
 
@@ -46,7 +46,7 @@ def bulk_enqueue_safe(
     If one task is refused, nothing is stored.
     """
     _refuse_unsafe(shared)
-    return bulk_enqueue(map(_safe, tasks), batch_id, **shared)
+    return bulk_enqueue(map(_safe, as_iterable(tasks)), batch_id, **shared)
 
 
 def _safe(task: Any) -> Any:
@@ -81,8 +81,8 @@ def enqueue_doc(
     fit, ActionNotAllowed (a PermissionError) for other methods, and DocumentBusy while the
     same action has not ended there, if its type is one at a time per document.
     """
-    if isinstance(document_type, Model) and method is None:
-        name, method = None, name
+    if isinstance(document_type, Model):
+        name, method = _of_instance(document_type, name, method)
     if method is None:
         raise InvalidCall("enqueue_doc() needs the name of a method of the document.")
     return enqueue(
@@ -91,3 +91,15 @@ def enqueue_doc(
         document_action=method,
         **options,
     )
+
+
+def _of_instance(document: Model, name: Any, method: str | None) -> tuple[None, str | None]:
+    """Return the name and the method that a call with an instance means."""
+    if method is None:
+        return None, name
+    if name is not None and str(getattr(name, "pk", name)) != str(document.pk):
+        raise InvalidCall(
+            f"enqueue_doc() got {document!r} and the name {name!r} of another document; "
+            "leave one of them out."
+        )
+    return None, method

@@ -207,3 +207,22 @@ def test_the_page_quotes_the_refusals_as_they_are():
         with pytest.raises(TaskControlError) as refused:
             call()
         assert f"| `{refused.value}` |" in page
+
+
+@pytest.mark.parametrize("event", ["on_success", "on_failure", "on_completion"])
+def test_a_callback_that_does_not_exist_is_refused_with_our_sentence(event):
+    with pytest.raises(InvalidCall, match=r"tests\.tasks\.tel") as refused:
+        taskcontrol.create_batch("b", **{event: "tests.tasks.tel"})
+    assert f"{event} of create_batch; nothing was stored" in refused.value.__notes__[0]
+    assert not TaskBatch.objects.exists()
+
+
+def test_a_batch_that_was_given_nothing_but_duplicates_ends():
+    taskcontrol.enqueue(tasks.nothing, job_id="j", deduplicate=True)
+    taskcontrol.create_batch("b", on_completion=tasks.nothing)
+    assert (
+        taskcontrol.enqueue(tasks.nothing, job_id="j", deduplicate=True, batch_id="b")
+        is None
+    )
+    settle_batches()
+    assert TaskBatch.objects.get(pk="b").ended_at is not None

@@ -554,3 +554,25 @@ def test_what_hears_nothing_costs_nothing():
 def test_what_is_not_callable_is_said_so(paper):
     with pytest.raises(MethodNotCallable, match="not a method"):
         taskcontrol.enqueue_doc(paper, "color")
+
+
+# What is of another kind
+
+
+def test_a_document_of_another_model_is_refused():
+    user = make_user("bob")
+    with pytest.raises(InvalidCall, match=r"is a auth\.User and no tests\.Paper"):
+        taskcontrol.enqueue_doc("tests.Paper", user, "stamp")
+
+
+def test_an_instance_and_the_key_of_another_are_refused():
+    paper = Paper.objects.create()
+    with pytest.raises(InvalidCall, match="leave one of them out"):
+        taskcontrol.enqueue_doc(paper, paper.pk + 1, "stamp")
+    assert taskcontrol.enqueue_doc(paper, paper.pk, "stamp", mark="x").document_name == str(paper.pk)
+
+
+@pytest.mark.parametrize("key", [True, 1.5])
+def test_a_key_is_not_rounded(key):
+    with pytest.raises(InvalidCall, match="cannot be a key of tests\\.Paper"):
+        taskcontrol.enqueue_doc("tests.Paper", key, "stamp")
