@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 
 from .conf import conf
+from .context import nobody
 from .exceptions import TaskCanceled
 from .models import TaskLog
 from .progress import Reporter
@@ -34,8 +35,13 @@ class CurrentTask:
 
     @property
     def user(self) -> Any:
-        """The user as whom the task runs, read when first asked for; None for the system."""
-        if self._user is None and self.row.created_by_id is not None:
+        """The user as whom the task runs, read when first asked for; None for the system.
+
+        Django's AnonymousUser where an anonymous visitor, or a task of his, made it.
+        """
+        if self._user is None and self.row.options.get("anonymous"):
+            self._user = nobody()
+        elif self._user is None and self.row.created_by_id is not None:
             self._user = get_user_model()._default_manager.get(pk=self.row.created_by_id)
         return self._user
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db.models import F, Q
 
-from . import keys
+from . import keys, permissions
 from .conf import conf
-from .exceptions import InvalidCall
+from .exceptions import InvalidCall, NotPermitted
 from .keys import Hold, Holders, Key
 from .models import TaskLog
 from .options import flag, label, optional
@@ -171,6 +171,7 @@ def _merge(
 def _replace(task: TaskLog, draft: Draft, using: str | None) -> bool:
     """Give ``task`` the arguments of a newer call, unless it does not wait any more."""
     _refuse_other_work(task, draft)
+    _refuse_others_task(task, draft)
     if not task.pk:  # of the same bulk call
         task.arguments = draft.values["arguments"]
         return True
@@ -194,6 +195,20 @@ def _refuse_other_work(task: TaskLog, draft: Draft) -> None:
             f"{' '.join(filter(None, theirs))}; it cannot take the arguments of "
             f"{' '.join(filter(None, ours))}. Use a key for each kind of work."
         )
+
+
+def _refuse_others_task(task: TaskLog, draft: Draft) -> None:
+    """It would run what this caller says with the rights of another."""
+    user = draft.creator
+    if user is None or user.has_perm(permissions.PRIORITIZE):
+        return
+    anonymous = bool(task.options.get("anonymous"))
+    if (task.created_by_id, anonymous) != (user.pk, user.pk is None):
+        verb = (
+            f"replace the arguments of task {task.pk}, which holds the key "
+            f"{task.job_id!r} and is another user's"
+        )
+        raise NotPermitted(user, permissions.PRIORITIZE, verb)
 
 
 def _newest(held: Holders) -> TaskLog:

@@ -200,7 +200,7 @@ def tell_document(task: TaskLog, news: Announcement) -> None:
     seen = copy(task)
     vars(seen)["status"] = news.new
     try:
-        with on_behalf_of(task.creator):
+        with on_behalf_of(task.runs_as):
             hear(seen, news.message, news.error or None)
     except SystemExit as error:
         raise RuntimeError(f"{HEARS} of {document!r} raised {error!r}") from error

@@ -266,6 +266,7 @@ class Draft:
             **(self.document.policies if self.document else {}),
             **policies_of(self.target, self._chosen),
             **self.callbacks,
+            **({"anonymous": True} if is_anonymous(self.creator) else {}),
         }
 
 
@@ -275,11 +276,18 @@ def _refuse_other_names(given: Mapping[Any, Any]) -> None:
             raise InvalidCall(f"The name of an argument is a text, not {name!r}.")
 
 
+def is_anonymous(creator: Any) -> bool:
+    """Return whether it is a user who is not known, which is not the system."""
+    return creator is not None and creator.pk is None
+
+
 def creator_of(given: Any) -> Any:
-    """Return the user as whom a task runs; None for the system."""
+    """Return the user as whom a task runs, who may be anonymous; None for the system."""
     user = context.current_user() if given is UNSAID else given
-    if user is None or getattr(user, "is_anonymous", False):
+    if user is None:
         return None
+    if getattr(user, "is_anonymous", False):
+        return context.nobody()
     if getattr(user, "pk", None) is None:
         raise InvalidCall(f"created_by must be a saved user or None, not {user!r}.")
     return user

@@ -13,7 +13,7 @@ import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
-from taskcontrol import side, tasktypes
+from taskcontrol import context, side, tasktypes
 from taskcontrol.events import task_status_changed
 from tests.lab import BROKER_SOCKET, LAB, RECORD
 from tests.recording import Record
@@ -198,6 +198,12 @@ def start_beat(workshop: Workshop) -> Iterator[Callable[..., Beat]]:
 def fresh_types() -> None:
     """Forget the task types that this process remembers from another test."""
     tasktypes.forget()
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget that this process has run bodies and answered requests in another test."""
+    monkeypatch.setattr(context._Process, "serves", False)
 
 
 @pytest.fixture

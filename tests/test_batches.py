@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings as hypothesis_settings, strategies as st
@@ -16,7 +17,7 @@ from hypothesis.extra.django import TestCase
 
 import taskcontrol
 from taskcontrol import batches, lifecycle
-from taskcontrol.exceptions import InvalidCall
+from taskcontrol.exceptions import InvalidCall, NotPermitted
 from taskcontrol.models import TaskBatch, TaskLog
 from taskcontrol.pruning import delete_tasks, prune_ended_tasks
 from taskcontrol.retries import retry_failed_tasks
@@ -81,6 +82,43 @@ def test_a_batch_that_had_ended_goes_on_when_it_grows():
 
 
 # Numbers
+
+
+def join_as(user):
+    return taskcontrol.enqueue(tasks.nothing, batch_id="of ann", created_by=user)
+
+
+@pytest.mark.parametrize("user", ["bob", "visitor"])
+def test_nobody_adds_to_the_batch_of_another_p8(user):
+    batch = taskcontrol.create_batch("of ann", created_by=make_user("ann"))
+    stranger = make_user("bob") if user == "bob" else AnonymousUser()
+
+    with pytest.raises(
+        NotPermitted, match=r"may not add tasks to batch 'of ann', which is"
+    ):
+        join_as(stranger)
+    with pytest.raises(NotPermitted):
+        taskcontrol.bulk_enqueue([{}], batch, method=tasks.nothing, created_by=stranger)
+
+    assert not TaskLog.objects.exists()
+    assert TaskBatch.objects.get(pk=batch).total == 0
+
+
+def test_its_creator_the_system_and_an_operator_add_to_a_batch_p8():
+    ann, operator = make_user("ann"), make_user("ola", "prioritize_tasklog")
+    batch = taskcontrol.create_batch("of ann", created_by=ann)
+
+    for user in (ann, None, operator):
+        assert join_as(user).batch_id == batch
+
+    assert TaskBatch.objects.get(pk=batch).total == 3
+
+
+@pytest.mark.parametrize("user", ["bob", "visitor"])
+def test_everybody_adds_to_a_batch_of_the_system(user):
+    taskcontrol.create_batch("of ann", created_by=None)
+
+    assert join_as(make_user("bob") if user == "bob" else AnonymousUser())
 
 
 def test_every_status_is_counted_p9():

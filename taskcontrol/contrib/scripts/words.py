@@ -75,7 +75,7 @@ def progress(
 
 
 def may(permission: str) -> bool:
-    """Return whether the user of the task has a permission; the system has each."""
+    """Return whether the user of the task has a permission; the system has each, a visitor none."""
     user = current_user()
     return user is None or bool(user.has_perm(str(permission)))
 
