@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
 
@@ -17,6 +17,9 @@ from .registry import parameters_of
 from .signature import OPTIONS, UNSAID
 from .targets import target_of_call
 from .text import clipped
+
+if TYPE_CHECKING:
+    from .people import Person
 
 #: What runs when a batch ends: a function, its path, or a dict of what ``enqueue`` takes.
 Callback = Callable[..., Any] | str | Mapping[str, Any]
@@ -52,7 +55,7 @@ def create_batch(
     on_success: Callback | None = None,
     on_failure: Callback | None = None,
     on_completion: Callback | None = None,
-    created_by: Any = UNSAID,
+    created_by: Person | None = UNSAID,
 ) -> str:
     """Make a batch that has no tasks yet, and return its id.
 

@@ -129,7 +129,8 @@ def _name_of(model: type[Model], name: Any) -> str:
             "with a key of one."
         )
     try:
-        value = _refuse_rounding(key) or model._meta.pk.to_python(key)
+        _refuse_rounding(key)
+        value = model._meta.pk.to_python(key)
     except ValidationError as error:
         raise InvalidCall(
             f"document_name={key!r} cannot be a key of {model._meta.label}: "
