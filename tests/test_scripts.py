@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import AnonymousUser, Permission
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.utils.timezone import localdate, now
 
@@ -252,6 +252,19 @@ def test_what_it_calls_and_enqueues_is_asked_of_its_user():
     assert "NotPermitted: bob may not call tests.tasks.greet" in error_of(call, bob)
     Script.objects.all().delete()
     assert "NotPermitted: bob may not call tests.tasks.greet" in error_of(enqueue, bob)
+
+
+def test_a_script_of_an_anonymous_visitor_has_no_rights_p8():
+    visitor = AnonymousUser()
+
+    assert result_of("return [may('tests.view_paper'), user]", visitor) == [False, ""]
+    Script.objects.all().delete()
+    assert "NotPermitted: An anonymous user may not call" in error_of(
+        "return call('greet the user')", visitor
+    )
+    Script.objects.all().delete()
+    name = result_of("return enqueue('tests.tasks.open_to_all')", visitor)
+    assert TaskLog.objects.get(pk=name).runs_as.is_anonymous
 
 
 def test_what_it_enqueues_belongs_to_its_user():
