@@ -76,12 +76,29 @@ def test_a_message_is_stored_in_one_form(message, expected):
         {"progress": {1: 2}},
         pytest.param({"progress": {"description": "x" * 5000}}, id="too long"),
         {"what": "ever"},
+        {"count": "x", "total": -1},
+        {"progress": {"count": -1}},
+        {"progress": {"total": "10"}},
+        {"progress": {"total": True}},
+        {"progress": {"count": float("inf")}},
+        None,
     ],
     ids=str,
 )
 def test_a_message_that_cannot_be_shown_is_refused(message):
     with pytest.raises(InvalidCall, match="progress message"):
         progress.as_progress(message)
+
+
+def test_a_bad_message_fails_no_body_and_is_told_in_its_log(caplog):
+    task = make_task("Started")
+    with running(CurrentTask(task)) as current:
+        taskcontrol.notify_task_status("half way")
+        taskcontrol.notify_task_status({"progress": None})
+
+    assert current.progress == {"message": "half way"}
+    assert f"Task {task.pk} goes on without a message: A progress message is" in caplog.text
+    current.close()
 
 
 def test_a_long_text_is_cut():

@@ -106,3 +106,19 @@ def wrong_bulks() -> None:
     taskcontrol.cancel(1.5)  # type: ignore[arg-type]
     taskcontrol.enqeue(declared)  # type: ignore[attr-defined]
     declared("7")  # type: ignore[arg-type]
+
+
+def wrong_calls_of_others() -> None:
+    """Make wrong calls of schedules, locks, lookups and progress."""
+    taskcontrol.schedules.create(declared, every="5")  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, cron=5)  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, at="now")  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, every=5, on_missed="x")  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, every=5, run_as="bob")  # type: ignore[arg-type]
+    taskcontrol.schedules.run(5)  # type: ignore[arg-type]
+    taskcontrol.lock(5)  # type: ignore[arg-type]
+    taskcontrol.lock("stock", ttl="5")  # type: ignore[arg-type]
+    taskcontrol.lock("stock", wait="5")  # type: ignore[arg-type]
+    taskcontrol.get_job(1.5)  # type: ignore[arg-type]
+    taskcontrol.notify_task_status(5)  # type: ignore[arg-type]
+    taskcontrol.notify_task_status({"progress": {"count": "3"}})  # type: ignore[arg-type]

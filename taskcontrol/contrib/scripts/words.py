@@ -70,7 +70,7 @@ def progress(
 ) -> None:
     """Say how far the script is."""
     said = {"count": count, "total": total, "description": description}
-    known = {name: value for name, value in said.items() if value is not None}
+    known: Any = {name: value for name, value in said.items() if value is not None}
     notify_task_status({"progress": known})
 
 
