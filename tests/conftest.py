@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
@@ -23,6 +24,12 @@ from tests.servers.missing import ServerMissing
 from tests.servers.redis import Redis
 from tests.servers.worker import Worker
 from tests.workshop import Workshop
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 MARKERS = (
     "databases: the database makes the difference; also run on MariaDB",
