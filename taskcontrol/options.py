@@ -28,6 +28,8 @@ Duration = float | dt.timedelta
 MOST_SECONDS = 10 * 365 * 86400
 MOST_RETRIES = 32767
 MOST = 2**31 - 1
+#: What every database and every time zone can write.
+YEARS = range(1971, 9999)
 PRIORITIES = range(-1000, 1001)
 ON_LOST = ("rerun", "fail")
 
@@ -107,15 +109,17 @@ def moment(name: str, value: Any) -> Any:
             f"{name}={value!r} has no time zone; use django.utils.timezone.now() + ... or "
             "timezone.make_aware()."
         )
-    if not _is_near(value):
-        raise InvalidCall(f"{name} must lie within ten years, not {value!r}.")
+    if not _has_a_year(value):
+        raise InvalidCall(
+            f"{name} must lie in the years {YEARS[0]} to {YEARS[-1]}, not {value!r}."
+        )
     return value
 
 
-def _is_near(value: dt.datetime) -> bool:
+def _has_a_year(value: dt.datetime) -> bool:
     """Return whether a time is one that every database and time zone can write."""
     try:
-        return abs((value - timezone.now()).total_seconds()) <= MOST_SECONDS
+        return value.astimezone(dt.UTC).year in YEARS
     except OverflowError:
         return False
 

@@ -50,8 +50,11 @@ def _retry_one(task_id: int) -> int:
 
 
 def retry(
-    task: TaskLog | str | int, now: bool = False, *, user: Person | None = None
-) -> TaskLog:  # noqa: FBT001, FBT002 - the seeds' call
+    task: TaskLog | str | int,
+    now: bool = False,  # noqa: FBT001, FBT002 - the seeds' call
+    *,
+    user: Person | None = None,
+) -> TaskLog:
     """Run a Failed or Canceled task again by hand, and return its row.
 
     ``now=True`` puts it first in line; limits and pauses hold all the same. Counts as a

@@ -46,7 +46,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"discard_on": "a.b"},
-        "discard_on must be exception classes or their dotted paths, one or a list, and 'a.b' is none.",
+        "discard_on must be exception classes or their dotted paths, one or a list, and the module of 'a.b' cannot be imported here (ModuleNotFoundError: No module named 'a').",
     ),
     (
         {"backoff": 5},
@@ -97,7 +97,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"job_id": ["a"]}, "job_id must be a text, not ['a']."),
     ({"batch_id": True}, "batch_id must be a text, not True."),
     *(
-        ({name: FAR}, f"{name} must lie within ten years, not {FAR!r}.")
+        ({name: FAR}, f"{name} must lie in the years 1971 to 9998, not {FAR!r}.")
         for name in ("run_at", "expires")
     ),
     (
