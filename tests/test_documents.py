@@ -569,7 +569,9 @@ def test_an_instance_and_the_key_of_another_are_refused():
     paper = Paper.objects.create()
     with pytest.raises(InvalidCall, match="leave one of them out"):
         taskcontrol.enqueue_doc(paper, paper.pk + 1, "stamp")
-    assert taskcontrol.enqueue_doc(paper, paper.pk, "stamp", mark="x").document_name == str(paper.pk)
+    assert taskcontrol.enqueue_doc(paper, paper.pk, "stamp", mark="x").document_name == str(
+        paper.pk
+    )
 
 
 @pytest.mark.parametrize("key", [True, 1.5])

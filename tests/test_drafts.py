@@ -46,7 +46,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"discard_on": "a.b"},
-        "discard_on must be exception classes or their dotted paths, one or a list, and the module of 'a.b' cannot be imported here (ModuleNotFoundError: No module named 'a').",
+        "discard_on must be exception classes or their dotted paths, and the module of 'a.b' cannot be imported here (ModuleNotFoundError: No module named 'a').",
     ),
     (
         {"backoff": 5},
