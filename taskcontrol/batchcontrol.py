@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -17,6 +17,9 @@ from .models import TaskBatch, TaskLog
 from .status import Status
 from .text import clipped
 
+if TYPE_CHECKING:
+    from .people import Person
+
 #: What waits first, so that nothing begins while the rest is canceled.
 TO_CANCEL = (
     Status.PENDING,
@@ -27,7 +30,7 @@ TO_CANCEL = (
 )
 
 
-def cancel_batch(batch_id: str, reason: str = "", *, user: Any = None) -> int:
+def cancel_batch(batch_id: str, reason: str = "", *, user: Person | None = None) -> int:
     """Cancel all tasks of a batch that have not ended; return how many.
 
     From this call on the batch takes no more tasks (``BatchClosed``), so that also a
@@ -51,7 +54,7 @@ def cancel_batch(batch_id: str, reason: str = "", *, user: Any = None) -> int:
     return count
 
 
-def pause_batch(batch_id: str, reason: str = "", *, user: Any = None) -> int:
+def pause_batch(batch_id: str, reason: str = "", *, user: Person | None = None) -> int:
     """Hold the waiting tasks of a batch back until it is resumed; return how many.
 
     What was sent is taken back, what runs goes on. Tasks that are added or retried later
@@ -67,10 +70,11 @@ def pause_batch(batch_id: str, reason: str = "", *, user: Any = None) -> int:
     while _hold_page(batch_id, members, user):
         pass
     # From now on the sweep pauses them too, so this call's own pages are not all.
-    return max(members.filter(status=Status.PAUSED).count() - before, 0)
+    paused: int = members.filter(status=Status.PAUSED).count() - before
+    return max(paused, 0)
 
 
-def resume_batch(batch_id: str, *, user: Any = None) -> int:
+def resume_batch(batch_id: str, *, user: Person | None = None) -> int:
     """Let the paused tasks of a batch go on at their places in the line; return how many.
 
     Ends a pause, and forgives the failures so far: only another one holds the rest back
@@ -89,7 +93,9 @@ def resume_batch(batch_id: str, *, user: Any = None) -> int:
     return count
 
 
-def retry_batch(batch_id: str, *, canceled: bool = False, user: Any = None) -> int:
+def retry_batch(
+    batch_id: str, *, canceled: bool = False, user: Person | None = None
+) -> int:
     """Run the failed tasks of a batch again, also those whose retry is due later.
 
     ``canceled=True``: the canceled ones too. Returns how many run again; a task whose

@@ -7,18 +7,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db import IntegrityError, transaction
-from django.db.models import BigIntegerField, Count, F, OuterRef, Subquery, Value
+from django.db import connections
+from django.db.models import BigIntegerField, Count, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from .conf import conf
 from .dialect import DatabaseNow
-from .exceptions import BatchClosed, BatchNotFound
+from .exceptions import BatchClosed, BatchNotFound, NotPermitted
 from .models import TaskBatch, TaskLog
 from .options import label
 from .status import TERMINAL, WAITING, Status
 
 HOLD = TaskBatch.OnFailure.HOLD
+#: What it takes to add tasks to the batch of another user: what its pause takes.
+JOIN = "taskcontrol.prioritize_tasklog"
 #: Before every failure.
 LONG_AGO = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
 
@@ -35,29 +37,48 @@ def grow(batch_id: str, by: int, *, created_by: Any = None, title: str = "") -> 
     """Add ``by`` tasks to the total of a batch, which is made when it does not exist.
 
     Call it in the transaction that inserts the tasks: done can then never pass the total,
-    and nobody ends or cancels the batch between. Raises BatchClosed when it was canceled.
+    and nobody ends or cancels the batch between. Raises BatchClosed when it was canceled,
+    NotPermitted when it is another user's than ``created_by`` (None: the system).
     """
-    if _grow(batch_id, by):
+    if _join(batch_id, by, created_by):
         return
     key = label(140)("batch_id", batch_id)
-    try:
-        with transaction.atomic(using=conf.DATABASE):
-            TaskBatch.objects.create(
-                id=key,
-                total=by,
-                created_by_id=getattr(created_by, "pk", None),
-                title=title,
-                open_since=DatabaseNow(),
-            )
-    except IntegrityError:
-        # Canceled, or made by another hand at the same moment.
-        if not _grow(batch_id, by):
-            why = f"it was canceled; retry_batch({batch_id!r}) opens it again"
-            raise BatchClosed(batch_id, why) from None
+    owner = getattr(created_by, "pk", None)
+    row = TaskBatch(id=key, created_by_id=owner, title=title, open_since=DatabaseNow())
+    _make_or_take(row)
+    if not _join(key, by, created_by):
+        if TaskBatch.objects.filter(pk=key, canceled_at=None).exists():
+            verb = f"add tasks to batch {key!r}, which is another user's"
+            raise NotPermitted(created_by, JOIN, verb)
+        why = f"it was canceled; retry_batch({key!r}) opens it again"
+        raise BatchClosed(key, why)
 
 
-def _grow(batch_id: str, by: int) -> bool:
-    batches = TaskBatch.objects.filter(pk=batch_id, canceled_at=None)
+def _make_or_take(batch: TaskBatch) -> None:
+    """Insert the row of a batch; lock it if another hand made it at the same moment.
+
+    After an INSERT that fails, MariaDB holds a shared lock, and ends all but one of those
+    who made the batch together in deadlocks; after this one it holds the row's own.
+    """
+    targeted = connections[conf.DATABASE].features.supports_update_conflicts_with_target
+    TaskBatch.objects.bulk_create(
+        [batch],
+        update_conflicts=True,
+        unique_fields=["id"] if targeted else None,
+        update_fields=["open_since"],
+    )
+
+
+def _join(batch_id: str, by: int, user: Any) -> bool:
+    """The permission is asked only where the batch is not the user's or nobody's."""
+    if user is None:
+        return _grow(batch_id, by, Q())
+    own = Q(created_by=None) | Q(created_by=user.pk)
+    return _grow(batch_id, by, own) or (user.has_perm(JOIN) and _grow(batch_id, by, Q()))
+
+
+def _grow(batch_id: str, by: int, whose: Q) -> bool:
+    batches = TaskBatch.objects.filter(whose, pk=batch_id, canceled_at=None)
     return bool(batches.update(total=F("total") + by, **_opened()))
 
 

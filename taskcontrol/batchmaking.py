@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, transaction
 
@@ -13,9 +13,13 @@ from .drafts import Draft, creator_of
 from .exceptions import BatchExists, InvalidCall
 from .models import TaskBatch
 from .options import flag, label
-from .registry import parameters_of, path_of, resolve
+from .registry import parameters_of
 from .signature import OPTIONS, UNSAID
+from .targets import target_of_call
 from .text import clipped
+
+if TYPE_CHECKING:
+    from .people import Person
 
 #: What runs when a batch ends: a function, its path, or a dict of what ``enqueue`` takes.
 Callback = Callable[..., Any] | str | Mapping[str, Any]
@@ -51,7 +55,7 @@ def create_batch(
     on_success: Callback | None = None,
     on_failure: Callback | None = None,
     on_completion: Callback | None = None,
-    created_by: Any = UNSAID,
+    created_by: Person | None = UNSAID,
 ) -> str:
     """Make a batch that has no tasks yet, and return its id.
 
@@ -79,7 +83,7 @@ def create_batch(
     held = flag("hold_on_failure", hold_on_failure)
     batch = TaskBatch(
         id=batch_id,
-        title=clipped(str(title), 300),
+        title=clipped(str(title or ""), 300),
         created_by_id=getattr(creator, "pk", None),
         on_failure=TaskBatch.OnFailure.HOLD if held else TaskBatch.OnFailure.CONTINUE,
         callbacks={
@@ -116,8 +120,12 @@ def _draft(own: dict[str, Any], batch_id: str, creator: Any) -> Draft:
         )
     options = {name: own.pop(name) for name in OPTIONS & own.keys()}
     said = set(options)
-    if method is not None and "batch_id" in parameters_of(resolve(path_of(method))):
+    if method is not None and "batch_id" in parameters_of(_function_of(method, creator)):
         arguments = options.get("arguments") or {}
         options["arguments"] = {"batch_id": batch_id, **arguments}
     options = {"event": batch_id, **options, "created_by": creator}
     return Draft(method, options, own, said=said)
+
+
+def _function_of(method: Any, creator: Any) -> Callable[..., Any]:
+    return target_of_call(method, {}, creator).function

@@ -37,7 +37,7 @@ def tell_callbacks(task: TaskLog, news: Announcement) -> None:
             "traceback": error.traceback,
         }
     try:
-        with on_behalf_of(task.creator):
+        with on_behalf_of(task.runs_as):
             offers.call(path, given)
     except BaseException as error:
         if interrupts.process_must_go():

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import lifecycle, permissions
 from .bell import request_dispatch
 from .lookup import find_task, read_again
 from .models import TaskLog
 
+if TYPE_CHECKING:
+    from .people import Person
 
-def cancel(task: TaskLog | str | int, reason: str = "", *, user: Any = None) -> bool:
+
+def cancel(
+    task: TaskLog | str | int, reason: str = "", *, user: Person | None = None
+) -> bool:
     """Cancel a task; return False when it had already ended.
 
     The row decides: from this call on the task is Canceled, whatever its body does. What

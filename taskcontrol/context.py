@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,8 +25,27 @@ class _Someone:
         self.user = user
 
 
+class _Visitor:
+    """Whoever makes a request: asked when it matters, since a view may log somebody in."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    @property
+    def user(self) -> Any:
+        return getattr(self._request, "user", None) or nobody()
+
+
+class _Process:
+    """Whether bodies have run or requests were answered in this process."""
+
+    serves = False
+
+
 _task: ContextVar[CurrentTask | None] = ContextVar("taskcontrol_task", default=None)
-_user: ContextVar[_Someone | None] = ContextVar("taskcontrol_user", default=None)
+_user: ContextVar[_Someone | _Visitor | None] = ContextVar("taskcontrol_user", default=None)
 _no_user_code: ContextVar[bool] = ContextVar("taskcontrol_no_user_code", default=False)
 
 
@@ -35,17 +55,35 @@ def current_task() -> CurrentTask | None:
 
 
 def current_user() -> Any:
-    """Return the user of the request or of the running task, or None."""
+    """Return the user of the request or of the running task; None for the system.
+
+    Of a request without a user, and of a thread that a body or a view has started without
+    its context, it is Django's AnonymousUser: the system acts only outside of both.
+    """
     task = _task.get()
     if task is not None:
         return task.user
     someone = _user.get()
-    return someone and someone.user
+    if someone is not None:
+        return someone.user
+    return nobody() if _is_stray_thread() else None
+
+
+def nobody() -> Any:
+    """Return the user who is not known, and who is never taken for the system."""
+    from django.contrib.auth.models import AnonymousUser  # not before the apps are ready
+
+    return AnonymousUser()
+
+
+def _is_stray_thread() -> bool:
+    return _Process.serves and threading.current_thread() is not threading.main_thread()
 
 
 @contextmanager
 def running(task: CurrentTask) -> Iterator[CurrentTask]:
     """Make ``task`` the current one inside the block and never after it."""
+    _Process.serves = True
     token = _task.set(task)
     try:
         yield task
@@ -57,6 +95,17 @@ def running(task: CurrentTask) -> Iterator[CurrentTask]:
 def acting_as(user: Any) -> Iterator[None]:
     """Make ``user`` the creator of what is enqueued inside the block."""
     token = _user.set(_Someone(user))
+    try:
+        yield
+    finally:
+        _user.reset(token)
+
+
+@contextmanager
+def answering(request: Any) -> Iterator[None]:
+    """Make the user of ``request``, whoever it is by then, the creator inside the block."""
+    _Process.serves = True
+    token = _user.set(_Visitor(request))
     try:
         yield
     finally:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import ReferenceType
+from weakref import ReferenceType, WeakSet
 
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 
 from .conf import conf
-from .exceptions import TaskCanceled
+from .context import nobody
+from .exceptions import InvalidCall, TaskCanceled, TaskUserGone
 from .models import TaskLog
+from .possession import Possession
 from .progress import Reporter
 from .side import side_database
 from .status import Status
+
+logger = logging.getLogger("taskcontrol")
 
 
 class CurrentTask:
@@ -31,12 +36,22 @@ class CurrentTask:
         #: The loops over chunks that this run of the body has begun, by name. Held weakly,
         #: since one that the body lets go of ends at once.
         self.loops: dict[str, ReferenceType[Generator[Any]]] = {}
+        #: The locks that this run of the body has taken.
+        self.locks: WeakSet[Possession] = WeakSet()
 
     @property
     def user(self) -> Any:
-        """The user as whom the task runs, read when first asked for; None for the system."""
-        if self._user is None and self.row.created_by_id is not None:
-            self._user = get_user_model()._default_manager.get(pk=self.row.created_by_id)
+        """The user as whom the task runs, read when first asked for; None for the system.
+
+        Django's AnonymousUser where an anonymous visitor, or a task of his, made it.
+        """
+        if self._user is None and self.row.options.get("anonymous"):
+            self._user = nobody()
+        elif self._user is None and self.row.created_by_id is not None:
+            key = self.row.created_by_id
+            self._user = get_user_model()._default_manager.filter(pk=key).first()
+            if self._user is None:
+                raise TaskUserGone(self.id, key)
         return self._user
 
     @property
@@ -76,15 +91,18 @@ class CurrentTask:
 
     def report(self, message: Any) -> None:
         """Say how far the task is; see ``taskcontrol.notify_task_status``."""
-        self._reporter.report(message)
+        try:
+            self._reporter.report(message)
+        except InvalidCall as error:
+            logger.warning("Task %s goes on without a message: %s", self.id, error)
 
     def close(self) -> None:
         """Say nothing more: the body is over, and its end writes the last progress."""
-        self.end_loops()
+        self.let_go()
         self._reporter.close()
 
-    def end_loops(self) -> None:
-        """Undo the chunks that a body has left in the middle, before their connection is used.
+    def let_go(self) -> None:
+        """Undo the chunks that a body has left in the middle, and release its locks.
 
         A traceback or a variable may keep a loop until another task runs here.
         """
@@ -92,6 +110,9 @@ class CurrentTask:
             if (loop := reference()) is not None:
                 loop.close()
         self.loops.clear()
+        for possession in tuple(self.locks):
+            possession.end_block()
+        self.locks.clear()
 
     @property
     def progress(self) -> dict[str, Any] | None:

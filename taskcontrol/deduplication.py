@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db.models import F, Q
 
-from . import keys
+from . import keys, permissions
 from .conf import conf
-from .exceptions import InvalidCall
+from .exceptions import InvalidCall, NotPermitted
 from .keys import Hold, Holders, Key
 from .models import TaskLog
-from .options import flag, label
+from .options import flag, label, optional
 from .status import MOVES, WAITING, Status
 
 if TYPE_CHECKING:
@@ -50,23 +50,24 @@ class Admission(NamedTuple):
 def wish_of(options: Mapping[str, Any]) -> Wish | None:
     """Return what the options of ``enqueue`` ask for; None where duplicates are welcome.
 
-    The key is ``job_id``, without one an explicit ``job_name``.
+    The key is ``job_id``, without one an explicit ``job_name``. Where only the setting asks
+    for it, the key is the ``job_name``, and a ``job_id`` is a label.
     """
     on_duplicate = options.get("on_duplicate")
     if on_duplicate is not None and on_duplicate not in CHOICES:
         raise InvalidCall(
             f"on_duplicate must be one of {', '.join(CHOICES)}, not {on_duplicate!r}."
         )
-    asked = flag("deduplicate", options.get("deduplicate") or False)
-    name = "job_id" if options.get("job_id") not in (None, "") else "job_name"
+    asked = bool(optional(flag, "deduplicate", options.get("deduplicate")) or on_duplicate)
+    has_id = options.get("job_id") not in (None, "")
+    name = "job_id" if asked and has_id else "job_name"
     given = options.get(name) not in (None, "")
-    if not given and (asked or on_duplicate):
+    if asked and not given:
         raise InvalidCall(
             "deduplicate=True needs a key: give job_id=, or a job_name= that is the same "
             "for the same work."
         )
-    by_name = conf.DEDUPLICATE_BY_JOB_NAME and options.get("job_name") not in (None, "")
-    if not (asked or on_duplicate or by_name):
+    if not asked and not (conf.DEDUPLICATE_BY_JOB_NAME and given):
         return None
     _refuse_to_wait(options, on_duplicate)
     return Wish(Key(label(255)(name, options[name])), on_duplicate or "skip")
@@ -170,6 +171,7 @@ def _merge(
 def _replace(task: TaskLog, draft: Draft, using: str | None) -> bool:
     """Give ``task`` the arguments of a newer call, unless it does not wait any more."""
     _refuse_other_work(task, draft)
+    _refuse_others_task(task, draft)
     if not task.pk:  # of the same bulk call
         task.arguments = draft.values["arguments"]
         return True
@@ -193,6 +195,20 @@ def _refuse_other_work(task: TaskLog, draft: Draft) -> None:
             f"{' '.join(filter(None, theirs))}; it cannot take the arguments of "
             f"{' '.join(filter(None, ours))}. Use a key for each kind of work."
         )
+
+
+def _refuse_others_task(task: TaskLog, draft: Draft) -> None:
+    """It would run what this caller says with the rights of another."""
+    user = draft.creator
+    if user is None or user.has_perm(permissions.PRIORITIZE):
+        return
+    anonymous = bool(task.options.get("anonymous"))
+    if (task.created_by_id, anonymous) != (user.pk, user.pk is None):
+        verb = (
+            f"replace the arguments of task {task.pk}, which holds the key "
+            f"{task.job_id!r} and is another user's"
+        )
+        raise NotPermitted(user, permissions.PRIORITIZE, verb)
 
 
 def _newest(held: Holders) -> TaskLog:

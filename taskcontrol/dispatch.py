@@ -50,11 +50,15 @@ class Pass(NamedTuple):
 
 def make_pass() -> Pass:
     """Do what ``dispatch_pending`` does, and tell a little more."""
-    count = 0
+    count, settled = 0, False
     with without_user_code():
         retry_failed_tasks()
         while True:
             turn = _take_turn_and_promote()
+            if turn.open_batches and not settled:
+                # Before the broker is asked, which may be away: batches end without it.
+                settle_batches()
+                settled = True
             if turn.broker_error:
                 broker.check()
                 _note_broker("")
@@ -62,8 +66,6 @@ def make_pass() -> Pass:
             _send(turn.promoted)
             count += len(turn.promoted)
             if not turn.more:
-                if turn.open_batches:
-                    settle_batches()
                 return Pass(count, turn.ahead)
 
 

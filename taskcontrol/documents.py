@@ -114,6 +114,12 @@ def model_of(kind: Any) -> type[Model]:
 
 def _name_of(model: type[Model], name: Any) -> str:
     """Return the primary key as text, as the model itself would write it."""
+    if isinstance(name, Model) and not isinstance(
+        name, model._meta.concrete_model or model
+    ):
+        raise InvalidCall(
+            f"document_name={name!r} is a {name._meta.label} and no {model._meta.label}."
+        )
     key = name.pk if isinstance(name, Model) else name
     if key is None:
         raise InvalidCall(f"{name!r} is not saved, so no worker could find it.")
@@ -123,6 +129,7 @@ def _name_of(model: type[Model], name: Any) -> str:
             "with a key of one."
         )
     try:
+        _refuse_rounding(key)
         value = model._meta.pk.to_python(key)
     except ValidationError as error:
         raise InvalidCall(
@@ -130,6 +137,12 @@ def _name_of(model: type[Model], name: Any) -> str:
             f"{' '.join(error.messages)}"
         ) from None
     return label(255)("document_name", value)
+
+
+def _refuse_rounding(key: Any) -> None:
+    """Raise ValidationError for what would become another key: 1.5 and True become 1."""
+    if isinstance(key, bool | float):
+        raise ValidationError("A key is no truth value and no fraction.")
 
 
 def _database_of(model: type[Model], kind: Any) -> str:
@@ -188,7 +201,7 @@ def tell_document(task: TaskLog, news: Announcement) -> None:
     seen = copy(task)
     vars(seen)["status"] = news.new
     try:
-        with on_behalf_of(task.creator):
+        with on_behalf_of(task.runs_as):
             hear(seen, news.message, news.error or None)
     except SystemExit as error:
         raise RuntimeError(f"{HEARS} of {document!r} raised {error!r}") from error

@@ -121,11 +121,12 @@ class Draft:
         return TaskLog(**{**self.values, **values})
 
     def _check_arguments(self, keywords: dict[str, Any]) -> None:
-        own = self.options.get("arguments") or {}
-        if not isinstance(own, Mapping):
+        own = self.options.get("arguments")
+        if not isinstance(own, Mapping | None):
             raise InvalidCall(f"arguments must be a dict of names and values, not {own!r}.")
+        _refuse_other_names({**keywords, **(own or {})})
         self._refuse_mistaken_names(self.target, keywords)
-        given = {**keywords, **own}
+        given = {**keywords, **(own or {})}
         check_arguments(self.method, self.target, given)
         self.arguments = encode(given)
         size = size_of(self.arguments)
@@ -202,6 +203,11 @@ class Draft:
                 raise InvalidCall(
                     f"now=True runs {self.method} at once: it cannot be combined with {name}=."
                 )
+        if self.runs_here and self.options.get("enqueue_after_commit") is False:
+            raise InvalidCall(
+                f"now=True runs {self.method} here, in the transaction that is open: it cannot "
+                "be combined with enqueue_after_commit=False."
+            )
 
     def _goes_first(self, queue: str) -> bool:
         if self.options.get("at_front"):
@@ -242,8 +248,9 @@ class Draft:
 
     @property
     def _job_id(self) -> str | None:
-        """What it can be found by: its key, or its own label."""
-        return self.wish.key.text if self.wish else self._own(KEY, "job_id") or None
+        """What it can be found by: its own label, or else its key."""
+        own: str | None = self._own(KEY, "job_id") or None
+        return own or (self.wish.key.text if self.wish else None)
 
     @property
     def celerys_retries(self) -> int:
@@ -260,14 +267,28 @@ class Draft:
             **(self.document.policies if self.document else {}),
             **policies_of(self.target, self._chosen),
             **self.callbacks,
+            **({"anonymous": True} if is_anonymous(self.creator) else {}),
         }
 
 
+def _refuse_other_names(given: Mapping[Any, Any]) -> None:
+    for name in given:
+        if not isinstance(name, str):
+            raise InvalidCall(f"The name of an argument is a text, not {name!r}.")
+
+
+def is_anonymous(creator: Any) -> bool:
+    """Return whether it is a user who is not known, which is not the system."""
+    return creator is not None and creator.pk is None
+
+
 def creator_of(given: Any) -> Any:
-    """Return the user as whom a task runs; None for the system."""
+    """Return the user as whom a task runs, who may be anonymous; None for the system."""
     user = context.current_user() if given is UNSAID else given
-    if user is None or getattr(user, "is_anonymous", False):
+    if user is None:
         return None
+    if getattr(user, "is_anonymous", False):
+        return context.nobody()
     if getattr(user, "pk", None) is None:
         raise InvalidCall(f"created_by must be a saved user or None, not {user!r}.")
     return user

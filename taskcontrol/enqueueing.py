@@ -16,7 +16,7 @@ from . import batches, inline
 from .bell import request_dispatch
 from .conf import conf
 from .deduplication import Admission, admit
-from .dialect import microseconds_now, now as now_by
+from .dialect import microseconds_now
 from .drafts import Draft, creator_of
 from .exceptions import InvalidCall
 from .exclusion import hold_documents
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
 
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
 CHUNK = 1000
 
@@ -120,7 +121,8 @@ def _store(draft: Draft) -> Admission:
     with transaction.atomic(using=conf.DATABASE, savepoint=draft.may_be_refused):
         admission = admit([draft], Draft.row)
         admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
-        draft.glance.refuse_overload(admission.rows)
+        if not draft.runs_here:
+            draft.glance.refuse_overload(admission.rows)
         for row in admission.rows:
             if row.batch_id is not None:
                 batches.grow(row.batch_id, 1, created_by=draft.creator)
@@ -128,6 +130,9 @@ def _store(draft: Draft) -> Admission:
             _read_back_times(row)
             if draft.is_ready:
                 request_dispatch()
+        if not admission.rows and draft.values["batch_id"] is not None:
+            # A duplicate is no member; a batch of nothing but duplicates ends all the same.
+            batches.grow(draft.values["batch_id"], 0, created_by=draft.creator)
         admission.give_keys()
         if draft.runs_here:
             for row in admission.rows:
@@ -195,8 +200,9 @@ def _store_many(
 ) -> None:
     count, glance = 0, Glance()
     with transaction.atomic(using=conf.DATABASE):
-        using = conf.DATABASE
-        together = {"created_at": now_by(using), "position": microseconds_now(using)}
+        position = microseconds_now(conf.DATABASE)
+        made = EPOCH + dt.timedelta(microseconds=position)
+        together = {"created_at": made, "position": position}
         for chunk in _chunks(_drafts(tasks, batch_id, shared, glance)):
             admission = admit(chunk, lambda draft: _member_row(draft, together))
             calls = zip(chunk, admission.answers, strict=True)
@@ -217,7 +223,7 @@ def _drafts(
     shared: Mapping[str, Any],
     glance: Glance,
 ) -> Iterator[Draft]:
-    for number, own in enumerate(_as_iterable(tasks)):
+    for number, own in enumerate(as_iterable(tasks)):
         place = {"batch_id": batch_id, "batch_order": number}
         try:
             yield _member(own, shared, place, glance)
@@ -226,7 +232,8 @@ def _drafts(
             raise
 
 
-def _as_iterable(tasks: Any) -> Iterable[Mapping[str, Any]]:
+def as_iterable(tasks: Any) -> Iterable[Mapping[str, Any]]:
+    """Return ``tasks`` if a bulk can read them; raise InvalidCall otherwise."""
     if isinstance(tasks, Iterable) and not isinstance(tasks, str | Mapping):
         return tasks
     raise InvalidCall(
@@ -246,7 +253,7 @@ def _member(
     given = {**place, **shared, **own, "batch_id": place["batch_id"]}
     method = given.pop("method", None)
     options = {name: given.pop(name) for name in OPTIONS & given.keys()}
-    if own.get("batch_id") not in (None, place["batch_id"]):
+    if str(own.get("batch_id") or place["batch_id"]) != place["batch_id"]:
         raise InvalidCall(
             f"bulk_enqueue stores one batch, {place['batch_id']!r}, and this task names "
             f"{own['batch_id']!r}; enqueue it by a call of its own."

@@ -50,17 +50,18 @@ def _is_exception(found: Any) -> bool:
 
 
 def _look_up(path: str) -> Any:
-    """Import no more than a module of a package that is in use here: importing runs code."""
+    """Import the module of the class if need be; only code and chosen persons come here."""
     module, _, name = path.strip().rpartition(".")
     if not module:
         return getattr(builtins, name, None)
-    if module not in sys.modules and module.partition(".")[0] in sys.modules:
+    if module not in sys.modules and _attribute_of_loaded(path.strip()) is None:
         try:
             import_module(module)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             raise ValueError(
-                f"exception classes, and the module of {path!r} cannot be imported ({why})"
+                f"exception classes or their dotted paths, and the module of {path!r} cannot "
+                f"be imported here ({why})"
             ) from error
     return _attribute_of_loaded(path.strip())
 

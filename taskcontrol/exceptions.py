@@ -234,6 +234,16 @@ class CreatorGone(TaskControlError, PermissionError):
         super().__init__(f"{method} is not called: its creator {who} {why}.")
 
 
+class TaskUserGone(CreatorGone):
+    """The user as whom a task runs was deleted, and its body asked for him."""
+
+    def __init__(self, task_id: int, user_id: Any) -> None:
+        super(CreatorGone, self).__init__(
+            f"Task {task_id} runs as user {user_id}, who was deleted meanwhile. What nobody "
+            "owns is enqueued with created_by=None; this task can be canceled."
+        )
+
+
 class StandardTypeProtected(TaskControlError, PermissionError):
     """A standard task type cannot be deleted or renamed here."""
 
@@ -265,12 +275,20 @@ class TaskCanceled(BaseException):
 class Retry(TaskControlError):
     """Raised by a task that wants another try: again at once, in place, without ``delay``.
 
-    With ``delay`` (seconds or a timedelta) it is a retry, counted under ``max_retries``.
+    With ``delay`` (seconds or a timedelta, up to ten years) it is a retry, counted under
+    ``max_retries``. Raises InvalidCall for another delay.
     """
 
     def __init__(self, delay: float | timedelta | None = None) -> None:
+        given: object = delay
         if isinstance(delay, timedelta):
             delay = delay.total_seconds()
+        is_number = isinstance(delay, int | float) and not isinstance(delay, bool)
+        if delay is not None and not (is_number and 0 <= delay <= 10 * 365 * 86400):
+            raise InvalidCall(
+                "The delay of a Retry must be seconds or a timedelta, not negative and at "
+                f"most ten years: {given!r}. Without a delay the body runs again in place."
+            )
         super().__init__(
             "The task asked for another attempt"
             + ("." if delay is None else f" in {delay:g} s.")

@@ -140,7 +140,7 @@ class Body:
             with interrupts.allowed(self.row):
                 self.outcome.value = work()
         finally:
-            self.task.end_loops()
+            self.task.let_go()
 
     def _measures(self) -> dict[str, Any]:
         measures = {

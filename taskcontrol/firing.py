@@ -19,6 +19,7 @@ from .enqueueing import enqueue
 from .exceptions import InvalidCall, KeyBusy
 from .models import Schedule, TaskLog, next_rev
 from .registry import parameters_of
+from .schedulerows import note_over
 from .systemuser import scheduler_user
 from .targets import target_of_call
 from .text import clipped
@@ -86,6 +87,7 @@ def fire(schedule: Schedule) -> int:
         made = False
         _give_up(schedule, turn, error)
     if periodic.one_off:
+        note_over(schedule)
         _switch_off(periodic)
     return int(made)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import lifecycle, permissions
 from .bell import request_dispatch
@@ -11,8 +11,13 @@ from .lookup import find_task, read_again
 from .models import TaskLog
 from .status import Status
 
+if TYPE_CHECKING:
+    from .people import Person
 
-def pause(task: TaskLog | str | int, *, user: Any = None, reason: str = "") -> TaskLog:
+
+def pause(
+    task: TaskLog | str | int, *, user: Person | None = None, reason: str = ""
+) -> TaskLog:
     """Hold a Pending task back until it is resumed, and return its row.
 
     Raises InvalidTransition (a ValueError) from any other status.
@@ -26,7 +31,7 @@ def pause(task: TaskLog | str | int, *, user: Any = None, reason: str = "") -> T
     return row
 
 
-def resume(task: TaskLog | str | int, *, user: Any = None) -> TaskLog:
+def resume(task: TaskLog | str | int, *, user: Person | None = None) -> TaskLog:
     """Let a Paused task go on at its old place in the line, and return its row.
 
     Raises InvalidTransition (a ValueError) from any other status.

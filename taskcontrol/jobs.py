@@ -39,9 +39,11 @@ def is_job_enqueued(job_id: str) -> bool:
     One that has expired while it waited has not ended before a dispatcher cancels it, and
     is not counted: it will never start.
     """
-    if not _is_storable(job_id):
+    given: object = job_id
+    text = "" if given is None else str(given)
+    if not text or not _is_storable(text):
         return False
-    rows = TaskLog.objects.unended().filter(may_run(), job_id=job_id)
+    rows = TaskLog.objects.unended().filter(may_run(), job_id=text)
     # An order that only one index has: else a common id is looked for row by row.
     return bool(rows.order_by("ended_at", "retry_at").values_list("pk")[:1])
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import os
 import platform
 import re
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from string import Formatter
 from types import TracebackType
 from typing import Any, TypeVar
 
-from django.db import Error as DatabaseError, IntegrityError, connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models import Q
 
 from .conf import conf
@@ -26,11 +24,10 @@ from .dialect import DatabaseNow
 from .exceptions import InvalidCall, LockLost, LockTaken
 from .models import Lock, TaskEvent, seconds
 from .options import duration, whole_seconds
+from .possession import Possession, has_left, needed_by_this_transaction
 from .side import side_database
 from .text import clipped, storable
 from .wording import moment
-
-logger = logging.getLogger("taskcontrol")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +46,8 @@ def lock(key: str, ttl: float = 300, *, wait: float = 0) -> Locking:
 
     The block gets a Held, whose ``check()`` and ``fenced()`` raise LockLost when somebody
     else may hold the lock by now, as after a long sleep of the machine; so does the end of
-    the block. Not reentrant. In a transaction it is released after the commit.
+    the block. Not reentrant. In a transaction it is released when that has ended, by commit or
+    by rollback; until then only this transaction may take it again.
     """
     text: object = key
     if not isinstance(text, str) or not 0 < len(key) <= MAX_KEY or not storable(key):
@@ -111,28 +109,19 @@ def _check_names(key: str, signature: inspect.Signature, function: Any) -> None:
 class Held:
     """A lock that this block holds, and a thread extends."""
 
-    def __init__(self, key: str, ttl: int, token: uuid.UUID, since: float) -> None:
-        self.key, self.ttl = key, ttl
-        self._token = token
-        #: By this process's clock, until when it is certainly ours.
-        self._sure_until = since + ttl
-        self._lost = False
-        self._alias = side_database()
-        self._over = threading.Event()
-        self._thread = threading.Thread(
-            target=self._extend_for_ever, name=f"taskcontrol-lock-{key}", daemon=True
-        )
-        self._thread.start()
+    def __init__(self, possession: Possession) -> None:
+        self.key, self.ttl = possession.key, possession.ttl
+        self._possession = possession
 
     @property
     def lost(self) -> bool:
         """Whether somebody else may hold it by now; asks no database."""
-        return self._lost or time.monotonic() > self._sure_until
+        return self._possession.lost
 
     def check(self) -> None:
         """Raise LockLost unless the database says that it is still held here."""
-        if not self._mine(self._alias).filter(expires_at__gt=DatabaseNow()).exists():
-            self._lost = True
+        if not self._possession.rows().filter(expires_at__gt=DatabaseNow()).exists():
+            self._possession.note_loss()
             raise LockLost(self.key)
 
     @contextmanager
@@ -143,82 +132,32 @@ class Held:
         never written beside a successor. Raises LockLost before the block begins.
         """
         with transaction.atomic(using=conf.DATABASE):
-            rows = self._mine(conf.DATABASE)
+            rows = self._possession.rows(conf.DATABASE)
             if connections[conf.DATABASE].features.has_select_for_update:
                 rows = rows.select_for_update()
             if not rows.filter(expires_at__gt=DatabaseNow()).values_list("pk").first():
-                self._lost = True
+                self._possession.note_loss()
                 raise LockLost(self.key)
             yield
 
     def release(self) -> bool:
         """Let others have it; False when it was lost before.
 
-        Within a transaction that happens after the commit: until then nobody else could
-        see what it guarded.
+        Within a transaction that happens when it has ended, by commit or by rollback.
         """
-        self._over.set()
-        home = conf.DATABASE
-        if self._alias != home and _in_real_transaction(home):
-            self._extend()  # for the rest of it: after a rollback nobody would end the thread
-            transaction.on_commit(self._delete, using=home)
-            return not self.lost
-        return self._delete()
-
-    def _delete(self) -> bool:
-        try:
-            return bool(self._mine(self._alias).delete()[0])
-        except DatabaseError as error:
-            logger.warning(
-                "The lock %r was not released and is free in %s s: %s",
-                self.key,
-                self.ttl,
-                error,
-            )
-            return not self.lost
-
-    def _mine(self, alias: str) -> Any:
-        return Lock.objects.using(alias).filter(key=self.key, token=self._token)
-
-    def _extend_for_ever(self) -> None:
-        try:
-            while not self._over.wait(self.ttl / 3) and not self._lost:
-                self._extend()
-        finally:
-            connections.close_all()
-
-    def _extend(self) -> None:
-        began = time.monotonic()
-        try:
-            alias = side_database()
-            expires = DatabaseNow() + seconds(self.ttl)
-            if self._mine(alias).update(expires_at=expires):
-                self._sure_until = began + self.ttl
-            elif not self._over.is_set():
-                self._lost = True
-                logger.warning("The lock %r was lost: this process overslept.", self.key)
-        except Exception:
-            logger.exception("The lock %r was not extended; it is tried again.", self.key)
-            connections.close_all()
-
-
-def _in_real_transaction(alias: str) -> bool:
-    """Return whether a transaction is open that is not just the one around a test."""
-    connection: Any = connections[alias]
-    blocks = getattr(connection, "atomic_blocks", [])
-    return connection.in_atomic_block and not all(
-        getattr(block, "_from_testcase", False) for block in blocks
-    )
+        return self._possession.end_block()
 
 
 def _acquire(key: str, ttl: int, wait: float) -> Held:
     until = time.monotonic() + wait
     pause = SHORTEST_PAUSE
     while True:
-        since = time.monotonic()
-        token = _try(key, ttl)
-        if token is not None:
-            return Held(key, ttl, token, since)
+        possession = _try(key, ttl)
+        if possession is not None:
+            task = current_task()
+            if task is not None:
+                task.locks.add(possession)
+            return Held(possession)
         left = until - time.monotonic()
         if left <= 0:
             raise _taken(key)
@@ -226,8 +165,18 @@ def _acquire(key: str, ttl: int, wait: float) -> Held:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _try(key: str, ttl: int) -> uuid.UUID | None:
-    """Take the lock if it is free: whoever inserts the row has it."""
+def _try(key: str, ttl: int) -> Possession | None:
+    """Take the lock if it is free, or if the transaction open here still has it."""
+    ours = needed_by_this_transaction(key)
+    if ours is not None and ours.resume(ttl):
+        return ours
+    since = time.monotonic()
+    token = _insert(key, ttl)
+    return None if token is None else Possession(key, ttl, token, since)
+
+
+def _insert(key: str, ttl: int) -> uuid.UUID | None:
+    """Make the row of the lock: whoever inserts it has it."""
     alias = side_database()
     task = current_task()
     free = Q(expires_at__lte=DatabaseNow())
@@ -238,7 +187,8 @@ def _try(key: str, ttl: int) -> uuid.UUID | None:
         free |= Q(task=task.id, attempt__lt=attempt)
     rows = Lock.objects.using(alias).filter(key=key)
     rows.filter(free).delete()
-    if rows.exists():
+    holder = rows.values_list("token", flat=True).first()
+    if holder is not None and not has_left(holder) and rows.exists():
         return None
     token = uuid.uuid4()
     mine = Lock(

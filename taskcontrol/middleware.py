@@ -9,7 +9,7 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
 from django.utils.decorators import sync_and_async_middleware
 
-from .context import acting_as
+from .context import answering
 
 
 @sync_and_async_middleware
@@ -18,13 +18,13 @@ def CurrentUserMiddleware(get_response: Callable[[HttpRequest], Any]) -> Any:  #
     if iscoroutinefunction(get_response):
 
         async def answer_later(request: HttpRequest) -> Any:
-            with acting_as(getattr(request, "user", None)):
+            with answering(request):
                 return await get_response(request)
 
         return answer_later
 
     def answer(request: HttpRequest) -> Any:
-        with acting_as(getattr(request, "user", None)):
+        with answering(request):
             return get_response(request)
 
     return answer

@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from .conf import conf
+from .context import nobody
 from .dialect import DatabaseMicroseconds, DatabaseNow, ExactCharField, PartialIndex
 from .exceptions import StandardTypeProtected
 from .status import ACTIVE, TERMINAL, Status
@@ -530,6 +531,15 @@ class TaskLog(models.Model):
             return self.created_by
         except ObjectDoesNotExist:
             return None
+
+    @property
+    def runs_as(self) -> Any:
+        """The user with whose rights what belongs to this task runs; None for the system.
+
+        AnonymousUser where nobody knows the user, or where he was deleted since.
+        """
+        unknown = self.created_by_id is not None or self.options.get("anonymous")
+        return self.creator or (nobody() if unknown else None)
 
     def cancel(self, reason: str = "") -> bool:
         """Cancel this task; see ``taskcontrol.cancel``."""

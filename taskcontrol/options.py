@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
 from django.utils import timezone
@@ -28,6 +28,8 @@ Duration = float | dt.timedelta
 MOST_SECONDS = 10 * 365 * 86400
 MOST_RETRIES = 32767
 MOST = 2**31 - 1
+#: What every database and every time zone can write.
+YEARS = range(1971, 9999)
 PRIORITIES = range(-1000, 1001)
 ON_LOST = ("rerun", "fail")
 
@@ -107,13 +109,27 @@ def moment(name: str, value: Any) -> Any:
             f"{name}={value!r} has no time zone; use django.utils.timezone.now() + ... or "
             "timezone.make_aware()."
         )
+    if not _has_a_year(value):
+        raise InvalidCall(
+            f"{name} must lie in the years {YEARS[0]} to {YEARS[-1]}, not {value!r}."
+        )
     return value
+
+
+def _has_a_year(value: dt.datetime) -> bool:
+    """Return whether a time is one that every database and time zone can write."""
+    try:
+        return value.astimezone(dt.UTC).year in YEARS
+    except OverflowError:
+        return False
 
 
 def label(longest: int) -> Callable[[str, Any], str]:
     """Return the check for names of at most ``longest`` characters."""
 
     def check(name: str, value: Any) -> str:
+        if isinstance(value, Collection | bool) and not isinstance(value, str):
+            raise InvalidCall(f"{name} must be a text, not {value!r:.100}.")
         text = str(value)
         if len(text) > longest:
             raise InvalidCall(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.contrib.auth import get_user_model
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+
+    #: Who asks: a user, or whoever a request has before a login.
+    Person: TypeAlias = AbstractBaseUser | AnonymousUser
 
 
 def name_of(user_id: Any) -> str:

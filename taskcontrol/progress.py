@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from django.db import InterfaceError, OperationalError
 from django.db.models import F
@@ -31,11 +32,26 @@ MAX_BYTES = 4096
 _FIELDS = ("count", "total", "description")
 
 
-def notify_task_status(message: Any) -> None:
+class Progress(TypedDict, total=False):
+    """How far a task is: numbers from 0, and a text."""
+
+    count: float | None
+    total: float | None
+    description: str | None
+
+
+class Message(TypedDict):
+    """A message with numbers."""
+
+    progress: Progress
+
+
+def notify_task_status(message: str | Message) -> None:
     """Say how far the running task is; does nothing outside of one.
 
     ``message`` is a text, or ``{"progress": {"count": 3, "total": 10, "description": "…"}}``
-    with any of the three fields.
+    with any of the three fields. One that is neither fails no body: a warning in its log
+    says what is wrong, and the message is dropped.
     """
     task = current_task()
     if task is not None:
@@ -68,13 +84,25 @@ def as_progress(message: Any) -> dict[str, Any]:
     if isinstance(message, dict):
         given = message.get("progress", message)
         known = isinstance(given, dict) and given.keys() <= {*_FIELDS, "message"}
-        if not known or not storable(given) or size_of(given) > MAX_BYTES:
-            raise InvalidCall(
-                "A progress message is a text or {'progress': {'count': …, 'total': …, "
-                f"'description': …}}}} of at most {MAX_BYTES} bytes, not {message!r:.200}."
-            )
-        return {name: given[name] for name in given}
-    return {"message": clean(message, 1000)}
+        if known and _counts(given) and storable(given) and size_of(given) <= MAX_BYTES:
+            return dict(given)
+    elif message is not None:
+        return {"message": clean(message, 1000)}
+    raise InvalidCall(
+        "A progress message is a text or {'progress': {'count': …, 'total': …, "
+        f"'description': …}}}} of at most {MAX_BYTES} bytes, in which count and total are "
+        f"numbers from 0, not {message!r:.200}."
+    )
+
+
+def _counts(given: Mapping[str, Any]) -> bool:
+    numbers = [given[name] for name in ("count", "total") if given.get(name) is not None]
+    return all(
+        isinstance(one, int | float)
+        and not isinstance(one, bool)
+        and 0 <= one < float("inf")
+        for one in numbers
+    )
 
 
 def write(task_id: int, attempt: int, progress: dict[str, Any]) -> None:

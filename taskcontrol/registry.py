@@ -152,6 +152,26 @@ def resolve(method: str) -> Callable[..., Any]:
     return _resolve(method, tuple(conf.ALLOWED_MODULES))
 
 
+def own_path(method: str) -> str:
+    """Return the path under which its own module has what ``method`` leads to.
+
+    A name that another module imported is no other task type, unless it was declared.
+    """
+    return (
+        method if method in declarations else _own_path(method, tuple(conf.ALLOWED_MODULES))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _own_path(method: str, allowed: tuple[str, ...]) -> str:
+    target = _resolve(method, allowed)
+    try:
+        own = path_of(target)
+        return own if _resolve(own, allowed) == target else method
+    except (MethodNotAllowed, MethodNotCallable, MethodNotFound):
+        return method
+
+
 @lru_cache(maxsize=4096)
 def _resolve(method: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
     try:

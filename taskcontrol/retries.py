@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.db.models import F
 
@@ -15,6 +15,9 @@ from .exceptions import InvalidTransition, TaskNotFound
 from .lookup import find_task, read_again
 from .models import TaskLog
 from .status import Status
+
+if TYPE_CHECKING:
+    from .people import Person
 
 logger = logging.getLogger("taskcontrol")
 
@@ -46,7 +49,12 @@ def _retry_one(task_id: int) -> int:
         return 0
 
 
-def retry(task: TaskLog | str | int, now: bool = False, *, user: Any = None) -> TaskLog:  # noqa: FBT001, FBT002 - the seeds' call
+def retry(
+    task: TaskLog | str | int,
+    now: bool = False,  # noqa: FBT001, FBT002 - the seeds' call
+    *,
+    user: Person | None = None,
+) -> TaskLog:
     """Run a Failed or Canceled task again by hand, and return its row.
 
     ``now=True`` puts it first in line; limits and pauses hold all the same. Counts as a

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
+from celery import Task as CeleryTask, current_app
 from celery.local import Proxy
 from django.contrib.auth import get_user_model
 from django.utils.module_loading import autodiscover_modules
@@ -24,6 +26,8 @@ MARK = "taskcontrol_whitelist"
 class Entry:
     """What the decorator says of a function."""
 
+    #: The function that it was given to: wrappers take over each other's marks.
+    function: Callable[..., Any]
     #: Another name under which it may be called.
     name: str | None = None
     #: "app_label.codename" that the creator of the task must have.
@@ -61,7 +65,7 @@ def whitelist(
 
     ``name``: another name for it, which may hold spaces. ``permission``:
     "app_label.codename" that the creator of the task must have, at the call and when it
-    runs; tasks of the system (no creator) need none. The function stays a plain function.
+    runs; the system needs none, an anonymous visitor has none. The function stays a plain function.
     """
 
     def whitelisted(method: F) -> F:
@@ -69,7 +73,7 @@ def whitelist(
         function: Any = getattr(method, "__func__", method)
         if name is not None:
             _remember(name, f"{function.__module__}.{function.__qualname__}")
-        setattr(function, MARK, Entry(name, permission))
+        setattr(function, MARK, Entry(function, name, permission))
         return method
 
     return whitelisted if method is None else whitelisted(method)
@@ -112,6 +116,45 @@ def find_elsewhere(name: str) -> Found | None:
     return next((found for find in FINDERS if (found := find(name))), None)
 
 
+def is_open(path: str) -> bool:
+    """Return whether a path from outside leads to a function on the whitelist.
+
+    Looks only at what is imported, for importing runs code; and not for methods that need
+    an instance, which only a document can have.
+    """
+    found = _find_imported(path)
+    if found is None:
+        found = current_app.tasks.get(path)
+    return found is not None and _entry_of(found) is not None
+
+
+def _find_imported(path: str) -> Any:
+    parts = path.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module = sys.modules.get(".".join(parts[:cut]))
+        if module is not None:
+            # Not by getattr: a module may import more when it is asked for a name.
+            found = vars(module).get(parts[cut])
+            return _inside(found, parts[cut + 1 :])
+    return None
+
+
+def _inside(found: Any, names: list[str]) -> Any:
+    """Return what a class has under these names, bound to it."""
+    for name in names:
+        if not inspect.isclass(found) or needs_instance(found, name):
+            return None
+        found = getattr(found, name, None)
+    return found
+
+
+def needs_instance(owner: type, name: str) -> bool:
+    """Return whether a class has a method of this name that is called on its instances."""
+    return inspect.isroutine(inspect.getattr_static(owner, name, None)) and not isinstance(
+        inspect.getattr_static(owner, name), classmethod | staticmethod
+    )
+
+
 @functools.cache
 def _look_into_tasks() -> None:
     autodiscover_modules("tasks")
@@ -127,6 +170,10 @@ def check(method: str, target: Any, creator: Any) -> None:
         raise NotWhitelisted(method)
     if creator is None:
         return
+    if creator.is_anonymous:
+        if entry.permission is not None:
+            raise NotPermitted(None, entry.permission, f"call {method}")
+        return
     if not creator.is_active:
         raise CreatorGone(method, creator.get_username(), "is deactivated")
     if entry.permission is not None and not creator.has_perm(entry.permission):
@@ -134,10 +181,12 @@ def check(method: str, target: Any, creator: Any) -> None:
 
 
 def _entry_of(target: Any) -> Entry | None:
-    # A Celery task has the function in ``run``, a method in ``__func__``.
-    function = getattr(target, "run", target)
-    found = getattr(getattr(function, "__func__", function), "__dict__", {}).get(MARK)
-    return found if isinstance(found, Entry) else None
+    # A Celery task has the function in ``run``, or wraps it there; a method in ``__func__``.
+    if isinstance(target, CeleryTask):
+        target = getattr(target, "_orig_run", target.run)
+    function = getattr(target, "__func__", target)
+    found = getattr(function, "__dict__", {}).get(MARK)
+    return found if isinstance(found, Entry) and found.function is function else None
 
 
 def creator_now(method: str, user_id: Any) -> Any:

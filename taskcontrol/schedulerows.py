@@ -32,6 +32,7 @@ logger = logging.getLogger("taskcontrol")
 #: Seconds after which a knock of beat that no worker took is dropped: the next one comes.
 KNOCK_EXPIRES = 60
 #: The columns of our row that code and persons write.
+OVER = "over"  # in ``declared``: switched off since its last time was used, by no person
 OURS = ("on_missed", "scheduled_against", "run_as", "run_as_for", "declared")
 
 
@@ -73,9 +74,16 @@ def declare(wish: Wish, *, source: str = "code") -> Schedule:
     if periodic is None:
         return insert(wish, declared=declaration)
     schedule = _row_of(periodic)
-    before, now = schedule.declared or {}, values_of(schedule, periodic)
+    before, now = dict(schedule.declared or {}), values_of(schedule, periodic)
+    over = before.pop(OVER, False)
     if before == declaration:
         return schedule
+    if before.get("timetable") != declaration["timetable"]:
+        refuse_past(wish.name, wish.timetable)
+        if over and now:
+            now["enabled"] = before["enabled"]  # no person switched it off
+    elif over:
+        declaration[OVER] = True
     untouched = {name for name in now if name in before and now[name] == before[name]}
     change(schedule, wish, untouched, declared=declaration)
     return schedule
@@ -99,6 +107,13 @@ def insert(wish: Wish, *, declared: dict[str, Any] | None = None) -> Schedule:
     schedule.run_as_for, schedule.declared = digest_of(periodic), declared
     schedule.save(update_fields=OURS)
     return schedule
+
+
+def note_over(schedule: Schedule) -> None:
+    """Note that no person switched it off, but that its last time was used."""
+    row = Schedule.objects.get(pk=schedule.pk)
+    if row.declared is not None:
+        Schedule.objects.filter(pk=row.pk).update(declared={**row.declared, OVER: True})
 
 
 def refuse_past(name: str, timetable: Timetable) -> None:

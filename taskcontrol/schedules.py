@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import Model
 
@@ -19,11 +20,16 @@ from .exceptions import InvalidCall, NotPermitted, ScheduleNotFound
 from .firing import active_run_of, make_task, pass_over
 from .models import Schedule, TaskLog
 from .options import flag, label
-from .schedulerows import Wish, declare
+from .schedulerows import Wish, declare, note_over
 from .signature import OPTIONS
 from .timekeeping import keep_time, periodic_of
 from .timetables import beat_model, timetable_from, timetable_of
 from .wording import moment
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+    from .people import Person
 
 #: Who may change schedules, and choose as whom they run.
 MANAGE = "taskcontrol.manage_schedule"
@@ -37,12 +43,12 @@ def create(  # noqa: PLR0913 - what a schedule can be
     at: dt.datetime | None = None,
     zone: str | None = None,
     name: str | None = None,
-    scheduled_against: Any = "",
-    on_missed: str = "once",
+    scheduled_against: str | Model | type[Model] = "",
+    on_missed: Literal["skip", "once", "all"] = "once",
     enabled: bool = True,
     description: str = "",
-    run_as: Any = None,
-    user: Any = None,
+    run_as: AbstractBaseUser | None = None,
+    user: Person | None = None,
     **call: Any,
 ) -> Schedule:
     """Make a schedule, or bring one of this name up to date, and return its row.
@@ -74,7 +80,7 @@ def create(  # noqa: PLR0913 - what a schedule can be
         enabled=flag("enabled", enabled),
         description=str(description),
         scheduled_against=against(scheduled_against),
-        run_as=run_as,
+        run_as=saved_user(run_as),
     )
     return declare(wish)
 
@@ -117,6 +123,8 @@ def skip_next(schedule: Schedule | str, *, user: Any = None) -> Schedule:
             raise InvalidCall(f"The schedule {one.name!r} ran or changed at this moment.")
         who = f"{user} skipped" if user is not None else "skipped"
         pass_over(one, f"{who} the run of {moment(one.next_run_at)}")
+        if following is None:
+            note_over(one)
     return _switch(one, enabled=following is not None)
 
 
@@ -209,6 +217,14 @@ def policy(value: Any) -> str:
         known = ", ".join(Schedule.OnMissed.values)
         raise InvalidCall(f"on_missed must be one of {known}, not {value!r}.")
     return str(value)
+
+
+def saved_user(value: Any) -> Any:
+    """Return the user as whom a schedule is to run, or raise InvalidCall."""
+    known = value is None or isinstance(value, get_user_model())
+    if not known or (value is not None and value.pk is None):
+        raise InvalidCall(f"run_as must be a saved user or None, not {value!r}.")
+    return value
 
 
 def against(value: Any) -> str:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from django.db.models import Model
 
-from .enqueueing import MaybeNone, bulk_enqueue, enqueue
+from .enqueueing import (
+    MaybeNone,
+    OnDuplicate,
+    Reference,
+    as_iterable,
+    bulk_enqueue,
+    enqueue,
+)
 from .exceptions import InvalidCall
 from .models import TaskLog
+from .options import Duration, ErrorClasses
+from .signature import UNSAID, said
+
+if TYPE_CHECKING:
+    from .people import Person
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +59,7 @@ def bulk_enqueue_safe(
     If one task is refused, nothing is stored.
     """
     _refuse_unsafe(shared)
-    return bulk_enqueue(map(_safe, tasks), batch_id, **shared)
+    return bulk_enqueue(map(_safe, as_iterable(tasks)), batch_id, **shared)
 
 
 def _safe(task: Any) -> Any:
@@ -63,11 +76,43 @@ def _refuse_unsafe(options: Mapping[str, Any]) -> None:
         )
 
 
-def enqueue_doc(
+def enqueue_doc(  # noqa: PLR0913 - the options of enqueue, for type checkers and people
     document_type: str | type[Model] | Model,
     name: Any = None,
     method: str | None = None,
-    **options: Any,
+    *,
+    queue: str | None = None,
+    timeout: Duration | None = None,
+    job_name: str | None = None,
+    max_retries: int | None = None,
+    retry_delay: Duration | None = None,
+    at_front: bool = False,
+    call_whitelisted_function: bool = False,
+    batch_id: str | None = None,
+    batch_order: int | None = None,
+    paused: bool = False,
+    run_at: dt.datetime | dt.timedelta | None = None,
+    priority: int | None = None,
+    job_id: str | None = None,
+    deduplicate: bool = False,
+    on_duplicate: OnDuplicate | None = None,
+    enqueue_after_commit: bool = True,
+    now: bool = False,
+    is_async: bool = True,
+    at_front_when_starved: bool = False,
+    on_success: Reference | None = None,
+    on_failure: Reference | None = None,
+    retry_on: ErrorClasses | None = None,
+    discard_on: ErrorClasses | None = None,
+    backoff: bool | Mapping[str, Any] | None = None,
+    atomic: bool | None = None,
+    event: str | None = None,
+    track_job: bool = True,
+    created_by: Person | None = UNSAID,
+    expires: dt.datetime | dt.timedelta | None = None,
+    after: TaskLog | str | int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> TaskLog | MaybeNone:
     """Enqueue an action on a document: ``enqueue_doc("shop.Invoice", 7, "submit")``.
 
@@ -81,13 +126,21 @@ def enqueue_doc(
     fit, ActionNotAllowed (a PermissionError) for other methods, and DocumentBusy while the
     same action has not ended there, if its type is one at a time per document.
     """
-    if isinstance(document_type, Model) and method is None:
-        name, method = None, name
+    options = {**kwargs, **said(locals())}
+    if isinstance(document_type, Model):
+        name, method = _of_instance(document_type, name, method)
     if method is None:
         raise InvalidCall("enqueue_doc() needs the name of a method of the document.")
-    return enqueue(
-        document_type=document_type,
-        document_name=name,
-        document_action=method,
-        **options,
-    )
+    return enqueue(**{**options, "document_name": name, "document_action": method})
+
+
+def _of_instance(document: Model, name: Any, method: str | None) -> tuple[None, str | None]:
+    """Return the name and the method that a call with an instance means."""
+    if method is None:
+        return None, name
+    if name is not None and str(getattr(name, "pk", name)) != str(document.pk):
+        raise InvalidCall(
+            f"enqueue_doc() got {document!r} and the name {name!r} of another document; "
+            "leave one of them out."
+        )
+    return None, method

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import IntegrityError, OperationalError, transaction
 
@@ -13,6 +13,9 @@ from .dialect import DatabaseNow
 from .exceptions import NotPermitted
 from .models import DispatcherState, WaitInterval
 from .text import clipped
+
+if TYPE_CHECKING:
+    from .people import Person
 
 PERMISSION = "taskcontrol.control_dispatcher"
 
@@ -40,7 +43,7 @@ def can_dispatch_now() -> bool:
 def toggle_dispatcher(
     enable: bool,  # noqa: FBT001 - the seeds' call: toggle_dispatcher(enable=False)
     *,
-    user: Any = None,
+    user: Person | None = None,
     reason: str = "",
 ) -> DispatcherState:
     """Let the dispatcher promote (``enable=True``) or suspend it, until told otherwise.
@@ -49,7 +52,8 @@ def toggle_dispatcher(
     survives the restart of everything. ``user`` needs the permission ``control_dispatcher``,
     else PermissionError; without a user (shell, command) the system acts.
     """
-    if user is not None and not user.has_perm(PERMISSION):
+    asking: Any = user  # a user model need not know permissions, as type checkers see it
+    if asking is not None and not asking.has_perm(PERMISSION):
         raise NotPermitted(user, PERMISSION, "suspend or resume the dispatcher")
     dispatcher_state()
     with transaction.atomic(using=conf.DATABASE):

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import actions, documents, safecalls
+from .context import nobody
 from .documents import Document
 from .exceptions import (
     CreatorGone,
     Discard,
     InvalidCall,
+    MethodNotAllowed,
     MethodNotCallable,
     MethodNotFound,
     NotPermitted,
     NotWhitelisted,
 )
 from .models import TaskLog
-from .registry import path_of, refuse_unrunnable, resolve
+from .registry import own_path, path_of, refuse_unrunnable, resolve
 
 
 @dataclass(frozen=True)
@@ -37,32 +39,42 @@ def target_of_call(method: Any, options: Mapping[str, Any], creator: Any) -> Tar
     """
     safe = bool(options.get("call_whitelisted_function"))
     document = documents.document_of(method, options)
+    if safe and (document or method is not None):
+        return _opened(method, document, creator)
     if document is None and method is None:
         raise InvalidCall(
             "enqueue() needs a method: a function or its dotted path; or document_type, "
             "document_name and document_action."
         )
     if document is not None and document.action is not None:
-        target = _of_action(document)
-    else:
-        target = (_of_name if safe else _of_method)(method, document)
-    if safe:
-        safecalls.check(target.method, target.function, creator)
+        return _of_action(document)
+    return _of_method(method, document)
+
+
+def _opened(method: Any, document: Document | None, creator: Any) -> Target:
+    """Return what a safe call will run; its refusals tell nothing of what there is."""
+    acts = document is not None and document.action is not None
+    try:
+        target = _of_action(document) if document and acts else _of_name(method, document)
+    except (MethodNotAllowed, MethodNotCallable, MethodNotFound):
+        if callable(method):
+            raise  # it stands in the code, whose author is to know why
+        raise NotWhitelisted(document.key if document and acts else method) from None
+    safecalls.check(target.method, target.function, creator)
     return target
 
 
 def _of_name(method: Any, document: Document | None) -> Target:
     """What came from outside is a name of the code, of something else, or a path."""
-    path = safecalls.path_named(method) if isinstance(method, str) else None
-    if path is not None or not isinstance(method, str) or "." in method:
-        return _of_method(path or method, document)
-    try:
-        found = safecalls.find_elsewhere(method)
-        if found is not None:
-            return Target(found.method, found.function, document)
-        return _of_method(method, document)
-    except (MethodNotCallable, MethodNotFound):
-        raise NotWhitelisted(method) from None
+    known = safecalls.path_named(method) if isinstance(method, str) else None
+    path = known or path_of(method)
+    # Asked of the own path too: a module may have given a method of instances a name.
+    if safecalls.is_open(path) and safecalls.is_open(own_path(path)):
+        return _of_method(path, document)
+    found = None if "." in path else safecalls.find_elsewhere(path)
+    if found is None:
+        raise NotWhitelisted(path)
+    return Target(found.method, found.function, document)
 
 
 def _of_action(document: Document) -> Target:
@@ -77,7 +89,8 @@ def _of_action(document: Document) -> Target:
 def _of_method(method: Any, document: Document | None) -> Target:
     path = path_of(method)
     try:
-        return Target(path, resolve(path), document)
+        function = resolve(path)
+        return Target(own_path(path), function, document)
     except MethodNotFound as error:
         raise MethodNotCallable(path, f"{error.why}.") from error
 
@@ -115,7 +128,10 @@ def _of_row(row: TaskLog) -> Callable[..., Any]:
 def _check_again(row: TaskLog, function: Callable[..., Any]) -> None:
     """Rights that were lost do not come back by trying again, so there is no retry."""
     try:
-        creator = safecalls.creator_now(row.method, row.created_by_id)
+        known = not row.options.get("anonymous")
+        creator = (
+            safecalls.creator_now(row.method, row.created_by_id) if known else nobody()
+        )
         safecalls.check(row.method, function, creator)
     except (CreatorGone, NotPermitted) as error:
         raise Discard(str(error)) from error

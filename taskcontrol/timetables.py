@@ -161,7 +161,7 @@ def valid_interval(value: Any) -> int:
     seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise InvalidCall(f"every must be seconds or a timedelta, not {value!r}.")
-    if seconds != int(seconds) or not 1 <= seconds <= 10 * 365 * 86400:
+    if not 1 <= seconds <= 10 * 365 * 86400 or seconds != int(seconds):
         raise InvalidCall(
             f"every must be whole seconds, from 1 to ten years, not {value!r}."
         )

@@ -9,11 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 
-from taskcontrol import side, tasktypes
+from taskcontrol import context, side, tasktypes
 from taskcontrol.events import task_status_changed
 from tests.lab import BROKER_SOCKET, LAB, RECORD
 from tests.recording import Record
@@ -23,6 +24,12 @@ from tests.servers.missing import ServerMissing
 from tests.servers.redis import Redis
 from tests.servers.worker import Worker
 from tests.workshop import Workshop
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 MARKERS = (
     "databases: the database makes the difference; also run on MariaDB",
@@ -198,6 +205,12 @@ def start_beat(workshop: Workshop) -> Iterator[Callable[..., Beat]]:
 def fresh_types() -> None:
     """Forget the task types that this process remembers from another test."""
     tasktypes.forget()
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget that this process has run bodies and answered requests in another test."""
+    monkeypatch.setattr(context._Process, "serves", False)
 
 
 @pytest.fixture

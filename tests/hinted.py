@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from elsewhere import Order
+    from elsewhere import Order  # type: ignore[import-not-found] # nobody has it
 
 
 class Color(enum.Enum):
@@ -36,7 +36,7 @@ def every_kind(
     perhaps: int | None,
     queue: str = "mine",
     most: int = 5,
-    tags: set[int] = frozenset(),
+    tags: set[int] = frozenset(),  # type: ignore[assignment]
     bare=1.5,
 ) -> dict[str, Any]:
     """Take one of each.

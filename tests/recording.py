@@ -51,7 +51,9 @@ class Record:
         """Return the lines in order, all or those that say ``what`` and ``wanted``."""
         if not self.path.exists():
             return []
-        lines = map(json.loads, self.path.read_text().splitlines())
+        # What stands behind the last newline is still being written.
+        whole = self.path.read_text().rpartition("\n")[0]
+        lines = map(json.loads, whole.splitlines())
         wanted |= {"what": what} if what else {}
         return [line for line in lines if wanted.items() <= line.items()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.db.models import F
 
 import taskcontrol
@@ -716,6 +717,37 @@ def call_celery_retry() -> str:
 def open_to_all(value: Any = None) -> Any:
     """May be called from outside."""
     return value
+
+
+@functools.wraps(open_to_all)
+def wrapped_but_not_opened(value: Any = None) -> Any:
+    """Carries what ``wraps`` copies, and was opened by nobody."""
+    return open_to_all(value)
+
+
+@taskcontrol.whitelist
+def thread_that_greets() -> str:
+    """Ask in a thread for what its caller may not call; return the refusal."""
+    refusals: list[str] = []
+
+    def ask() -> None:
+        try:
+            taskcontrol.enqueue_safe("greet the user")
+        except PermissionError as error:
+            refusals.append(str(error))
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return refusals[0]
+
+
+@taskcontrol.whitelist
+def pass_on() -> str:
+    """May be called by anybody, and enqueues what some may call."""
+    return str(taskcontrol.enqueue("tests.tasks.whoami").pk)
 
 
 @taskcontrol.whitelist

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings as hypothesis_settings, strategies as st
@@ -16,7 +17,7 @@ from hypothesis.extra.django import TestCase
 
 import taskcontrol
 from taskcontrol import batches, lifecycle
-from taskcontrol.exceptions import InvalidCall
+from taskcontrol.exceptions import InvalidCall, NotPermitted
 from taskcontrol.models import TaskBatch, TaskLog
 from taskcontrol.pruning import delete_tasks, prune_ended_tasks
 from taskcontrol.retries import retry_failed_tasks
@@ -58,15 +59,17 @@ def test_a_batch_that_grows_at_many_places_counts_all_p9():
     assert TaskBatch.objects.get().total == 60
 
 
-@pytest.mark.only_on("postgresql", "sqlite")  # MariaDB ends the others in deadlocks
 @pytest.mark.django_db(transaction=True)
-def test_many_who_enqueue_into_one_batch_all_succeed_p9():
+@pytest.mark.parametrize("how", ["enqueue", "bulk_enqueue"])
+def test_many_who_enqueue_into_one_new_batch_all_succeed_p9(how):
     def enqueue():
-        return taskcontrol.enqueue(tasks.nothing, batch_id="b").pk
+        if how == "enqueue":
+            return taskcontrol.enqueue(tasks.nothing, batch_id="b").pk
+        return taskcontrol.bulk_enqueue([{"method": tasks.nothing}], batch_id="b")
 
     answers = race(*[enqueue] * 6)
 
-    assert all(isinstance(answer, int) for answer in answers), answers
+    assert not any(isinstance(answer, Exception) for answer in answers), answers
     assert TaskBatch.objects.get().total == TaskLog.objects.count() == 6
 
 
@@ -79,6 +82,43 @@ def test_a_batch_that_had_ended_goes_on_when_it_grows():
 
 
 # Numbers
+
+
+def join_as(user):
+    return taskcontrol.enqueue(tasks.nothing, batch_id="of ann", created_by=user)
+
+
+@pytest.mark.parametrize("user", ["bob", "visitor"])
+def test_nobody_adds_to_the_batch_of_another_p8(user):
+    batch = taskcontrol.create_batch("of ann", created_by=make_user("ann"))
+    stranger = make_user("bob") if user == "bob" else AnonymousUser()
+
+    with pytest.raises(
+        NotPermitted, match=r"may not add tasks to batch 'of ann', which is"
+    ):
+        join_as(stranger)
+    with pytest.raises(NotPermitted):
+        taskcontrol.bulk_enqueue([{}], batch, method=tasks.nothing, created_by=stranger)
+
+    assert not TaskLog.objects.exists()
+    assert TaskBatch.objects.get(pk=batch).total == 0
+
+
+def test_its_creator_the_system_and_an_operator_add_to_a_batch_p8():
+    ann, operator = make_user("ann"), make_user("ola", "prioritize_tasklog")
+    batch = taskcontrol.create_batch("of ann", created_by=ann)
+
+    for user in (ann, None, operator):
+        assert join_as(user).batch_id == batch
+
+    assert TaskBatch.objects.get(pk=batch).total == 3
+
+
+@pytest.mark.parametrize("user", ["bob", "visitor"])
+def test_everybody_adds_to_a_batch_of_the_system(user):
+    taskcontrol.create_batch("of ann", created_by=None)
+
+    assert join_as(make_user("bob") if user == "bob" else AnonymousUser())
 
 
 def test_every_status_is_counted_p9():

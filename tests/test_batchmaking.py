@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 import pytest
 from django.db import transaction
 
 import taskcontrol
 from taskcontrol.context import acting_as
-from taskcontrol.exceptions import BatchExists, InvalidCall, MethodNotAllowed
+from taskcontrol.exceptions import (
+    BatchExists,
+    InvalidCall,
+    MethodNotAllowed,
+    TaskControlError,
+)
 from taskcontrol.models import TaskBatch, TaskLog
 from taskcontrol.settling import settle_batches
 from tests import tasks
@@ -183,3 +189,40 @@ def test_an_id_that_is_taken_is_refused_and_the_transaction_goes_on():
 
     row = TaskBatch.objects.get()
     assert (row.total, row.callbacks) == (1, {})
+
+
+def test_the_page_quotes_the_refusals_as_they_are():
+    key = taskcontrol.create_batch("invoices-may")
+    taskcontrol.cancel_batch(key)
+    calls = [
+        lambda: taskcontrol.enqueue(tasks.nothing, batch_id=key),
+        lambda: taskcontrol.create_batch(key),
+        lambda: taskcontrol.bulk_enqueue([{"batch_id": "june"}], key, method=tasks.nothing),
+        lambda: taskcontrol.cancel_batch("nowhere"),
+        lambda: taskcontrol.cancel_batch(key, user=make_user("eve")),
+    ]
+    page = (Path(__file__).parent.parent / "docs" / "batches.md").read_text()
+
+    for call in calls:
+        with pytest.raises(TaskControlError) as refused:
+            call()
+        assert f"| `{refused.value}` |" in page
+
+
+@pytest.mark.parametrize("event", ["on_success", "on_failure", "on_completion"])
+def test_a_callback_that_does_not_exist_is_refused_with_our_sentence(event):
+    with pytest.raises(InvalidCall, match=r"tests\.tasks\.tel") as refused:
+        taskcontrol.create_batch("b", **{event: "tests.tasks.tel"})
+    assert f"{event} of create_batch; nothing was stored" in refused.value.__notes__[0]
+    assert not TaskBatch.objects.exists()
+
+
+def test_a_batch_that_was_given_nothing_but_duplicates_ends():
+    taskcontrol.enqueue(tasks.nothing, job_id="j", deduplicate=True)
+    taskcontrol.create_batch("b", on_completion=tasks.nothing)
+    assert (
+        taskcontrol.enqueue(tasks.nothing, job_id="j", deduplicate=True, batch_id="b")
+        is None
+    )
+    settle_batches()
+    assert TaskBatch.objects.get(pk="b").ended_at is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
 def ended(status=Status.FINISHED, **call) -> TaskLog:
     """Return an enqueued task as if it had ended."""
-    usual = {} if {"method", "document_type"} & call.keys() else {"left": 1}
+    usual: dict[str, Any] = {} if {"method", "document_type"} & call.keys() else {"left": 1}
     usual |= {} if "document_action" in call else {"method": tasks.add}
     task = taskcontrol.enqueue(**{**usual, **call})
     columns = {

@@ -7,9 +7,12 @@ from django.db import connection, transaction
 
 from taskcontrol import execution, lifecycle
 from taskcontrol.context import current_task
+from taskcontrol.currenttask import CurrentTask
+from taskcontrol.exceptions import TaskUserGone
 from taskcontrol.execution import run_claimed
 from taskcontrol.models import TaskLog
 from taskcontrol.status import Status
+from tests.factories import make_task, make_user
 from tests.models import Counter
 from tests.test_execution import made, outcome, queued
 from tests.waiting import beside
@@ -99,6 +102,27 @@ def test_it_opens_a_transaction_of_its_own():
 
     assert (row.status, written()) == (Status.FAILED, [])
     assert "RuntimeError: A durable atomic block cannot be nested" in row.error_message
+
+
+def test_a_body_that_asks_for_a_deleted_user_is_told_whose_it_was():
+    gone = make_user("gone")
+    task = make_task("Started", created_by=gone)
+    key = gone.pk
+    gone.delete()
+    task.refresh_from_db()
+
+    with pytest.raises(
+        TaskUserGone, match=f"Task {task.pk} runs as user {key}, who was del"
+    ):
+        _ = CurrentTask(task).user
+
+
+def test_a_deactivated_user_is_returned_and_may_nothing():
+    task = make_task("Started", created_by=make_user("left", is_active=False))
+
+    user = CurrentTask(task).user
+    assert not user.is_active
+    assert not user.has_perm("taskcontrol.view_tasklog")
 
 
 @pytest.mark.only_on("postgresql", "mysql")

@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -15,12 +16,12 @@ from taskcontrol import batches, lifecycle
 from taskcontrol.cancellation import cancel
 from taskcontrol.deduplication import wish_of
 from taskcontrol.enqueueing import bulk_enqueue, enqueue
-from taskcontrol.exceptions import InvalidCall, KeyTaken
+from taskcontrol.exceptions import InvalidCall, KeyTaken, NotPermitted
 from taskcontrol.models import TaskKey, TaskLog
 from taskcontrol.retries import retry, retry_failed_tasks
 from taskcontrol.status import TERMINAL, Status
 from tests import tasks
-from tests.factories import make_task, seconds_ago
+from tests.factories import make_task, make_user, seconds_ago
 from tests.servers.environment import site_environment
 from tests.test_lifecycle import statements
 from tests.waiting import race
@@ -319,6 +320,36 @@ def test_arguments_never_go_to_a_task_of_another_kind(on_duplicate):
 # Trailing
 
 
+@pytest.mark.parametrize("on_duplicate", ["replace", "trailing"])
+@pytest.mark.parametrize("owner_name", ["ann", "system"])
+@pytest.mark.parametrize("asks", ["bob", "visitor"])
+def test_nobody_says_what_the_task_of_another_runs_with_p8(on_duplicate, owner_name, asks):
+    first = once(created_by=make_user("ann") if owner_name == "ann" else None)
+    caller = make_user("bob") if asks == "bob" else AnonymousUser()
+
+    with pytest.raises(NotPermitted) as refused:
+        once(2, on_duplicate=on_duplicate, created_by=caller)
+
+    assert str(refused.value) == (
+        f"{'bob' if asks == 'bob' else 'AnonymousUser'} may not replace the arguments of "
+        f"task {first.pk}, which holds the key 'nightly' and is another user's: the "
+        "permission 'taskcontrol.prioritize_tasklog' is missing."
+    )
+    assert arguments(first) == 1
+
+
+@pytest.mark.parametrize("asks", ["ann", "system", "operator", "visitor"])
+def test_the_creator_the_system_and_an_operator_may_p8(asks):
+    ann = make_user("ann")
+    operator = make_user("ola", "prioritize_tasklog")
+    callers = {"ann": ann, "system": None, "operator": operator, "visitor": AnonymousUser()}
+    first = once(created_by=AnonymousUser() if asks == "visitor" else ann)
+
+    assert once(2, on_duplicate="replace", created_by=callers[asks]) == first
+
+    assert arguments(first) == 2
+
+
 def trailing(left, **options):
     return once(left, on_duplicate="trailing", **options)
 
@@ -605,3 +636,18 @@ def test_bulk_calls_over_the_same_keys_in_other_orders_make_each_task_once():
 
     assert answers == [None] * 3
     assert TaskLog.objects.count() == 30
+
+
+def test_a_label_does_not_defeat_the_key_that_the_setting_makes(conf):
+    conf(DEDUPLICATE_BY_JOB_NAME=True)
+    first = enqueue(tasks.nothing, job_name="N", job_id="y")
+
+    assert first.job_id == "y"
+    assert enqueue(tasks.nothing, job_name="N", job_id="z") is None
+    assert enqueue(tasks.nothing, job_name="M", job_id="z") is not None
+
+
+@pytest.mark.parametrize("flag", [0, 1, "yes"])
+def test_a_flag_is_true_or_false(flag):
+    with pytest.raises(InvalidCall, match="deduplicate must be True or False"):
+        enqueue(tasks.nothing, job_id="j", deduplicate=flag)

@@ -497,7 +497,6 @@ class AgainstTheOracle(TestCase):
 @pytest.mark.only_on("postgresql")
 @pytest.mark.parametrize("layout", ["one type", "mixed", "type by type"])
 def test_five_hundred_promotions_cost_at_most_ten_statements(layout):
-    make_worker(pool_size=500)
     kinds = 1 if layout == "one type" else 1000
     TaskType.objects.bulk_create(TaskType(method=f"m.{n}") for n in range(kinds))
     each = 5000 // kinds
@@ -516,6 +515,7 @@ def test_five_hundred_promotions_cost_at_most_ten_statements(layout):
                 )
             )
     TaskLog.objects.bulk_create(rows)
+    make_worker(pool_size=500)  # now, lest it be lost before the rows are there
     dispatch.dispatcher_state()
 
     with CaptureQueriesContext(connection) as queries:

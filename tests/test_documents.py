@@ -20,7 +20,7 @@ from taskcontrol.exceptions import (
     MethodNotCallable,
 )
 from taskcontrol.execution import run
-from taskcontrol.models import TaskKey, TaskLog, TaskType
+from taskcontrol.models import Announcement, TaskKey, TaskLog, TaskType
 from taskcontrol.status import Status
 from tests.factories import make_task, make_user
 from tests.models import Counter, Paper, Ticket
@@ -494,6 +494,14 @@ def test_a_document_is_told_of_a_batch_that_is_paused_and_canceled(heard):
         assert told == ["Paused", "Pending", "Canceled"]
 
 
+def test_a_model_that_listens_no_more_is_told_nothing(paper, monkeypatch):
+    task = taskcontrol.enqueue_doc(paper, "stamp", mark="x")
+    monkeypatch.delattr(Paper, "on_async_task_status_update")
+
+    assert run_now(task).status == Status.FINISHED
+    assert not Announcement.objects.exists()
+
+
 def test_what_a_pass_did_is_told_later_with_the_status_it_had(heard):
     task = taskcontrol.enqueue_doc(Paper.objects.create(title="lease"), "stamp", mark="x")
     with without_user_code():
@@ -546,3 +554,27 @@ def test_what_hears_nothing_costs_nothing():
 def test_what_is_not_callable_is_said_so(paper):
     with pytest.raises(MethodNotCallable, match="not a method"):
         taskcontrol.enqueue_doc(paper, "color")
+
+
+# What is of another kind
+
+
+def test_a_document_of_another_model_is_refused():
+    user = make_user("bob")
+    with pytest.raises(InvalidCall, match=r"is a auth\.User and no tests\.Paper"):
+        taskcontrol.enqueue_doc("tests.Paper", user, "stamp")
+
+
+def test_an_instance_and_the_key_of_another_are_refused():
+    paper = Paper.objects.create()
+    with pytest.raises(InvalidCall, match="leave one of them out"):
+        taskcontrol.enqueue_doc(paper, paper.pk + 1, "stamp")
+    assert taskcontrol.enqueue_doc(paper, paper.pk, "stamp", mark="x").document_name == str(
+        paper.pk
+    )
+
+
+@pytest.mark.parametrize("key", [True, 1.5])
+def test_a_key_is_not_rounded(key):
+    with pytest.raises(InvalidCall, match="cannot be a key of tests\\.Paper"):
+        taskcontrol.enqueue_doc("tests.Paper", key, "stamp")

@@ -9,11 +9,14 @@ import pytest
 
 from taskcontrol.enqueueing import bulk_enqueue, enqueue
 from taskcontrol.models import TaskLog
+from taskcontrol.shorthands import bulk_enqueue_safe
 from taskcontrol.signature import FLAGS, OPTIONS
 from tests import tasks
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
+#: No database can write it in every time zone.
+FAR = dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-5)))
 NAIVE = dt.datetime(2027, 1, 1)  # noqa: DTZ001 - the point
 #: Parts of a document, and what is missing.
 HALVES: list[tuple[dict[str, Any], str]] = [
@@ -43,7 +46,7 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"discard_on": "a.b"},
-        "discard_on must be exception classes or their dotted paths, one or a list, and 'a.b' is none.",
+        "discard_on must be exception classes or their dotted paths, and the module of 'a.b' cannot be imported here (ModuleNotFoundError: No module named 'a').",
     ),
     (
         {"backoff": 5},
@@ -89,6 +92,18 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"created_by": "bob"}, "created_by must be a saved user or None, not 'bob'."),
     ({"arguments": [1]}, "arguments must be a dict of names and values, not [1]."),
+    ({"arguments": ""}, "arguments must be a dict of names and values, not ''."),
+    ({"arguments": {1: 1}}, "The name of an argument is a text, not 1."),
+    ({"job_id": ["a"]}, "job_id must be a text, not ['a']."),
+    ({"batch_id": True}, "batch_id must be a text, not True."),
+    *(
+        ({name: FAR}, f"{name} must lie in the years 1971 to 9998, not {FAR!r}.")
+        for name in ("run_at", "expires")
+    ),
+    (
+        {"now": True, "enqueue_after_commit": False},
+        "now=True runs tests.tasks.nothing here, in the transaction that is open: it cannot be combined with enqueue_after_commit=False.",
+    ),
     (
         {"call_whitelisted_function": True},
         "'tests.tasks.nothing' may not be called safely: there is no function of this name that is decorated with @taskcontrol.whitelist.",
@@ -160,12 +175,13 @@ def test_one_transaction_for_body_and_end_is_refused_on_sqlite_with_the_reason()
         enqueue(tasks.nothing, atomic=True)
 
 
+@pytest.mark.parametrize("call", [bulk_enqueue, bulk_enqueue_safe])
 @pytest.mark.parametrize("tasks_given", [None, 5, "a.b", {"method": "a.b"}])
-def test_a_bulk_that_is_none_says_what_it_takes(tasks_given):
+def test_a_bulk_that_is_none_says_what_it_takes(tasks_given, call):
     with pytest.raises(
         ValueError, match=r"takes an iterable of dicts, .*, not "
     ) as refused:
-        bulk_enqueue(tasks_given)
+        call(tasks_given)
 
     assert repr(tasks_given) in str(refused.value)
 
@@ -179,3 +195,19 @@ def test_a_bulk_says_the_same_sentences_and_which_task_it_was():
     ]
     with pytest.raises(ValueError, match="now must be True or False"):
         bulk_enqueue([{}], method=tasks.nothing, now="no")
+
+
+def test_a_bulk_refuses_names_that_are_no_texts_and_another_batch():
+    with pytest.raises(ValueError, match="The name of an argument is a text, not 1"):
+        bulk_enqueue([{1: 1}], method=tasks.nothing)
+    with pytest.raises(
+        ValueError, match="bulk_enqueue stores one batch, 'a', and this task"
+    ):
+        bulk_enqueue([{"batch_id": "b"}], "a", method=tasks.nothing)
+    assert bulk_enqueue([{"batch_id": 5}], 5, method=tasks.nothing) == "5"
+
+
+def test_a_full_queue_refuses_nothing_that_does_not_wait(conf):
+    conf(MAX_QUEUED_JOBS=1)
+    enqueue(tasks.nothing)
+    assert enqueue(tasks.nothing, now=True).status == "Finished"

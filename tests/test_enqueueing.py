@@ -395,7 +395,7 @@ def test_a_refused_enqueue_does_not_break_the_callers_transaction():
         ({"batch_order": 2**31}, "batch_order"),
         ({"batch_order": "first"}, "batch_order"),
         ({"arguments": [1]}, "arguments must be a dict"),
-        ({"arguments": {1: 2}}, "cannot be called"),
+        ({"arguments": {1: 2}}, "is a text, not 1"),
         ({"arguments": {"nowhere": 2}}, "cannot be called"),
         ({"nowhere": 2}, "cannot be called"),
         ({"tc_secret": 2}, "reserved"),

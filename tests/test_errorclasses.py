@@ -48,21 +48,24 @@ def test_what_is_no_exception_class_is_refused_by_name(given):
         paths_of(given)
 
 
-def test_a_module_of_a_package_in_use_is_imported_and_no_other():
+def test_a_module_that_nobody_has_imported_yet_is_imported():
     sys.modules.pop("json.tool", None)
-    sys.modules.pop("this", None)
+    sys.modules.pop("xmlrpc.client", None)
 
     with pytest.raises(ValueError, match=r"and 'json\.tool\.Nothing' is none"):
         paths_of("json.tool.Nothing")
-    with pytest.raises(ValueError, match=r"and 'this\.Error' is none"):
-        paths_of("this.Error")
+    assert paths_of("xmlrpc.client.Fault") == ["xmlrpc.client.Fault"]
 
     assert "json.tool" in sys.modules
-    assert "this" not in sys.modules
+
+
+def test_a_module_that_is_not_there_is_named_as_such():
+    with pytest.raises(ValueError, match=r"'nowhere\.Error' cannot be imported here"):
+        paths_of("nowhere.Error")
 
 
 def test_a_module_that_cannot_be_imported_is_refused_with_the_reason():
-    with pytest.raises(ValueError, match=r"cannot be imported \(ModuleNotFoundError"):
+    with pytest.raises(ValueError, match=r"cannot be imported here \(ModuleNotFoundError"):
         paths_of("tests.no_such_room.Error")
 
 

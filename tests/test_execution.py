@@ -397,11 +397,17 @@ def test_a_task_may_ask_for_its_next_attempt(delay, own, expected):
     assert waited == pytest.approx(expected, abs=0.9)
 
 
-@pytest.mark.parametrize("delay", [float("nan"), float("inf"), -5, 1e300, True], ids=str)
-def test_a_nonsensical_delay_harms_nobody(delay):
-    row = outcome(raising(Retry(delay)), max_retries=1)
+@pytest.mark.parametrize(
+    "delay", [float("nan"), float("inf"), -5, 1e300, True, "soon", timedelta(-1)], ids=str
+)
+def test_a_nonsensical_delay_fails_the_attempt_with_a_sentence(delay):
+    def body():
+        raise Retry(delay)
+
+    row = outcome(body, max_retries=1)
 
     assert (row.status, row.retry_at is not None) == (Status.FAILED, True)
+    assert "The delay of a Retry must be seconds or a timedelta" in row.error_message
 
 
 def test_asking_does_not_pass_the_number_of_retries_p7():

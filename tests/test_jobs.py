@@ -198,3 +198,9 @@ def test_each_question_is_one_statement(ask):
         assert ask()
 
     assert len(queries) == 1
+
+
+@pytest.mark.parametrize("nothing", [None, "", "\0"])
+def test_nothing_is_not_enqueued(nothing):
+    make_task(job_id=None)
+    assert taskcontrol.is_job_enqueued(nothing) is False

@@ -12,15 +12,16 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 import taskcontrol
-from taskcontrol import locks
+from taskcontrol import conflicts, possession
 from taskcontrol.context import running
 from taskcontrol.currenttask import CurrentTask
 from taskcontrol.dialect import DatabaseNow
 from taskcontrol.exceptions import InvalidCall, LockLost, LockTaken
 from taskcontrol.models import Lock, TaskEvent, TaskLog
+from taskcontrol.reruns import run_through_conflicts
 from tests.factories import make_task
 from tests.servers.environment import site_environment
 from tests.waiting import beside, eventually, race
@@ -238,7 +239,9 @@ def test_a_lost_lock_is_not_extended():
 
 def test_a_holder_that_cannot_reach_the_database_knows_that_it_is_unsure(monkeypatch):
     with taskcontrol.lock("stock", ttl=1) as held:
-        monkeypatch.setattr(locks, "side_database", lambda: "nowhere")  # as if it were away
+        monkeypatch.setattr(
+            possession, "side_database", lambda: "nowhere"
+        )  # as if it were away
         eventually(lambda: held.lost, timeout=5)
 
 
@@ -332,14 +335,90 @@ def test_in_a_transaction_it_is_released_after_the_commit():
 
 
 @pytest.mark.only_on("postgresql", "mysql")
-def test_a_transaction_that_is_rolled_back_leaves_the_lock_to_its_ttl():
+def test_a_rollback_releases_it_too():
     with transaction.atomic():
         with taskcontrol.lock("stock"):
             make_task()
+        assert not beside(lambda: is_free("stock"))
         transaction.set_rollback(True)
 
-    assert not is_free("stock")
-    expire("stock")
+    assert is_free("stock")
+
+
+def test_it_is_free_for_everybody_when_its_transaction_has_failed():
+    with pytest.raises(ValueError, match="no"), transaction.atomic():  # noqa: SIM117
+        with taskcontrol.lock("stock"):
+            raise ValueError("no")
+
+    assert beside(lambda: is_free("stock"))
+
+
+def test_it_is_free_when_the_savepoint_has_failed_in_which_it_was_taken():
+    with transaction.atomic():
+        with pytest.raises(ValueError, match="no"), transaction.atomic():  # noqa: SIM117
+            with taskcontrol.lock("stock"):
+                raise ValueError("no")
+        assert is_free("stock")
+
+    assert is_free("stock")
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_others_wait_for_the_commit_though_the_block_has_failed():
+    with transaction.atomic():
+        with suppress(ValueError), taskcontrol.lock("stock"):
+            make_task(event="counted")
+            raise ValueError("no")
+        assert not beside(lambda: is_free("stock"))
+
+    assert is_free("stock")
+
+
+def test_its_transaction_may_take_it_again_and_again():
+    with transaction.atomic():
+        for _ in range(3):
+            with taskcontrol.lock("stock") as held:
+                held.check()
+                assert not is_free("stock")
+
+    assert not Lock.objects.exists()
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_what_was_taken_again_in_a_lost_savepoint_stays_with_the_transaction():
+    with transaction.atomic():
+        with taskcontrol.lock("stock"):
+            make_task()
+        with pytest.raises(ValueError, match="no"), transaction.atomic():  # noqa: SIM117
+            with taskcontrol.lock("stock"):
+                raise ValueError("no")
+        assert not beside(lambda: is_free("stock"))
+
+    assert is_free("stock")
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_it_is_extended_until_its_transaction_has_ended():
+    with transaction.atomic():
+        with taskcontrol.lock("stock", ttl=1):
+            first = Lock.objects.get().expires_at
+        eventually(
+            lambda: (
+                beside(lambda: Lock.objects.get().expires_at)
+                > first + timedelta(seconds=1.5)
+            )
+        )
+
+    assert is_free("stock")
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_it_is_free_when_the_connection_of_its_transaction_is_gone():
+    with suppress(InterfaceError, OperationalError), transaction.atomic():
+        with taskcontrol.lock("stock"):
+            make_task()
+        connection.close()
+
     assert is_free("stock")
 
 
@@ -384,6 +463,52 @@ def test_the_same_attempt_does_not_get_it_twice():
     task = make_task("Started")
     with running(CurrentTask(task)), taskcontrol.lock("stock"):
         assert not is_free("stock")
+
+
+def test_what_a_body_forgot_to_release_is_free_after_it():
+    task = CurrentTask(make_task("Started"))
+    with running(task):
+        taskcontrol.lock("stock").__enter__()
+        assert not is_free("stock")
+
+    task.close()
+    assert is_free("stock")
+
+
+def test_a_body_that_is_run_again_in_place_gets_its_locks_again(monkeypatch):
+    monkeypatch.setattr(conflicts, "PAUSES", (0,))
+    runs = []
+
+    def body():
+        runs.append(1)
+        with taskcontrol.lock("stock"):
+            if len(runs) == 1:
+                raise taskcontrol.Retry
+
+    task = make_task("Started", options={"atomic": True})
+    with running(CurrentTask(task)):
+        run_through_conflicts(task, lambda: in_a_transaction(body))
+
+    assert len(runs) == 2
+    assert is_free("stock")
+
+
+def in_a_transaction(work):
+    with transaction.atomic():
+        work()
+
+
+def test_after_an_item_that_failed_the_next_one_gets_its_lock():
+    taken = []
+    loop = taskcontrol.iter_chunks(["a", "b", "c"])
+    for chunk in loop:
+        for item in chunk:
+            with chunk.item(item), taskcontrol.lock("stock"):
+                taken.append(item)
+                raise ValueError(item)
+
+    assert taken == ["a", "b", "c"]
+    assert is_free("stock")
 
 
 def test_its_thread_ends_with_it():

@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 import taskcontrol
-from taskcontrol import lifecycle, progress
+from taskcontrol import lifecycle, progress, side
 from taskcontrol.context import running
 from taskcontrol.currenttask import CurrentTask
 from taskcontrol.exceptions import InvalidCall
@@ -29,9 +29,13 @@ pytestmark = [
 def report():
     """Say something for a task, as its body does."""
     reporters = {}
-    yield lambda task, message: reporters.setdefault(
-        task.pk, progress.Reporter(task.pk, 1)
-    ).report(message)
+
+    def say(task, message):
+        reporter = reporters.setdefault(task.pk, progress.Reporter(task.pk, 1))
+        reporter.report(message)
+        return reporter
+
+    yield say
     for one in reporters.values():
         one.close()
 
@@ -72,12 +76,29 @@ def test_a_message_is_stored_in_one_form(message, expected):
         {"progress": {1: 2}},
         pytest.param({"progress": {"description": "x" * 5000}}, id="too long"),
         {"what": "ever"},
+        {"count": "x", "total": -1},
+        {"progress": {"count": -1}},
+        {"progress": {"total": "10"}},
+        {"progress": {"total": True}},
+        {"progress": {"count": float("inf")}},
+        None,
     ],
     ids=str,
 )
 def test_a_message_that_cannot_be_shown_is_refused(message):
     with pytest.raises(InvalidCall, match="progress message"):
         progress.as_progress(message)
+
+
+def test_a_bad_message_fails_no_body_and_is_told_in_its_log(caplog):
+    task = make_task("Started")
+    with running(CurrentTask(task)) as current:
+        taskcontrol.notify_task_status("half way")
+        taskcontrol.notify_task_status({"progress": None})
+
+    assert current.progress == {"message": "half way"}
+    assert f"Task {task.pk} goes on without a message: A progress message is" in caplog.text
+    current.close()
 
 
 def test_a_long_text_is_cut():
@@ -263,6 +284,28 @@ def test_within_a_transaction_on_sqlite_only_the_body_writes(report):
 
 def _timers():
     return [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+
+
+def test_who_reports_waits_for_nobody_who_writes(report):
+    task = make_task(Status.STARTED)
+    reporter = report(task, "first")
+    reporter._written_at = float("-inf")
+
+    with reporter._writing, within(5):
+        report(task, "second")
+        assert stored(task) == {"message": "first"}
+
+    eventually(lambda: stored(task) == {"message": "second"}, 5)
+
+
+def test_an_error_in_the_bodys_own_transaction_is_the_bodys(report, monkeypatch):
+    def fail(*_args):
+        raise OperationalError("broken")
+
+    monkeypatch.setattr(progress, "write", fail)
+
+    with side.none(), pytest.raises(OperationalError, match="broken"):
+        report(make_task(Status.STARTED), "first")
 
 
 def test_a_database_that_does_not_answer_harms_no_body(report, monkeypatch, caplog):

@@ -322,6 +322,25 @@ def test_a_celery_task_outside_of_installed_apps_is_found_by_its_name():
     assert registry.resolve("elsewhere.hidden") == hidden
 
 
+def test_an_imported_name_leads_to_the_functions_own_path_p4():
+    assert registry.own_path("tests.aliasing.nothing") == "tests.tasks.nothing"
+    assert registry.own_path("tests.tasks.nothing") == "tests.tasks.nothing"
+    assert registry.own_path("tests.aliasing.celery_task_open_to_all") == (
+        "tests.tasks.celery_task_open_to_all"
+    )
+
+
+def test_a_path_that_was_declared_is_a_type_of_its_own(declarations):
+    registry.declare_type("tests.aliasing.nothing", concurrency_limit=1)
+
+    assert registry.own_path("tests.aliasing.nothing") == "tests.aliasing.nothing"
+
+
+def test_a_wrapper_that_calls_itself_as_what_it_wraps_keeps_its_path():
+    path = "tests.tasks.wrapped_but_not_opened"
+    assert registry.own_path(path) == path
+
+
 @pytest.mark.parametrize(
     "name",
     ["celery.chord", "celery.backend_cleanup", "taskcontrol.run", "taskcontrol.prune"],

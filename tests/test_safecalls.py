@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import AnonymousUser, Permission
+from django.db import connections
+from django.test import RequestFactory
 
 import taskcontrol
 from taskcontrol import lifecycle, safecalls
@@ -15,8 +21,9 @@ from taskcontrol.exceptions import (
     NotWhitelisted,
 )
 from taskcontrol.execution import run
+from taskcontrol.middleware import CurrentUserMiddleware
 from taskcontrol.models import TaskLog
-from taskcontrol.safecalls import whitelist
+from taskcontrol.safecalls import Entry, whitelist
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_user
@@ -83,16 +90,59 @@ def test_anything_else_is_refused_at_the_call(method):
     assert not TaskLog.objects.exists()
 
 
-@pytest.mark.parametrize("method", ["os.system", "builtins.eval", "taskcontrol.cancel"])
-def test_what_may_not_run_at_all_is_not_even_looked_at(method):
-    with pytest.raises(PermissionError):
-        taskcontrol.enqueue_safe(method)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("os.system", "builtins.eval", "taskcontrol.cancel", "tests.nope.x", "nope.x"),
+        *("no such name", "tests.tasks.no_such", "tests.tasks", "../x", "a b.c", "", 5),
+        *("tests.tasks.open_to_all.__call__", "tests.models.Paper.objects.all", ".", "é.x"),
+    ],
+)
+def test_every_name_that_nobody_opened_is_refused_by_one_sentence(name):
+    with pytest.raises(NotWhitelisted) as refused:
+        taskcontrol.enqueue_safe(name)
+
+    assert str(refused.value) == (
+        f"{name!r} may not be called safely: there is no function of this name that is "
+        "decorated with @taskcontrol.whitelist."
+    )
 
 
-@pytest.mark.parametrize("method", ["no such name", "tests.tasks.no_such", "", None])
-def test_a_name_that_nobody_has_is_refused(method):
-    with pytest.raises((MethodNotCallable, NotWhitelisted, InvalidCall)):
-        taskcontrol.enqueue_safe(method)
+def test_a_name_from_outside_imports_nothing():
+    with pytest.raises(NotWhitelisted):
+        taskcontrol.enqueue_safe("tests.neverimported.reached")
+
+    assert "tests.neverimported" not in sys.modules
+
+
+def test_a_safe_call_needs_a_name():
+    with pytest.raises(InvalidCall, match="needs a method"):
+        taskcontrol.enqueue_safe(None)
+
+
+def test_a_wrapper_of_an_opened_function_is_not_opened_by_that():
+    with pytest.raises(NotWhitelisted):
+        taskcontrol.enqueue_safe("tests.tasks.wrapped_but_not_opened")
+
+
+@pytest.mark.parametrize(
+    "method", ["tests.models.Paper.sign", "tests.aliasing.sign", Paper.sign], ids=str
+)
+def test_a_method_of_documents_is_not_called_without_one(method):
+    importlib.import_module("tests.aliasing")
+
+    with pytest.raises(NotWhitelisted):
+        taskcontrol.enqueue_safe(method, arguments={"self": "me"})
+
+
+@pytest.mark.parametrize("alias", ["again", "open_to_all", "celery_task_open_to_all"])
+def test_an_imported_name_is_a_task_of_the_functions_own_type_p4(alias):
+    importlib.import_module("tests.aliasing")
+    own = "open_to_all" if alias == "again" else alias
+
+    task = taskcontrol.enqueue_safe(f"tests.aliasing.{alias}", value=1)
+
+    assert task.method == f"tests.tasks.{own}"
 
 
 def test_a_name_given_by_the_decorator_is_for_safe_calls_alone():
@@ -189,6 +239,13 @@ def test_a_waiting_task_says_that_its_creator_lost_the_right(ann):
     assert "ann may not call tests.tasks.greet" in taskcontrol.explain(task)[0].text
 
 
+def test_a_name_that_is_gone_in_the_worker_is_told():
+    task = taskcontrol.enqueue_safe(tasks.open_to_all)
+    TaskLog.objects.update(method="nothing of this name")
+
+    assert run_now(task).ended_reason == "unknown method"
+
+
 def test_a_deactivated_creator_has_no_rights(ann):
     task = taskcontrol.enqueue_safe(tasks.open_to_all, created_by=ann, max_retries=3)
     ann.is_active = False
@@ -210,6 +267,106 @@ def test_a_deleted_creator_has_no_rights(ann):
 
     assert ended.status == "Failed"
     assert "was deleted" in ended.error_message
+
+
+# Visitors whom nobody knows
+
+
+def ask_as_visitor(ask, user=None):
+    """Call ``ask`` as a view would, in a request of ``user``."""
+    request = RequestFactory().get("/")
+    if user is not None:
+        request.user = user
+    return CurrentUserMiddleware(lambda _request: ask())(request)
+
+
+def ask_in_a_thread_of_a_visitor():
+    def view():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(closing_connections(greet_safely)).result()
+
+    return ask_as_visitor(view)
+
+
+def closing_connections(work):
+    def done():
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    return done
+
+
+def greet_safely(**options):
+    return taskcontrol.enqueue_safe("greet the user", **options)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: ask_as_visitor(greet_safely),
+        lambda: ask_as_visitor(greet_safely, AnonymousUser()),
+        lambda: greet_safely(created_by=AnonymousUser()),
+        ask_in_a_thread_of_a_visitor,
+    ],
+    ids=["no login", "not logged in", "given", "in a thread"],
+)
+def test_an_anonymous_visitor_is_not_the_system_p8(ask):
+    with pytest.raises(NotPermitted, match=r"An anonymous user may not call tests\.tasks"):
+        ask()
+
+    assert not TaskLog.objects.exists()
+
+
+def test_the_worker_knows_an_anonymous_visitor_p8(monkeypatch):
+    task = ask_as_visitor(lambda: taskcontrol.enqueue_safe(tasks.open_to_all))
+    mark = Entry(tasks.open_to_all, permission="tests.view_paper")
+    monkeypatch.setattr(tasks.open_to_all, safecalls.MARK, mark)
+
+    ended = run_now(task)
+
+    assert task.created_by is None
+    assert ended.ended_reason.startswith("discarded: An anonymous user may not call")
+
+
+def test_the_tasks_of_a_visitors_task_are_his_p8():
+    first = ask_as_visitor(lambda: taskcontrol.enqueue_safe(tasks.pass_on))
+
+    second = TaskLog.objects.get(pk=int(run_now(first).result))
+
+    assert (second.created_by, second.options["anonymous"]) == (None, True)
+    assert second.runs_as.is_anonymous
+
+
+def test_a_visitor_may_call_what_is_open_to_all():
+    task = ask_as_visitor(lambda: taskcontrol.enqueue_safe(tasks.open_to_all, value=3))
+
+    assert run_now(task).result == 3
+
+
+def test_code_may_enqueue_as_the_system_in_a_request_of_nobody():
+    task = ask_as_visitor(lambda: greet_safely(created_by=None))
+
+    assert run_now(task).result == "hello system"
+
+
+def test_who_logs_in_during_the_request_is_its_user(ann):
+    request = RequestFactory().get("/")
+    request.user = AnonymousUser()
+
+    def view(request):
+        request.user = ann
+        return greet_safely()
+
+    assert CurrentUserMiddleware(view)(request).created_by == ann
+
+
+def test_what_is_told_of_a_deleted_users_task_is_not_told_as_the_system(ann):
+    task = taskcontrol.enqueue_safe(tasks.open_to_all, created_by=ann)
+    ann.delete()
+
+    assert TaskLog.objects.get(pk=task.pk).runs_as.is_anonymous
 
 
 # Actions on documents

@@ -196,6 +196,52 @@ def test_a_single_time_runs_once_and_is_switched_off():
     assert len(runs()) == 1
 
 
+def test_a_single_time_that_was_used_may_be_given_anew():
+    at, later = timezone.now() + HOUR, timezone.now() + 2 * HOUR
+    first = make(at=at)
+    assert firing.fire(first) == 1
+
+    again = make(at=at)
+    assert (again.enabled, again.next_run_at) == (False, None)
+    anew = make(at=later)
+    assert (anew.pk, anew.enabled, anew.next_run_at) == (first.pk, True, later)
+
+
+def test_a_single_time_that_was_skipped_may_be_given_anew():
+    later = timezone.now() + 2 * HOUR
+    schedules.skip_next(make(at=timezone.now() + HOUR))
+
+    anew = make(at=later)
+    assert (anew.enabled, anew.next_run_at) == (True, later)
+
+
+def test_a_single_time_that_a_person_switched_off_stays_off():
+    schedules.disable(make(at=timezone.now() + HOUR))
+
+    assert not make(at=timezone.now() + 2 * HOUR).enabled
+
+
+def test_a_new_single_time_must_be_to_come():
+    make(at=timezone.now() + HOUR)
+
+    with pytest.raises(InvalidCall, match="would never run"):
+        make(at=timezone.now() - HOUR)
+
+
+@pytest.mark.parametrize("run_as", ["bob", 999999, get_user_model()()], ids=repr)
+def test_a_schedule_runs_as_a_saved_user_or_not_at_all(run_as):
+    with pytest.raises(InvalidCall, match="run_as must be a saved user or None"):
+        make(every=60, run_as=run_as)
+
+    assert not Schedule.objects.exists()
+
+
+@pytest.mark.parametrize("every", [float("nan"), float("inf")])
+def test_an_interval_that_is_no_number_is_refused(every):
+    with pytest.raises(InvalidCall, match="every must be whole seconds"):
+        make(every=every)
+
+
 def test_a_single_time_that_beat_switched_off_before_it_was_fired_runs_all_the_same():
     one = make(at=dialect.now("default") + dt.timedelta(minutes=5))
     make_due(one)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import AnonymousUser, Permission
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.utils.timezone import localdate, now
 
@@ -254,6 +254,19 @@ def test_what_it_calls_and_enqueues_is_asked_of_its_user():
     assert "NotPermitted: bob may not call tests.tasks.greet" in error_of(enqueue, bob)
 
 
+def test_a_script_of_an_anonymous_visitor_has_no_rights_p8():
+    visitor = AnonymousUser()
+
+    assert result_of("return [may('tests.view_paper'), user]", visitor) == [False, ""]
+    Script.objects.all().delete()
+    assert "NotPermitted: An anonymous user may not call" in error_of(
+        "return call('greet the user')", visitor
+    )
+    Script.objects.all().delete()
+    name = result_of("return enqueue('tests.tasks.open_to_all')", visitor)
+    assert TaskLog.objects.get(pk=name).runs_as.is_anonymous
+
+
 def test_what_it_enqueues_belongs_to_its_user():
     bob = make_user("bob")
 
@@ -267,10 +280,12 @@ def test_what_it_enqueues_belongs_to_its_user():
 
 def test_it_calls_functions_and_other_scripts_by_name():
     write("inner", "return args['n'] + 1")
+    write("named", "return args['name']")
 
     assert result_of(
-        "return [call('inner', n=1), call('tests.tasks.open_to_all', value=2)]"
-    ) == [2, 2]
+        "return [call('inner', n=1), call('tests.tasks.open_to_all', value=2),"
+        " call('named', name='x')]"
+    ) == [2, 2, "x"]
 
 
 @pytest.mark.parametrize(
@@ -339,6 +354,14 @@ def test_the_app_says_what_it_needs(monkeypatch):
         ImproperlyConfigured, match=r"pip install \"taskcontrol\[scripts\]\""
     ):
         config.ready()
+
+
+def test_another_module_that_is_missing_is_not_blamed_on_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "taskcontrol.contrib.scripts.finding", None)
+    monkeypatch.delattr("taskcontrol.contrib.scripts.finding")
+
+    with pytest.raises(ModuleNotFoundError, match="finding"):
+        apps.get_app_config("taskcontrol_scripts").ready()
 
 
 def test_being_ready_twice_finds_each_script_once():

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 import taskcontrol
 from taskcontrol import lifecycle, settling
 from taskcontrol.dispatch import dispatch_pending
+from taskcontrol.exceptions import BrokerUnavailable
 from taskcontrol.models import TaskBatch, TaskEvent, TaskLog
 from taskcontrol.settling import settle_batches
 from taskcontrol.status import TERMINAL, Status
@@ -148,6 +149,21 @@ def test_a_callback_is_an_ordinary_task_of_the_creator_of_the_batch(broker):
     assert (task.created_by, task.event, task.batch_id) == (user, "b", None)
     assert task.arguments == {"value": 7}
     assert dispatch_pending() == 1
+
+
+def test_a_batch_ends_while_the_broker_is_away(broker):
+    batch()
+    member(Status.FINISHED)
+    make_worker()
+    make_task()
+    broker.stop()
+    with pytest.raises(BrokerUnavailable):
+        dispatch_pending()
+    assert is_over()
+    member(Status.FINISHED)
+    with pytest.raises(BrokerUnavailable):
+        dispatch_pending()
+    assert is_over()
 
 
 def test_each_callback_is_inserted_once_for_all_time():
@@ -335,6 +351,27 @@ def test_a_large_batch_is_held_back_page_by_page(conf, monkeypatch):
         paused.append(TaskLog.objects.filter(status=Status.PAUSED).count())
 
     assert paused == [4, 8, 9, 9]
+
+
+def test_a_large_batch_that_is_held_stops_nobody_behind_it_for_long(
+    conf, monkeypatch, broker
+):
+    conf(SWEEP_PAGE=5, DISPATCH_PAGE=5)
+    monkeypatch.setattr(settling, "HOLD_PAGES", 2)
+    make_worker(pool_size=3)
+    batch(hold_on_failure=True)
+    member(Status.FAILED)
+    for _ in range(30):
+        member()
+    other = make_task()
+
+    passes = 0
+    while status_of(other) == Status.PENDING and passes < 10:
+        dispatch_pending()
+        passes += 1
+
+    assert status_of(other) == Status.QUEUED
+    assert passes <= 4
 
 
 def test_a_batch_that_was_resumed_goes_on_in_spite_of_the_failure(held):

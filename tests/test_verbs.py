@@ -751,3 +751,21 @@ def test_a_broker_that_is_down_gives_a_sentence_and_no_traceback(workshop, broke
     assert done.stderr.startswith("CommandError: The broker cannot be reached")
     assert "Traceback" not in done.stderr
     assert TaskLog.objects.get(pk=task.pk).status == Status.PENDING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_reader_who_has_read_enough_gets_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "taskcontrol", "status"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **site_environment()},
+        check=False,
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

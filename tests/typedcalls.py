@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import taskcontrol
-from taskcontrol import bulk_enqueue, bulk_enqueue_safe, enqueue, enqueue_safe
+from taskcontrol import bulk_enqueue, bulk_enqueue_safe, enqueue, enqueue_doc, enqueue_safe
 from taskcontrol.models import TaskLog
 
 
@@ -87,6 +87,18 @@ def wrong_bulks() -> None:
     bulk_enqueue([{}], queue=5)  # type: ignore[arg-type]
     bulk_enqueue_safe([{}], queue=5)  # type: ignore[arg-type]
     enqueue_safe("safe", queue=5)  # type: ignore[arg-type]
+    enqueue_doc("a.B", 1, "x", queue=5)  # type: ignore[arg-type]
+    enqueue_doc("a.B", 1, "x", priority="x")  # type: ignore[arg-type]
+    enqueue_doc("a.B", 1, "x", on_duplicate="x")  # type: ignore[arg-type]
+    taskcontrol.create_batch(created_by="bob")  # type: ignore[arg-type]
+    taskcontrol.cancel_batch("b", user="bob")  # type: ignore[arg-type]
+    taskcontrol.pause_batch("b", user="bob")  # type: ignore[arg-type]
+    taskcontrol.resume_batch("b", user="bob")  # type: ignore[arg-type]
+    taskcontrol.retry_batch("b", user="bob")  # type: ignore[arg-type]
+    taskcontrol.cancel("1", user="bob")  # type: ignore[arg-type]
+    taskcontrol.retry("1", user="bob")  # type: ignore[arg-type]
+    taskcontrol.pause("1", user="bob")  # type: ignore[arg-type]
+    taskcontrol.toggle_dispatcher(True, user="bob")  # type: ignore[arg-type]
     taskcontrol.task(queue=5)  # type: ignore[call-overload]
     taskcontrol.task(qeue="short")  # type: ignore[call-overload]
     taskcontrol.declare_type("a.b", timeout="5")  # type: ignore[arg-type]
@@ -94,3 +106,19 @@ def wrong_bulks() -> None:
     taskcontrol.cancel(1.5)  # type: ignore[arg-type]
     taskcontrol.enqeue(declared)  # type: ignore[attr-defined]
     declared("7")  # type: ignore[arg-type]
+
+
+def wrong_calls_of_others() -> None:
+    """Make wrong calls of schedules, locks, lookups and progress."""
+    taskcontrol.schedules.create(declared, every="5")  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, cron=5)  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, at="now")  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, every=5, on_missed="x")  # type: ignore[arg-type]
+    taskcontrol.schedules.create(declared, every=5, run_as="bob")  # type: ignore[arg-type]
+    taskcontrol.schedules.run(5)  # type: ignore[arg-type]
+    taskcontrol.lock(5)  # type: ignore[arg-type]
+    taskcontrol.lock("stock", ttl="5")  # type: ignore[arg-type]
+    taskcontrol.lock("stock", wait="5")  # type: ignore[arg-type]
+    taskcontrol.get_job(1.5)  # type: ignore[arg-type]
+    taskcontrol.notify_task_status(5)  # type: ignore[arg-type]
+    taskcontrol.notify_task_status({"progress": {"count": "3"}})  # type: ignore[arg-type]

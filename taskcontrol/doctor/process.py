@@ -56,14 +56,15 @@ def _told(process: psutil.Process) -> Finding:
     memory = process.memory_info().rss // 1024**2
     text = f"{process.pid} {{}}, with {memory:,} MB"
     dump = f"py-spy dump --pid {process.pid} shows the line."
-    if process.status() == psutil.STATUS_STOPPED:
+    state = process.status()
+    if state == psutil.STATUS_STOPPED:
         advice = f"Somebody stopped it with SIGSTOP: kill -CONT {process.pid}"
         return Finding(Level.WARN, "Process", text.format("is frozen"), advice)
-    if cpu >= BUSY:
+    if cpu >= BUSY or state == psutil.STATUS_RUNNING:
         return Finding(
             Level.OK, "Process", text.format(f"computes at {cpu:.0f} % of a CPU"), dump
         )
-    what = f"waits ({process.status()})"
+    what = f"waits ({state})"
     if seen := _waits_for(process):
         what += f", perhaps for {listed(seen)}"
     advice = f"{dump} A call without a timeout of its own may wait for ever."

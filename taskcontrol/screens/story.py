@@ -235,10 +235,10 @@ def _timeline(task: TaskLog, attempts: list[TaskAttempt]) -> list[Moment]:
         *(_of_event(event) for event in newest[:MOST_SHOWN]),
     ]
     lines.sort(key=lambda line: line.at)
-    befores = [None, *(line.at for line in lines)]
+    earlier = [None, *(line.at for line in lines)]
     return [
         replace(line, gap=_gap(before, line.at))
-        for line, before in zip(lines, befores, strict=False)
+        for line, before in zip(lines, earlier, strict=False)
     ]
 
 

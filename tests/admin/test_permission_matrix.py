@@ -83,7 +83,10 @@ def paused(owner: Any) -> list[Any]:
 
 
 def stopping(owner: Any) -> list[Any]:
-    told = {"ended_at": seconds_ago(60), "cancel_requested_at": seconds_ago(60)}
+    told: dict[str, Any] = {
+        "ended_at": seconds_ago(60),
+        "cancel_requested_at": seconds_ago(60),
+    }
     told["worker"] = make_worker()
     return [make_task(Status.CANCELED, created_by=owner, occupies=True, **told).pk]
 
@@ -385,7 +388,7 @@ def word_of(answer: Any) -> str:
 
 def everything() -> dict[str, list[Any]]:
     """Return all rows of taskcontrol and of its schedules."""
-    ours = [
+    ours: list[Any] = [
         *apps.get_app_config("taskcontrol").get_models(),
         *apps.get_app_config("django_celery_beat").get_models(),
         LogEntry,

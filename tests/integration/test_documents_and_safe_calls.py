@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import AnonymousUser, Permission
 from django.db import transaction
 
 import taskcontrol
@@ -128,3 +128,14 @@ def test_a_worker_refuses_what_is_not_on_its_whitelist(worker):
 
     now = has_status(task, Status.FAILED)
     assert "'tests.tasks.nothing' may not be called safely" in now.error_message
+
+
+def test_a_visitors_tasks_and_threads_are_never_the_systems_p8(worker):
+    visitor = AnonymousUser()
+    first = taskcontrol.enqueue_safe(tasks.pass_on, created_by=visitor)
+    thread = taskcontrol.enqueue_safe(tasks.thread_that_greets, created_by=visitor)
+
+    second = TaskLog.objects.get(pk=int(ended(first).result))
+
+    assert second.runs_as.is_anonymous
+    assert "may not call tests.tasks.greet" in ended(thread).result

@@ -9,8 +9,9 @@ import taskcontrol
 
 def report_and_wait() -> None:
     """Report a first step, and wait until it is canceled."""
-    said = {"count": 1, "total": 4, "description": "one"}
-    taskcontrol.notify_task_status({"progress": said})
+    taskcontrol.notify_task_status(
+        {"progress": {"count": 1, "total": 4, "description": "one"}}
+    )
     task = taskcontrol.current_task()
     while task is not None:
         task.check_canceled()

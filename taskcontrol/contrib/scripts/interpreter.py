@@ -109,11 +109,30 @@ class Policy(RestrictingNodeTransformer):
         self.error(node, f"{REFUSED[type(node)]} cannot stand in a script.")
 
     visit_Import = visit_ImportFrom = visit_ClassDef = visit_Global = visit_With = _refuse  # noqa: N815
+    # A script with one of these would be a generator, whose body nobody runs.
+    visit_Yield = visit_YieldFrom = visit_Await = _refuse  # noqa: N815
+
+    def visit_comprehension(self, node: Any) -> Any:
+        """Let nothing be awaited."""
+        if node.is_async:
+            self.error(node, "async cannot stand in a script.")
+        return super().visit_comprehension(node)
+
+    def visit_Name(self, node: Any) -> Any:  # noqa: N802
+        """Keep the name that RestrictedPython takes for what was printed."""
+        if node.id == "printed":
+            self.error(node, "printed is a reserved name; log() and print() write the log.")
+        return super().visit_Name(node)
 
     def visit_AugAssign(self, node: Any) -> Any:  # noqa: N802
         """Let items be counted up: ``seen[key] += 1`` is ``seen[key] = seen[key] + 1``."""
+        if isinstance(node.op, ast.MatMult):
+            self.error(node, "@= cannot stand in a script.")
         if not isinstance(node.target, ast.Subscript):
             return super().visit_AugAssign(node)
+        if any(isinstance(part, ast.Call) for part in ast.walk(node.target)):
+            # It would be called twice.
+            self.error(node, "Give a name to what is called between [ and ] first.")
         item = copy.deepcopy(node.target)
         item.ctx = ast.Load()
         plain = ast.Assign([node.target], ast.BinOp(item, node.op, node.value))
@@ -133,6 +152,9 @@ REFUSED: dict[type, str] = {
     ast.ClassDef: "class",
     ast.Global: "global",
     ast.With: "with",
+    ast.Yield: "yield",
+    ast.YieldFrom: "yield",
+    ast.Await: "await",
 }
 
 

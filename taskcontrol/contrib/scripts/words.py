@@ -70,17 +70,17 @@ def progress(
 ) -> None:
     """Say how far the script is."""
     said = {"count": count, "total": total, "description": description}
-    known = {name: value for name, value in said.items() if value is not None}
+    known: Any = {name: value for name, value in said.items() if value is not None}
     notify_task_status({"progress": known})
 
 
 def may(permission: str) -> bool:
-    """Return whether the user of the task has a permission; the system has each."""
+    """Return whether the user of the task has a permission; the system has each, a visitor none."""
     user = current_user()
     return user is None or bool(user.has_perm(str(permission)))
 
 
-def call(name: str, **arguments: Any) -> Any:
+def call(name: str, /, **arguments: Any) -> Any:
     """Run a whitelisted function or another script at once and return its value.
 
     Asked as a safe call is, of the user of this task. Plain data goes in and comes out.
@@ -104,7 +104,7 @@ def _one_level_deeper() -> Iterator[None]:
         _depth.reset(token)
 
 
-def enqueue(name: str, **given: Any) -> str | None:
+def enqueue(name: str, /, **given: Any) -> str | None:
     """Enqueue a whitelisted function or another script; return the name of the task.
 
     Takes some options of ``enqueue``, and else what the function takes. The task belongs

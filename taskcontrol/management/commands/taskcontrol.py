@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from types import ModuleType
 from typing import Any
@@ -47,6 +49,10 @@ class Command(BaseCommand):
         verb: ModuleType = all_verbs()[options["verb"]]
         try:
             verb.handle(options, self.stdout)
+            self.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read has read enough, as `| head` does; what is left goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (TaskControlError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
