@@ -1,4 +1,8 @@
-"""Runs all tests once per database and sums up: ``python -m tests.run [pytest's options]``."""
+"""Runs all tests once per database and sums up: ``python -m tests.run [pytest's options]``.
+
+Tests mostly wait for what other processes do, so several databases are tested at the same
+time, with the name of each before what it says.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 #: Each run: the database and the options that choose its tests.
@@ -18,9 +23,13 @@ RUNS: dict[str, list[str]] = {
     "postgresql": [],
     "mariadb": ["-m", "databases"],
 }
+#: Databases that are tested at the same time.
+AT_ONCE = 2
 NOTHING_COLLECTED = 5
 COVERAGE = "--coverage"
 PYTEST = ["-m", "pytest"]
+#: The exit status of a run and its counts.
+Outcome = tuple[int, "Counter[str]"]
 #: The order in which pytest counts in its last line.
 KINDS = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "error")
 
@@ -40,12 +49,9 @@ def main(argv: Sequence[str]) -> int:
         coverage("erase")
     total: Counter[str] = Counter()
     worst = 0
-    for database in databases():
-        status, counts = run(database, argv)
+    for status, counts in _all_runs(databases(), argv):
         total += counts
         worst = worst or status
-        if status == 2:  # interrupted
-            break
     if not worst and not total["passed"]:
         worst = NOTHING_COLLECTED
     if measured:
@@ -82,23 +88,51 @@ def _has_mariadb() -> bool:
         return False
 
 
-def run(database: str, argv: Sequence[str]) -> tuple[int, Counter[str]]:
-    """Run pytest on one database; return its exit status and its counts."""
-    print(f"\n==== {database} ====", flush=True)  # noqa: T201
+def _all_runs(names: Sequence[str], argv: Sequence[str]) -> Iterator[Outcome]:
+    """Run pytest on each database; yield what came of each when it is over."""
+    if len(names) == 1:
+        yield run(names[0], argv)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        runs = [pool.submit(run, name, argv, mark=f"{name[:10]:10} | ") for name in names]
+        for done in as_completed(runs):
+            yield done.result()
+
+
+def run(database: str, argv: Sequence[str], *, mark: str = "") -> Outcome:
+    """Run pytest on one database; return its exit status and its counts.
+
+    ``mark`` stands before each line of what it says, where several speak at once.
+    """
     with tempfile.TemporaryDirectory() as directory:
         summary = Path(directory) / "summary.json"
-        done = subprocess.run(
-            [sys.executable, *PYTEST, *RUNS.get(database, []), *argv],
-            env={
-                **os.environ,
-                "TASKCONTROL_TEST_DATABASE": database,
-                "TASKCONTROL_TEST_SUMMARY": str(summary),
-            },
-            check=False,
-        )
+        command = [sys.executable, *PYTEST, *RUNS.get(database, []), *argv]
+        environment = {
+            **os.environ,
+            "TASKCONTROL_TEST_DATABASE": database,
+            "TASKCONTROL_TEST_SUMMARY": str(summary),
+        }
+        print(f"{mark}==== {database} ====", flush=True)  # noqa: T201
+        if mark:
+            status = _run_marked(command, environment, mark)
+        else:
+            status = subprocess.run(command, env=environment, check=False).returncode
         counts = Counter(json.loads(summary.read_text()) if summary.exists() else {})
-    status = done.returncode
     return (0 if status == NOTHING_COLLECTED else status), counts
+
+
+def _run_marked(command: Sequence[str], environment: Mapping[str, str], mark: str) -> int:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            print(f"{mark}{line}", end="", flush=True)  # noqa: T201
+    return process.returncode
 
 
 def closing_line(counts: Counter[str], seconds: float) -> str:
