@@ -203,11 +203,6 @@ class Draft:
                 raise InvalidCall(
                     f"now=True runs {self.method} at once: it cannot be combined with {name}=."
                 )
-        if self.runs_here and self.options.get("enqueue_after_commit") is False:
-            raise InvalidCall(
-                f"now=True runs {self.method} here, in the transaction that is open: it cannot "
-                "be combined with enqueue_after_commit=False."
-            )
 
     def _goes_first(self, queue: str) -> bool:
         if self.options.get("at_front"):

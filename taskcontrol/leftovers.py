@@ -19,6 +19,14 @@ def roll_back_what_is_open() -> None:
 
 
 def close(connection: Any) -> None:
-    """Some drivers refuse to close what the body closed; Django forgets it all the same."""
+    """End the transaction and close; Django forgets the connection in any case.
+
+    To close alone is not enough: SQLite keeps a closed connection, with its transaction and
+    its lock, as long as a variable or a traceback holds a cursor of it. Some drivers refuse
+    to close what the body closed.
+    """
+    if connection.connection is not None:
+        with suppress(Exception):  # the driver's own errors; it may be broken
+            connection.connection.rollback()
     with suppress(DatabaseError):
         connection.close()

@@ -101,10 +101,6 @@ SENTENCES: list[tuple[dict[str, Any], str]] = [
         for name in ("run_at", "expires")
     ),
     (
-        {"now": True, "enqueue_after_commit": False},
-        "now=True runs tests.tasks.nothing here, in the transaction that is open: it cannot be combined with enqueue_after_commit=False.",
-    ),
-    (
         {"call_whitelisted_function": True},
         "'tests.tasks.nothing' may not be called safely: there is no function of this name that is decorated with @taskcontrol.whitelist.",
     ),

@@ -735,7 +735,7 @@ def test_a_task_whose_creator_was_deleted_does_not_run_as_the_system_p8():
 
     row = TaskLog.objects.get()
     assert row.status == Status.FAILED
-    assert "User matching query does not exist" in row.error_message
+    assert "who was deleted meanwhile" in row.error_message
 
 
 def test_a_body_is_told_that_it_was_canceled():

@@ -7,6 +7,7 @@ from django.db import DatabaseError, connection, transaction
 
 from taskcontrol.leftovers import close, roll_back_what_is_open
 from tests.models import Counter
+from tests.waiting import beside
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
 
@@ -62,7 +63,25 @@ def test_a_connection_in_order_stays_open():
 
 def test_a_driver_that_refuses_to_close_stops_nothing():
     class Refusing:
+        connection = None
+
         def close(self) -> None:
             raise DatabaseError("it was closed by the body")
 
     close(Refusing())
+
+
+def test_a_cursor_that_somebody_still_reads_holds_no_lock():
+    """SQLite keeps a closed connection, with its transaction, for the sake of its cursors."""
+    Counter.objects.bulk_create(Counter(name=str(n)) for n in range(3))
+    transaction.atomic().__enter__()
+    Counter.objects.update(value=1)
+    cursor = connection.cursor()
+    cursor.execute("SELECT name FROM tests_counter")
+    cursor.fetchone()
+
+    roll_back_what_is_open()
+
+    assert beside(lambda: Counter.objects.update(value=2)) == 3
+    assert set(Counter.objects.values_list("value", flat=True)) == {2}
+    assert cursor is not None

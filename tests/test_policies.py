@@ -53,7 +53,7 @@ REFUSED = [
         {"backoff": {"jitter": 0.5}},
         "backoff must be a dict whose 'jitter' is True or False, not 0.5.",
     ),
-    ({"retry_on": "shop.Nothing"}, f"retry_on {CLASSES} 'shop.Nothing' is none."),
+    ({"retry_on": "os.Nothing"}, f"retry_on {CLASSES} 'os.Nothing' is none."),
     ({"retry_on": [ValueError, int]}, f"retry_on {CLASSES} <class 'int'> is none."),
     ({"retry_on": ValueError("x")}, f"retry_on {CLASSES} ValueError('x') is none."),
     ({"discard_on": 5}, f"discard_on {CLASSES} 5 is none."),

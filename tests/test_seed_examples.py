@@ -841,10 +841,19 @@ def test_workers():
     ]
 
 
-def test_multi_queue_consumption():
-    queues = [options_of(line)["queue"] for line in lines_of(WORKERS_OF_SEVERAL_QUEUES)]
+@pytest.mark.integration
+def test_multi_queue_consumption(workshop):
+    several, long = lines_of(WORKERS_OF_SEVERAL_QUEUES)
+    assert options_of(long)["queue"] == "long"
+    named = [
+        taskcontrol.enqueue("tests.seedapp.process_data", queue=queue)
+        for queue in ("short", "default", "long")
+    ]
 
-    assert queues == ["short,default", "long"]
+    run_to_its_end(f"{several} --burst")
+
+    statuses = [taskcontrol.get_job_status(task) for task in named]
+    assert statuses == ["Finished", "Finished", "Pending"]
 
 
 def run_to_its_end(line: str) -> None:

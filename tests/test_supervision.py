@@ -159,7 +159,7 @@ def test_children_of_one_role_are_asked_to_end_together(parent):
 
 def test_a_child_that_ignores_the_first_signal_gets_the_next(parent):
     stubborn = parent.start(
-        "one", code=STUBBORN, ending=((signal.SIGTERM, 0.2), (signal.SIGQUIT, 5.0))
+        "one", code=STUBBORN, ending=((signal.SIGTERM, 0.2), (signal.SIGQUIT, 30.0))
     )
     parent.wait()
 
@@ -255,4 +255,4 @@ def test_nothing_is_left_when_the_parent_is_killed(tmp_path):
         driver.kill()
 
     assert len(pids) == 2
-    eventually(lambda: not any(map(runs, pids)))
+    eventually(lambda: not any(map(runs, pids)), timeout=30)

@@ -255,7 +255,7 @@ def test_it_ends_in_order_at_each_signal(new_site, signum):
     below = up.descendants()
     assert len(below) == 3
 
-    assert up.stop(signum, timeout=15) == 0, up.said
+    assert up.stop(signum, timeout=40) == 0, up.said
 
     assert gone(below)
     assert up.said.endswith("stopped\n")

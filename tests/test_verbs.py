@@ -688,6 +688,13 @@ def test_scripts_learn_what_is_in_the_way():
             'TASKCONTROL["QUEUES"] declares more.',
         ),
         (["--num-workers", "0"], "--num-workers must be 1 or more, not 0."),
+        *(
+            (
+                ["--queue", nothing],
+                "--queue names no queue. Known are short, default, long, myqueue.",
+            )
+            for nothing in ("", " , ")
+        ),
     ],
 )
 def test_a_worker_says_why_it_does_not_start(words, why, conf):

@@ -74,7 +74,10 @@ def _queues(wanted: str | None) -> list[str]:
     from ..conf import known_queues
 
     known = list(known_queues())
-    names = [name.strip() for name in (wanted or "").split(",") if name.strip()] or known
+    given = known if wanted is None else wanted.split(",")
+    names = [name.strip() for name in given if name.strip()]
+    if not names:
+        raise CommandError(f"--queue names no queue. Known are {', '.join(known)}.")
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise CommandError(

@@ -101,7 +101,7 @@ def test_a_discarded_task_is_not_retried_p7(worker):
 
 
 def test_a_body_may_ask_for_its_retry_but_not_beyond_the_number_p7(worker):
-    now = ended(taskcontrol.enqueue(tasks.ask_for_retry, max_retries=2))
+    now = ended(taskcontrol.enqueue(tasks.ask_for_retry, delay=0, max_retries=2))
 
     assert (now.status, now.attempt, now.retry_count) == (Status.FAILED, 3, 2)
 

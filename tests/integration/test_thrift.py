@@ -81,7 +81,8 @@ def test_a_worker_does_not_grow_with_its_tasks(one_slot):
 
     drain(150)
 
-    assert _files(one_slot, child) <= before + 2
+    # A thread may have its connection open just now: that passes, a leak does not.
+    eventually(lambda: _files(one_slot, child) <= before + 2)
 
 
 def _files(worker, child):
