@@ -10,13 +10,13 @@ from .status import Status
 IN_LINE = (Status.PENDING, Status.QUEUED)
 
 
-def is_starved(queue: str, using: str | None = None) -> bool:
+def is_starved(queue: str) -> bool:
     """Return whether more than ``STARVED_AFTER`` tasks of the queue wait for their start."""
     most: int = conf.STARVED_AFTER
-    return length(queue, most + 1, using) > most
+    return length(queue, most + 1) > most
 
 
-def length(queue: str, most: int, using: str | None = None) -> int:
+def length(queue: str, most: int) -> int:
     """Return how many tasks stand in the line of a queue, counted up to ``most``."""
-    rows = TaskLog.objects.using(using or conf.DATABASE).filter(queue=queue)
+    rows = TaskLog.objects.filter(queue=queue)
     return rows.filter(status__in=IN_LINE).order_by().values("pk")[:most].count()

@@ -41,10 +41,10 @@ class Admission(NamedTuple):
     answers: list[TaskLog | None]
     holds: list[tuple[Hold, TaskLog]]
 
-    def give_keys(self, using: str | None = None) -> None:
+    def give_keys(self) -> None:
         """Let the rows, now inserted, have their keys."""
         if self.holds:
-            keys.give([(hold, row.pk) for hold, row in self.holds], using=using)
+            keys.give([(hold, row.pk) for hold, row in self.holds])
 
 
 def wish_of(options: Mapping[str, Any]) -> Wish | None:
@@ -86,19 +86,17 @@ def _refuse_to_wait(options: Mapping[str, Any], on_duplicate: str | None) -> Non
         )
 
 
-def admit(
-    drafts: Sequence[Draft], row_of: Callable[[Draft], TaskLog], *, using: str | None = None
-) -> Admission:
+def admit(drafts: Sequence[Draft], row_of: Callable[[Draft], TaskLog]) -> Admission:
     """Return the rows to insert for these calls, without those that are duplicates.
 
     Call it in the transaction of the INSERT, and ``give_keys`` after it. Keys are locked
     until the commit, except those of which a glance shows that nothing is to be done.
     """
     admission = Admission([], [], [])
-    held = _holders_for([draft for draft in drafts if draft.wish], using)
+    held = _holders_for([draft for draft in drafts if draft.wish])
     for draft in drafts:
         key = draft.wish.key if draft.wish else None
-        verdict = _verdict(draft, held[key], using) if key else Behind(None)
+        verdict = _verdict(draft, held[key]) if key else Behind(None)
         if isinstance(verdict, Behind):
             row = verdict.placed(row_of(draft))
             admission.rows.append(row)
@@ -124,7 +122,7 @@ class Behind(NamedTuple):
         return row
 
 
-def _holders_for(drafts: Sequence[Draft], using: str | None) -> dict[Key, Holders]:
+def _holders_for(drafts: Sequence[Draft]) -> dict[Key, Holders]:
     """Return who holds the keys of these calls, locked where something may follow from it.
 
     That somebody holds a key is a fact that needs no lock: a call that is then skipped
@@ -133,12 +131,12 @@ def _holders_for(drafts: Sequence[Draft], using: str | None) -> dict[Key, Holder
     wishes = [draft.wish for draft in drafts if draft.wish]
     uncertain = {wish.key for wish in wishes if wish.merges}
     others = {wish.key for wish in wishes} - uncertain
-    seen = keys.holders(others, using=using) if others else {}
+    seen = keys.holders(others) if others else {}
     uncertain |= {key for key, held in seen.items() if not held}
-    return {**seen, **(keys.lock(uncertain, using=using) if uncertain else {})}
+    return {**seen, **(keys.lock(uncertain) if uncertain else {})}
 
 
-def _verdict(draft: Draft, held: Holders, using: str | None) -> TaskLog | Behind | None:
+def _verdict(draft: Draft, held: Holders) -> TaskLog | Behind | None:
     """Return what a call that is a duplicate returns, or Behind what its task comes."""
     wish = draft.wish
     if wish is None or not held:
@@ -147,43 +145,41 @@ def _verdict(draft: Draft, held: Holders, using: str | None) -> TaskLog | Behind
         return None
     if wish.on_duplicate == "return":
         return _newest(held)
-    return _merge(draft, wish, held, using)
+    return _merge(draft, wish, held)
 
 
-def _merge(
-    draft: Draft, wish: Wish, held: Holders, using: str | None
-) -> TaskLog | Behind | None:
+def _merge(draft: Draft, wish: Wish, held: Holders) -> TaskLog | Behind | None:
     """Give the arguments to the task that waits; where none does, all of them run."""
     for _ in MOVES:
         waiting = {slot: t for slot, t in held.items() if t.status != Status.STARTED}
         if not waiting:
             break
-        if _replace(_newest(waiting), draft, using):
+        if _replace(_newest(waiting), draft, wish.key):
             return _newest(waiting)
         held.clear()  # it began or ended in this moment
-        held.update(keys.holders([wish.key], using=using)[wish.key])
+        held.update(keys.holders([wish.key])[wish.key])
     if not held:
         return Behind(None)
     may_wait = wish.on_duplicate == "trailing" and len(held) < len(wish.key.slots)
     return Behind(_newest(held)) if may_wait else None
 
 
-def _replace(task: TaskLog, draft: Draft, using: str | None) -> bool:
+def _replace(task: TaskLog, draft: Draft, key: Key) -> bool:
     """Give ``task`` the arguments of a newer call, unless it does not wait any more."""
-    _refuse_other_work(task, draft)
-    _refuse_others_task(task, draft)
+    _refuse_other_work(task, draft, key)
+    _refuse_others_task(task, draft, key)
     if not task.pk:  # of the same bulk call
         task.arguments = draft.values["arguments"]
         return True
     waits = Q(status__in=WAITING) | Q(retry_at__isnull=False)
-    rows = TaskLog.objects.using(using or conf.DATABASE).filter(waits, pk=task.pk)
+    rows = TaskLog.objects.filter(waits, pk=task.pk)
     if not rows.update(arguments=draft.values["arguments"], rev=F("rev") + 1):
         return False
-    task.refresh_from_db(using=using)
+    task.refresh_from_db()
     return True
 
 
-def _refuse_other_work(task: TaskLog, draft: Draft) -> None:
+def _refuse_other_work(task: TaskLog, draft: Draft, key: Key) -> None:
     same = ("method", "document_type", "document_name")
     theirs, ours = (
         [str(value(name) or "") for name in same]
@@ -191,13 +187,13 @@ def _refuse_other_work(task: TaskLog, draft: Draft) -> None:
     )
     if theirs != ours:
         raise InvalidCall(
-            f"The key {task.job_id!r} belongs to task {task.pk}, which runs "
+            f"The key {key.text!r} belongs to task {task.pk}, which runs "
             f"{' '.join(filter(None, theirs))}; it cannot take the arguments of "
             f"{' '.join(filter(None, ours))}. Use a key for each kind of work."
         )
 
 
-def _refuse_others_task(task: TaskLog, draft: Draft) -> None:
+def _refuse_others_task(task: TaskLog, draft: Draft, key: Key) -> None:
     """It would run what this caller says with the rights of another."""
     user = draft.creator
     if user is None or user.has_perm(permissions.PRIORITIZE):
@@ -206,7 +202,7 @@ def _refuse_others_task(task: TaskLog, draft: Draft) -> None:
     if (task.created_by_id, anonymous) != (user.pk, user.pk is None):
         verb = (
             f"replace the arguments of task {task.pk}, which holds the key "
-            f"{task.job_id!r} and is another user's"
+            f"{key.text!r} and is another user's"
         )
         raise NotPermitted(user, permissions.PRIORITIZE, verb)
 

@@ -20,7 +20,7 @@ from django.db import (
     transaction,
 )
 
-from . import interrupts, leftovers, lifecycle
+from . import interrupts, leftovers, lifecycle, memory
 from .conf import conf
 from .exceptions import TaskCanceled
 from .failures import failure_of, forced_timeout
@@ -51,6 +51,21 @@ class Outcome:
     def mark_committed(self) -> None:
         """Note that the transaction of body and end was committed."""
         self.committed = True
+
+
+def measures_of(
+    began: float, debug_log: str, progress: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return the columns that an end writes whatever it is, of a body that is over.
+
+    ``began``: when, by ``time.monotonic()``.
+    """
+    measures = {
+        "time_taken": timedelta(seconds=time.monotonic() - began),
+        "peak_memory_usage": memory.peak_kb(),
+        "debug_log": debug_log,
+    }
+    return measures if progress is None else {**measures, "progress": progress}
 
 
 def write_end(row: TaskLog, outcome: Outcome) -> bool:

@@ -27,8 +27,7 @@ from .side import apart
 from .signature import OPTIONS, UNSAID, said
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
+    from .people import Person
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: Rows that one INSERT of ``bulk_enqueue`` writes.
@@ -74,7 +73,7 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     atomic: bool | None = None,
     event: str | None = None,
     track_job: bool = True,
-    created_by: AbstractBaseUser | AnonymousUser | None = UNSAID,
+    created_by: Person | None = UNSAID,
     expires: dt.datetime | dt.timedelta | None = None,
     after: TaskLog | str | int | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -174,7 +173,7 @@ def bulk_enqueue(  # noqa: PLR0913 - as above
     atomic: bool | None = None,
     event: str | None = None,
     track_job: bool = True,
-    created_by: AbstractBaseUser | AnonymousUser | None = UNSAID,
+    created_by: Person | None = UNSAID,
     expires: dt.datetime | dt.timedelta | None = None,
     after: TaskLog | str | int | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -184,9 +183,9 @@ def bulk_enqueue(  # noqa: PLR0913 - as above
 
     ``tasks`` yields dicts of what ``enqueue`` takes (``method``, options, arguments);
     a generator is read in chunks. What is given by keyword holds for every task; a task's
-    own keys beat it. ``batch_order`` counts from 0 unless a task says otherwise. If one task is refused,
-    nothing is stored, and the error names its place. Duplicates are left out, and the batch
-    counts without them.
+    own keys beat it. ``batch_order`` counts from 0 unless a task says otherwise. If one task
+    is refused, nothing is stored, and the error names its place. Duplicates are left out,
+    and the batch counts without them.
     """
     shared = {**kwargs, **said(locals()), "method": method}
     batch_id = str(shared.pop("batch_id", None) or uuid.uuid4())

@@ -28,7 +28,7 @@ def key_of(document: Document) -> Key:
 
 
 def hold_documents(
-    calls: Iterable[tuple[Draft, TaskLog | None]], *, using: str | None = None
+    calls: Iterable[tuple[Draft, TaskLog | None]],
 ) -> list[tuple[Hold, TaskLog]]:
     """Return the holds of the new rows among ``calls``; raise DocumentBusy if one is taken.
 
@@ -39,7 +39,7 @@ def hold_documents(
         key = draft.exclusive
         if key and row and not row.pk:
             wanted.append((key, draft.method, row))
-    held = keys.lock({key for key, _, _ in wanted}, using=using) if wanted else {}
+    held = keys.lock({key for key, _, _ in wanted}) if wanted else {}
     holds = []
     for key, method, row in wanted:
         for other in held[key].values():

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
 from typing import Any
 
 from django.db import (
@@ -24,7 +23,7 @@ from .celerytasks import call
 from .conf import conf
 from .context import running
 from .currenttask import CurrentTask
-from .ends import Outcome, in_one_transaction, write_end
+from .ends import Outcome, in_one_transaction, measures_of, write_end
 from .models import TaskLog
 from .output import Capture, captured
 from .reruns import run_through_conflicts
@@ -143,14 +142,7 @@ class Body:
             self.task.let_go()
 
     def _measures(self) -> dict[str, Any]:
-        measures = {
-            "time_taken": timedelta(seconds=time.monotonic() - self._began),
-            "peak_memory_usage": memory.peak_kb(),
-            "debug_log": self.output.text(),
-        }
-        if self.task.progress is not None:
-            measures["progress"] = self.task.progress
-        return measures
+        return measures_of(self._began, self.output.text(), self.task.progress)
 
 
 def _confirm_type(method: str) -> None:

@@ -43,17 +43,16 @@ def key_of(task: TaskLog | str | int) -> str:
     return str(task.pk if isinstance(task, TaskLog) else task)
 
 
-def predecessor(name: str, using: str | None = None) -> int | None:
+def predecessor(name: str) -> int | None:
     """Return the key of a task while it is to be waited for, None when it is over.
 
     Locks nothing: a task that ends in this moment is found over by the next pass. Raises
     TaskNotFound (a LookupError) when there is none.
     """
-    rows = TaskLog.objects.using(using or conf.DATABASE)
     if not (name.isascii() and name.isdecimal()):
         raise TaskNotFound(name)
     columns = ("ended_at", "retry_at", "occupies")
-    row = rows.filter(pk=name).only(*columns).first()
+    row = TaskLog.objects.filter(pk=name).only(*columns).first()
     if row is None:
         raise TaskNotFound(name)
     return None if is_over(row) else row.pk

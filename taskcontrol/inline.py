@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from datetime import timedelta
 from typing import Any
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
@@ -22,7 +21,7 @@ from .celerytasks import call
 from .conf import conf
 from .context import running
 from .currenttask import CurrentTask
-from .ends import Outcome, finish, in_one_transaction
+from .ends import Outcome, finish, in_one_transaction, measures_of
 from .failures import failure_of
 from .lookup import read_again
 from .models import TaskLog
@@ -106,13 +105,9 @@ class _Body:
             yield
 
     def _measure(self) -> None:
-        progress = self.task.progress
-        self.outcome.measures = {
-            "time_taken": timedelta(seconds=time.monotonic() - self._began),
-            "peak_memory_usage": memory.peak_kb(),
-            "debug_log": self.output.text(),
-            **({} if progress is None else {"progress": progress}),
-        }
+        self.outcome.measures = measures_of(
+            self._began, self.output.text(), self.task.progress
+        )
 
     def call_hooks(self) -> None:
         """Call what the site wants to be called after each body that was called."""

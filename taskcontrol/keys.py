@@ -42,14 +42,15 @@ class Hold(NamedTuple):
 Holders = dict[int, TaskLog]
 
 
-def holders(keys: Collection[Key], *, using: str | None = None) -> dict[Key, Holders]:
+def holders(keys: Collection[Key]) -> dict[Key, Holders]:
     """Return who holds each of ``keys`` now: the tasks that have not ended, by slot.
 
     A key counts only while its task has not ended, so the end of a task writes nothing
-    here; nor while it can never start, since it has expired. Whoever acts upon a key that is free must have asked ``lock``.
+    here; nor while it can never start, since it has expired. Whoever acts upon a key that
+    is free must have asked ``lock``.
     """
     unended = Q(task__status__in=sorted(set(Status) - TERMINAL))
-    held = TaskKey.objects.using(using or conf.DATABASE).filter(
+    held = TaskKey.objects.filter(
         unended | Q(task__retry_at__isnull=False),
         may_run("task__"),
         key__in={key.text for key in keys},
@@ -62,27 +63,26 @@ def holders(keys: Collection[Key], *, using: str | None = None) -> dict[Key, Hol
     return found
 
 
-def lock(keys: Collection[Key], *, using: str | None = None) -> dict[Key, Holders]:
+def lock(keys: Collection[Key]) -> dict[Key, Holders]:
     """Return who holds each of ``keys``, which nobody else can take before the commit.
 
     Writes a row where there is none, so it waits for the transaction that is taking the
     same key; raises KeyBusy when that takes longer than ``KEY_WAIT``.
     """
-    using = using or conf.DATABASE
     first = [(key.text, key.slots[0]) for key in keys]
     rows = [TaskKey(key=text, slot=slot) for text, slot in sorted(set(first))]
     try:
-        with lockwaits.at_most(conf.KEY_WAIT, using):
-            _write(rows, "slot", using)
+        with lockwaits.at_most(conf.KEY_WAIT, conf.DATABASE):
+            _write(rows, "slot")
     except lockwaits.LockWaitOver as over:
         raise KeyBusy([text for text, _ in first], conf.KEY_WAIT) from over
-    return holders(keys, using=using)
+    return holders(keys)
 
 
-def give(holds: Iterable[tuple[Hold, int]], *, using: str | None = None) -> None:
+def give(holds: Iterable[tuple[Hold, int]]) -> None:
     """Let the tasks of these ids have these holds; the keys must be locked."""
     rows = [TaskKey(key=key.text, slot=slot, task_id=id_) for (key, slot), id_ in holds]
-    _write(rows, "task", using or conf.DATABASE)
+    _write(rows, "task")
 
 
 def free_slot(key: Key, held: Holders) -> Hold:
@@ -119,14 +119,14 @@ def regain(task_id: int) -> None:
         give(holds)
 
 
-def _write(rows: list[TaskKey], column: str, using: str) -> None:
+def _write(rows: list[TaskKey], column: str) -> None:
     """Insert ``rows``, or write ``column`` to those that exist: either way they are ours.
 
     Ordered by key, so that two calls never wait for each other.
     """
-    features = connections[using].features
+    features = connections[conf.DATABASE].features
     target = features.supports_update_conflicts_with_target
-    TaskKey.objects.using(using).bulk_create(
+    TaskKey.objects.bulk_create(
         rows,
         update_conflicts=True,
         update_fields=[column],

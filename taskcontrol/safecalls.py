@@ -65,7 +65,8 @@ def whitelist(
 
     ``name``: another name for it, which may hold spaces. ``permission``:
     "app_label.codename" that the creator of the task must have, at the call and when it
-    runs; the system needs none, an anonymous visitor has none. The function stays a plain function.
+    runs; the system needs none, an anonymous visitor has none. The function stays a plain
+    function.
     """
 
     def whitelisted(method: F) -> F:

@@ -31,8 +31,9 @@ logger = logging.getLogger("taskcontrol")
 
 #: Seconds after which a knock of beat that no worker took is dropped: the next one comes.
 KNOCK_EXPIRES = 60
+#: In ``declared``: switched off because its last time was used, and by no person.
+OVER = "over"
 #: The columns of our row that code and persons write.
-OVER = "over"  # in ``declared``: switched off since its last time was used, by no person
 OURS = ("on_missed", "scheduled_against", "run_as", "run_as_for", "declared")
 
 

@@ -647,6 +647,14 @@ def test_a_label_does_not_defeat_the_key_that_the_setting_makes(conf):
     assert enqueue(tasks.nothing, job_name="M", job_id="z") is not None
 
 
+def test_an_error_names_the_key_and_not_the_label(conf):
+    conf(DEDUPLICATE_BY_JOB_NAME=True)
+    enqueue(tasks.nothing, job_name="N", job_id="y")
+
+    with pytest.raises(InvalidCall, match="The key 'N' belongs to task"):
+        enqueue(tasks.add, left=1, job_name="N", on_duplicate="replace")
+
+
 @pytest.mark.parametrize("flag", [0, 1, "yes"])
 def test_a_flag_is_true_or_false(flag):
     with pytest.raises(InvalidCall, match="deduplicate must be True or False"):

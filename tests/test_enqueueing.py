@@ -30,6 +30,7 @@ from taskcontrol.exceptions import (
 )
 from taskcontrol.lanes import lane_of
 from taskcontrol.models import TaskBatch, TaskEvent, TaskLog, TaskType
+from taskcontrol.shorthands import enqueue_doc
 from taskcontrol.signature import DEFAULTS, OPTIONS
 from taskcontrol.status import Status
 from tests import tasks
@@ -493,6 +494,15 @@ def test_every_option_is_known_by_name():
     }
     for name in OPTIONS:
         assert one[name].default is DEFAULTS.get(name)
+
+
+def test_an_action_on_a_document_takes_the_same_options():
+    one, doc = (inspect.signature(call).parameters for call in (enqueue, enqueue_doc))
+    own = {"document_type", "name", "method"}
+    said_by_them = {"document_type", "document_name", "document_action", "method"}
+    assert {name: doc[name] for name in doc.keys() - own} == {
+        name: one[name] for name in one.keys() - said_by_them
+    }
 
 
 def test_type_checkers_are_told_each_option_with_a_wrong_call():
