@@ -77,14 +77,19 @@ def _needs_workers(item: pytest.Item) -> tuple[bool, bool]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Leave the counts for ``tests.run``, which sums up the runs."""
+    """Leave the counts and what failed for ``tests.run``, which sums up the runs."""
     path = os.environ.get("TASKCONTROL_TEST_SUMMARY")
     if path:
         stats = terminalreporter.stats
         kinds = ("passed", "failed", "error", "skipped", "xfailed", "xpassed", "deselected")
-        Path(path).write_text(
-            json.dumps({kind: len(stats.get(kind, ())) for kind in kinds})
-        )
+        bad = [
+            report.nodeid for kind in ("failed", "error") for report in stats.get(kind, ())
+        ]
+        summary = {
+            "counts": {kind: len(stats.get(kind, ())) for kind in kinds},
+            "bad": sorted(set(bad)),
+        }
+        Path(path).write_text(json.dumps(summary))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,10 @@
-"""Runs all tests once per database and sums up: ``python -m tests.run [pytest's options]``."""
+"""Runs all tests once per database and sums up: ``python -m tests.run [pytest's options]``.
+
+Tests mostly wait for what other processes do, so several databases are tested at the same
+time, with the name of each before what it says. Real servers, browsers and killed processes
+share a machine then: the few tests that fail are run once more, alone, and those that pass
+are told by name as unsteady.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Each run: the database and the options that choose its tests.
@@ -18,15 +26,30 @@ RUNS: dict[str, list[str]] = {
     "postgresql": [],
     "mariadb": ["-m", "databases"],
 }
-NOTHING_COLLECTED = 5
+#: Databases that are tested at the same time.
+AT_ONCE = 2
+#: More failures than these have a cause that a second run does not remove.
+RUN_AGAIN_AT_MOST = 8
+FAILED, NOTHING_COLLECTED = 1, 5
 COVERAGE = "--coverage"
 PYTEST = ["-m", "pytest"]
 #: The order in which pytest counts in its last line.
 KINDS = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "error")
 
 
+@dataclass
+class Outcome:
+    """What came of the tests on one database."""
+
+    database: str
+    status: int
+    counts: Counter[str] = field(default_factory=Counter)
+    #: The tests that failed, by pytest's name.
+    bad: list[str] = field(default_factory=list)
+
+
 def main(argv: Sequence[str]) -> int:
-    """Run pytest per database; return 0 when every run passed.
+    """Run pytest per database; return 0 when every test passed, unsteady ones at last.
 
     TASKCONTROL_TEST_DATABASE (comma-separated) or a DATABASE_URL restricts the runs.
     ``--coverage`` measures what all of them together reach, workers and all.
@@ -38,19 +61,17 @@ def main(argv: Sequence[str]) -> int:
         argv = [option for option in argv if option != COVERAGE]
         PYTEST = ["-m", "coverage", "run", "-m", "pytest"]
         coverage("erase")
-    total: Counter[str] = Counter()
-    worst = 0
-    for database in databases():
-        status, counts = run(database, argv)
-        total += counts
-        worst = worst or status
-        if status == 2:  # interrupted
-            break
+    outcomes = _all_runs(databases(), argv)
+    unsteady = [one for outcome in outcomes for one in _run_again(outcome)]
+    total = sum((outcome.counts for outcome in outcomes), Counter[str]())
+    worst = next((one.status for one in outcomes if one.status), 0)
     if not worst and not total["passed"]:
         worst = NOTHING_COLLECTED
     if measured:
         coverage("combine", "--quiet")
         worst = worst or coverage("report")
+    for name in unsteady:
+        print(f"unsteady: {name} failed first and passed alone", flush=True)  # noqa: T201
     print(closing_line(total, time.monotonic() - began), flush=True)  # noqa: T201
     return worst
 
@@ -82,23 +103,66 @@ def _has_mariadb() -> bool:
         return False
 
 
-def run(database: str, argv: Sequence[str]) -> tuple[int, Counter[str]]:
-    """Run pytest on one database; return its exit status and its counts."""
-    print(f"\n==== {database} ====", flush=True)  # noqa: T201
-    with tempfile.TemporaryDirectory() as directory:
-        summary = Path(directory) / "summary.json"
-        done = subprocess.run(
-            [sys.executable, *PYTEST, *RUNS.get(database, []), *argv],
-            env={
-                **os.environ,
-                "TASKCONTROL_TEST_DATABASE": database,
-                "TASKCONTROL_TEST_SUMMARY": str(summary),
-            },
-            check=False,
+def _all_runs(names: Sequence[str], argv: Sequence[str]) -> list[Outcome]:
+    """Run pytest on each database; return what came of them."""
+    if len(names) == 1:
+        return [run(names[0], argv)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(
+            pool.map(lambda name: run(name, argv, mark=f"{name[:10]:10} | "), names)
         )
-        counts = Counter(json.loads(summary.read_text()) if summary.exists() else {})
-    status = done.returncode
-    return (0 if status == NOTHING_COLLECTED else status), counts
+
+
+def _run_again(outcome: Outcome) -> list[str]:
+    """Run what failed once more, alone; return what passes, now counted as such."""
+    bad = outcome.bad
+    if outcome.status != FAILED or not 0 < len(bad) <= RUN_AGAIN_AT_MOST:
+        return []
+    print(f"\nAgain, alone, on {outcome.database}:", flush=True)  # noqa: T201
+    again = run(outcome.database, ["-p", "no:randomly", *bad])
+    if again.status not in (0, FAILED):
+        return []
+    outcome.status = again.status
+    outcome.counts["passed"] += again.counts["passed"]
+    outcome.counts["failed"], outcome.counts["error"] = len(again.bad), 0
+    return [f"{name} ({outcome.database})" for name in bad if name not in again.bad]
+
+
+def run(database: str, argv: Sequence[str], *, mark: str = "") -> Outcome:
+    """Run pytest on one database; return what came of it.
+
+    ``mark`` stands before each line of what it says, where several speak at once.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "summary.json"
+        command = [sys.executable, *PYTEST, *RUNS.get(database, []), *argv]
+        environment = {
+            **os.environ,
+            "TASKCONTROL_TEST_DATABASE": database,
+            "TASKCONTROL_TEST_SUMMARY": str(path),
+        }
+        print(f"{mark}==== {database} ====", flush=True)  # noqa: T201
+        if mark:
+            status = _run_marked(command, environment, mark)
+        else:
+            status = subprocess.run(command, env=environment, check=False).returncode
+        told = json.loads(path.read_text()) if path.exists() else {"counts": {}, "bad": []}
+    status = 0 if status == NOTHING_COLLECTED else status
+    return Outcome(database, status, Counter(told["counts"]), told["bad"])
+
+
+def _run_marked(command: Sequence[str], environment: Mapping[str, str], mark: str) -> int:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            print(f"{mark}{line}", end="", flush=True)  # noqa: T201
+    return process.returncode
 
 
 def closing_line(counts: Counter[str], seconds: float) -> str:

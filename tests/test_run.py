@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from tests.run import RUNS, closing_line, databases
+import tests.run
+from tests.run import RUN_AGAIN_AT_MOST, RUNS, Outcome, closing_line, databases, main
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,59 @@ def test_a_database_that_is_given_is_the_only_one(monkeypatch):
 )
 def test_the_last_line_sums_up_as_pytest_does(counts, line):
     assert closing_line(Counter(counts), 1.5) == line
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """What comes of each run, in order; afterwards what each was asked for."""
+    asked, outcomes = [], []
+
+    def run(database, argv, **_):
+        asked.append((database, list(argv)))
+        status, bad, passed = outcomes.pop(0)
+        return Outcome(database, status, Counter(passed=passed, failed=len(bad)), bad)
+
+    monkeypatch.setattr(tests.run, "run", run)
+    monkeypatch.setenv("TASKCONTROL_TEST_DATABASE", "sqlite")
+    return asked, outcomes
+
+
+def test_a_test_that_fails_and_passes_alone_is_told_by_name(runs, capsys):
+    asked, outcomes = runs
+    outcomes += [(1, ["a.py::one", "a.py::two"], 5), (0, [], 2)]
+
+    assert main([]) == 0
+
+    assert asked[1] == ("sqlite", ["-p", "no:randomly", "a.py::one", "a.py::two"])
+    said = capsys.readouterr().out
+    assert "unsteady: a.py::one (sqlite) failed first and passed alone" in said
+    assert "==== 7 passed in" in said
+
+
+def test_a_test_that_fails_alone_too_fails_the_run(runs, capsys):
+    _, outcomes = runs
+    outcomes += [(1, ["a.py::one", "a.py::two"], 5), (1, ["a.py::two"], 1)]
+
+    assert main([]) == 1
+
+    said = capsys.readouterr().out
+    assert "a.py::two (sqlite)" not in said
+    assert "==== 1 failed, 6 passed in" in said
+
+
+@pytest.mark.parametrize(
+    ("status", "bad"), [(1, RUN_AGAIN_AT_MOST + 1), (2, 1), (3, 0), (1, 0)]
+)
+def test_what_a_second_run_would_not_mend_fails_at_once(runs, status, bad):
+    asked, outcomes = runs
+    outcomes += [(status, [f"a.py::{n}" for n in range(bad)], 5)]
+
+    assert main([]) == status
+    assert len(asked) == 1
+
+
+def test_a_second_run_that_breaks_mends_nothing(runs):
+    _, outcomes = runs
+    outcomes += [(1, ["a.py::one"], 5), (2, [], 0)]
+
+    assert main([]) == 1
