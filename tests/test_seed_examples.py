@@ -842,6 +842,7 @@ def test_workers():
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("start_worker")  # ends the shared one, which serves every queue
 def test_multi_queue_consumption(workshop):
     several, long = lines_of(WORKERS_OF_SEVERAL_QUEUES)
     assert options_of(long)["queue"] == "long"
