@@ -31,6 +31,7 @@ from .taskverbs import (
     RESUME,
     RETRY,
     RETRY_NOW,
+    TO_FRONT,
     Verb,
     act_on_all,
     told,
@@ -48,6 +49,7 @@ class ActsOnTasks(admin.ModelAdmin):
         "retry_tasks_now",
         "pause_tasks",
         "resume_tasks",
+        "to_front_tasks",
         "cancel_tasks",
         "erase_tasks",
     )
@@ -61,7 +63,7 @@ class ActsOnTasks(admin.ModelAdmin):
         return request.user.has_perm(permissions.RETRY)
 
     def has_prioritize_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may pause and resume tasks."""
+        """Return whether the person may pause, resume and reorder tasks."""
         return request.user.has_perm(permissions.PRIORITIZE)
 
     def has_erase_permission(self, request: HttpRequest) -> bool:
@@ -87,6 +89,13 @@ class ActsOnTasks(admin.ModelAdmin):
     def resume_tasks(self, request: HttpRequest, queryset: Any) -> Any:
         """Let paused tasks go on."""
         return self.ask_then_act(RESUME, request, queryset)
+
+    @admin.action(
+        permissions=["prioritize"], description=_("Put selected tasks to the front…")
+    )
+    def to_front_tasks(self, request: HttpRequest, queryset: Any) -> Any:
+        """Let waiting tasks go before all others of their queue, in their own order."""
+        return self.ask_then_act(TO_FRONT, request, queryset)
 
     @admin.action(permissions=["cancel"], description=_("Cancel selected tasks…"))
     def cancel_tasks(self, request: HttpRequest, queryset: Any) -> Any:

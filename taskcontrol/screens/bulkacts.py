@@ -32,6 +32,7 @@ from .taskverbs import (
     RESUME,
     RETRY,
     RETRY_NOW,
+    TO_FRONT,
     Verb,
     act_on_all,
     in_the_way,
@@ -45,7 +46,10 @@ PAGE = 200
 #: Seconds that one such task may take.
 TIMEOUT = 86_400
 
-VERBS = {verb.name: verb for verb in (CANCEL, RETRY, RETRY_NOW, PAUSE, RESUME, ERASE)}
+VERBS = {
+    verb.name: verb
+    for verb in (CANCEL, RETRY, RETRY_NOW, PAUSE, RESUME, TO_FRONT, ERASE)
+}
 
 
 class Kind(NamedTuple):

@@ -41,6 +41,10 @@ ACTIONS = {
     "retry_tasks_now": (*BUTTONS["retry_now"], "retried, first in line"),
     "pause_tasks": (*BUTTONS["pause"], "paused"),
     "resume_tasks": (*BUTTONS["resume"], "resumed"),
+    "to_front_tasks": (
+        *(Status.PENDING, Status.PENDING),
+        *("prioritize_tasklog", "put to the front"),
+    ),
     "erase_tasks": (Status.FINISHED, None, "delete_tasklog", "deleted"),
 }
 
@@ -210,6 +214,22 @@ def test_a_list_action_asks_first_and_then_does_it(log_in, action):
     assert messages_of(answer) == [f"2 {done}."]
     assert [status_of(task) for task in tasks] == [new, new, old]
     assert LogEntry.objects.filter(user=client.user).count() == 2
+
+
+def test_tasks_that_go_to_the_front_together_keep_their_order(operator):
+    waiting = [make_task() for _ in range(4)]
+    held = make_task(Status.PAUSED)
+    ended = make_task(Status.FINISHED)
+
+    form = confirm("to_front_tasks", waiting[3], waiting[1], held, ended)
+    answer = operator.post(URL, form, follow=True)
+
+    assert messages_of(answer) == ["3 put to the front, 1 already finished."]
+    line = TaskLog.objects.exclude(pk=ended.pk).order_by("-at_front", "position", "pk")
+    order = [waiting[1], waiting[3], held, waiting[0], waiting[2]]
+    assert list(line.values_list("pk", flat=True)) == [task.pk for task in order]
+    events = TaskEvent.objects.filter(kind=TaskEvent.Kind.REORDERED, actor=operator.user)
+    assert {one.task_id for one in events} == {waiting[1].pk, waiting[3].pk, held.pk}
 
 
 @pytest.mark.parametrize("action", ACTIONS)
