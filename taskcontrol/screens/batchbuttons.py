@@ -15,6 +15,7 @@ from ..batchcontrol import cancel_batch, pause_batch, resume_batch, retry_batch
 from ..models import TaskBatch
 from ..status import Status
 from ..wording import counted
+from .batchstate import is_held, is_over
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,27 @@ class Verb:
     permission: str
     #: Whether a batch can take it, whose numbers were read.
     fits: Callable[[Any], bool]
+    #: How many tasks it would move then.
+    moves: Callable[[Any], int]
     #: Does it by the room, which asks for the permission again; returns how many it moved.
     run: Callable[[str, Any, str], int]
     takes_reason: bool = False
 
     def press(self, request: HttpRequest, batch: TaskBatch) -> str | None:
-        """Do it; return what the history says.
+        """Do it; return what the history says."""
+        reason = given_reason(request.POST.get("reason"))
+        return self.act(request.user, batch, reason)[1]
+
+    def act(self, user: Any, batch: TaskBatch, reason: str) -> tuple[int, str | None]:
+        """Do it; return how many tasks it moved, and what the history says.
 
         The history is written behind the act, which goes in many short transactions.
         """
-        reason = given_reason(request.POST.get("reason")) if self.takes_reason else ""
-        count = self.run(batch.pk, request.user, reason)
+        reason = reason if self.takes_reason else ""
+        count = self.run(batch.pk, user, reason)
         told = f"{counted(count, 'task')} {self.done}"
         told = f"{told}: {reason}" if reason else f"{told}."
-        return perform(request.user, batch, lambda: told)
-
-
-def is_over(batch: Any) -> bool:
-    """Return whether every member has ended; one without members may not have begun."""
-    begun = batch.total > 0 or batch.ended_at is not None
-    return bool(begun and batch.numbers["done"] >= batch.total)
-
-
-def is_held(batch: Any) -> bool:
-    """Return whether some tasks wait until the batch is resumed."""
-    return batch.paused_at is not None or bool(batch.numbers[Status.PAUSED])
+        return count, perform(user, batch, lambda: told)
 
 
 def _left(batch: Any, status: Status) -> int:
@@ -60,50 +57,55 @@ def _left(batch: Any, status: Status) -> int:
     return int(batch.numbers[status] - batch.pruned.get(status, 0))
 
 
-VERBS = (
-    Verb(
-        name="resume",
-        label=_("Resume"),
-        done="resumed",
-        permission=permissions.PRIORITIZE,
-        fits=is_held,
-        run=lambda key, user, _reason: resume_batch(key, user=user),
-    ),
-    Verb(
-        name="retry",
-        label=_("Retry failed"),
-        done="retried",
-        permission=permissions.RETRY,
-        fits=lambda batch: _left(batch, Status.FAILED) > 0,
-        run=lambda key, user, _reason: retry_batch(key, user=user),
-    ),
-    Verb(
-        name="retry_all",
-        label=_("Retry failed and canceled"),
-        done="retried",
-        permission=permissions.RETRY,
-        fits=lambda batch: _left(batch, Status.CANCELED) > 0,
-        run=lambda key, user, _reason: retry_batch(key, canceled=True, user=user),
-    ),
-    Verb(
-        name="pause",
-        label=_("Pause"),
-        done="paused",
-        permission=permissions.PRIORITIZE,
-        fits=lambda batch: batch.paused_at is None and not is_over(batch),
-        run=lambda key, user, reason: pause_batch(key, reason, user=user),
-        takes_reason=True,
-    ),
-    Verb(
-        name="cancel",
-        label=_("Cancel"),
-        done="canceled",
-        permission=permissions.CANCEL,
-        fits=lambda batch: not is_over(batch),
-        run=lambda key, user, reason: cancel_batch(key, reason, user=user),
-        takes_reason=True,
-    ),
+RESUME = Verb(
+    name="resume",
+    label=_("Resume"),
+    done="resumed",
+    permission=permissions.PRIORITIZE,
+    fits=is_held,
+    moves=lambda batch: int(batch.numbers[Status.PAUSED]),
+    run=lambda key, user, _reason: resume_batch(key, user=user),
 )
+RETRY = Verb(
+    name="retry",
+    label=_("Retry failed"),
+    done="retried",
+    permission=permissions.RETRY,
+    fits=lambda batch: _left(batch, Status.FAILED) > 0,
+    moves=lambda batch: _left(batch, Status.FAILED),
+    run=lambda key, user, _reason: retry_batch(key, user=user),
+)
+RETRY_ALL = Verb(
+    name="retry_all",
+    label=_("Retry failed and canceled"),
+    done="retried",
+    permission=permissions.RETRY,
+    fits=lambda batch: _left(batch, Status.CANCELED) > 0,
+    moves=lambda batch: _left(batch, Status.FAILED) + _left(batch, Status.CANCELED),
+    run=lambda key, user, _reason: retry_batch(key, canceled=True, user=user),
+)
+PAUSE = Verb(
+    name="pause",
+    label=_("Pause"),
+    done="paused",
+    permission=permissions.PRIORITIZE,
+    fits=lambda batch: batch.paused_at is None and not is_over(batch),
+    moves=lambda batch: int(batch.numbers[Status.PENDING] + batch.numbers[Status.QUEUED]),
+    run=lambda key, user, reason: pause_batch(key, reason, user=user),
+    takes_reason=True,
+)
+CANCEL = Verb(
+    name="cancel",
+    label=_("Cancel"),
+    done="canceled",
+    permission=permissions.CANCEL,
+    fits=lambda batch: not is_over(batch),
+    moves=lambda batch: int(batch.total - batch.numbers["done"]),
+    run=lambda key, user, reason: cancel_batch(key, reason, user=user),
+    takes_reason=True,
+)
+#: In the order of the buttons.
+VERBS = (RESUME, RETRY, RETRY_ALL, PAUSE, CANCEL)
 
 
 def buttons_for(batch: Any, user: Any) -> list[Verb]:

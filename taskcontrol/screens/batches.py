@@ -23,16 +23,17 @@ from .. import permissions
 from ..audit import REASON_MAX
 from ..batches import counts_of, held_reason
 from ..dialect import DatabaseNow
-from ..models import TaskBatch, TaskLog
+from ..models import TaskLog
 from ..status import Status
 from .base import ReadOnlyScreen
-from .batchbuttons import VERBS, buttons_for, is_over
+from .batchacts import ActsOnBatches
+from .batchbuttons import VERBS, buttons_for
 from .batchpace import paces_of
+from .batchstate import is_over, state_of
 from .keptfresh import follows_batch
 from .presentation import (
     EMPTY,
     ago,
-    badge,
     link,
     person,
     related,
@@ -79,7 +80,7 @@ class BatchList(ChangeList):
         self.result_list = batches
 
 
-class TaskBatchAdmin(ReadOnlyScreen):
+class TaskBatchAdmin(ActsOnBatches, ReadOnlyScreen):
     """Batches: everybody of the staff sees the own ones, all with the permission."""
 
     list_display = ("label", "state", "progress", "created", "creator")
@@ -144,7 +145,7 @@ class TaskBatchAdmin(ReadOnlyScreen):
             "facts": [
                 (_("created"), self.created(row)),
                 (_("by"), self.creator(row)),
-                (_("lasted"), _lasted(row)),
+                (_("lasted") if is_over(row) else _("going on for"), _lasted(row)),
                 (_("pace"), paces_of([row]).get(row.pk, EMPTY)),
                 (_("tasks"), link(_members_url(row.pk), f"{row.total:,}")),
                 *_coordinator(row, request.user),
@@ -185,17 +186,6 @@ def _live(batch: Any, name: str, shown: SafeString) -> SafeString:
     return follows_batch(f"{name}-{quote(batch.pk)}", shown, followed)
 
 
-def state_of(batch: Any) -> SafeString:
-    """Return whether anything is still to come, as a badge."""
-    if not is_over(batch):
-        return badge(*_going_on(batch))
-    if batch.canceled_at is not None:
-        return badge(_("canceled"), "canceled")
-    if batch.numbers[Status.FAILED] or batch.numbers[Status.CANCELED]:
-        return badge(_("ended, not all well"), "failed")
-    return badge(_("ended"), "finished")
-
-
 def _lasted(batch: Any) -> str:
     """Return how long the batch took, or has been going on."""
     if is_over(batch):
@@ -203,17 +193,6 @@ def _lasted(batch: Any) -> str:
         end = members.aggregate(end=Max("ended_at"))["end"]
         return span(batch.created_at, batch.ended_at or end)
     return span(batch.created_at, batch.read_at)
-
-
-def _going_on(batch: Any) -> tuple[str, str]:
-    if batch.paused_at is not None:
-        return _("paused"), "paused"
-    if not batch.total:
-        return _("no tasks yet"), "pending"
-    holds = batch.on_failure == TaskBatch.OnFailure.HOLD and batch.numbers[Status.FAILED]
-    if holds and batch.numbers[Status.PAUSED]:
-        return _("held back"), "paused"
-    return _("going on"), "started"
 
 
 def _coordinator(batch: Any, user: Any) -> Iterator[tuple[str, SafeString]]:

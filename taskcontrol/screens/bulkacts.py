@@ -47,8 +47,7 @@ PAGE = 200
 TIMEOUT = 86_400
 
 VERBS = {
-    verb.name: verb
-    for verb in (CANCEL, RETRY, RETRY_NOW, PAUSE, RESUME, TO_FRONT, ERASE)
+    verb.name: verb for verb in (CANCEL, RETRY, RETRY_NOW, PAUSE, RESUME, TO_FRONT, ERASE)
 }
 
 
