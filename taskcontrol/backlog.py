@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .conf import conf
+from .dialect import by_index
 from .models import TaskLog
 from .status import Status
 
@@ -18,5 +19,5 @@ def is_starved(queue: str) -> bool:
 
 def length(queue: str, most: int) -> int:
     """Return how many tasks stand in the line of a queue, counted up to ``most``."""
-    rows = TaskLog.objects.filter(queue=queue)
-    return rows.filter(status__in=IN_LINE).order_by().values("pk")[:most].count()
+    rows = TaskLog.objects.filter(status__in=IN_LINE)
+    return by_index(rows, "queue", queue, "status").values("pk")[:most].count()

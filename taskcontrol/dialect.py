@@ -148,8 +148,12 @@ def microseconds_now(using: str) -> int:
     return int(_evaluate(DatabaseMicroseconds(), using))
 
 
-def by_index(rows: models.QuerySet[M], column: str, value: Any) -> models.QuerySet[M]:
+def by_index(
+    rows: models.QuerySet[M], column: str, value: Any, *then: str
+) -> models.QuerySet[M]:
     """Return those of ``rows`` with this value, in the order of an index by column and key.
+
+    ``then``: what stands between the two in that index.
 
     PostgreSQL would read the table for the first few of many, wherever in it they stand;
     it does not where only that index has the order, which a plain equality would hide.
@@ -157,7 +161,7 @@ def by_index(rows: models.QuerySet[M], column: str, value: Any) -> models.QueryS
     same = {column: value}
     if connections[rows.db].vendor == "postgresql":
         same = {f"{column}__gte": value, f"{column}__lte": value}
-    return rows.filter(**same).order_by(column, "pk")
+    return rows.filter(**same).order_by(column, *then, "pk")
 
 
 def counts(using: str, queries: Sequence[models.QuerySet[Any]]) -> list[int]:

@@ -6,8 +6,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from taskcontrol import backlog
 from taskcontrol.enqueueing import bulk_enqueue, enqueue
 from taskcontrol.exceptions import QueueOverloaded
+from taskcontrol.lanes import lane_of
 from taskcontrol.models import TaskBatch, TaskLog
 from taskcontrol.status import Status
 from tests import tasks
@@ -59,6 +61,29 @@ def test_the_line_is_counted_no_further_than_needed(conf):
 
     (count,) = [one["sql"] for one in asked if "COUNT(" in one["sql"]]
     assert "LIMIT 3" in count
+
+
+@pytest.mark.only_on("postgresql")
+def test_the_line_is_read_from_its_index_also_where_the_table_looks_cheaper(conf):
+    # Of rows that many wait of, a few are soon found from the begin of the table on; once
+    # most of them ran, which statistics are late to tell, it would be read to its end.
+    conf(STARVED_AFTER=2)
+    lane = lane_of("short", "tests.tasks.nothing", None)
+    TaskLog.objects.bulk_create(
+        TaskLog(job_name="w", method="tests.tasks.nothing", queue="short", lane=lane)
+        for _ in range(3000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE taskcontrol_tasklog")
+
+    with CaptureQueriesContext(connection) as asked:
+        assert backlog.length("short", 17) == 17
+
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {asked[0]['sql']}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "taskcontrol_task_queue" in plan, plan
+    assert "Index Cond" in plan, plan
 
 
 # Overloaded
