@@ -1046,7 +1046,7 @@ class DispatcherState(models.Model):
         )
 
     def __str__(self) -> str:
-        return "suspended" if self.suspended else "running"
+        return "the dispatcher"
 
 
 def next_rev() -> Any:

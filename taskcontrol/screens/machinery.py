@@ -33,7 +33,7 @@ class Act:
     @property
     def kind(self) -> str:
         """What kind of thing it was done to."""
-        return str(self.row.content_type)
+        return visible(self.row.content_type.name)
 
     @property
     def what(self) -> Any:

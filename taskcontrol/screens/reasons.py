@@ -75,7 +75,7 @@ def task_url(pk: int) -> str:
     return reverse("admin:taskcontrol_tasklog_change", args=[pk])
 
 
-def _page(model: Any, user: Any, text: Any, **key: Any) -> SafeString | None:
+def page_link(model: Any, user: Any, text: Any, **key: Any) -> SafeString | None:
     """Return a link to the page of a row, if there is one and ``user`` may see it."""
     name = model._meta.model_name
     if not user.has_perm(f"taskcontrol.view_{name}"):
@@ -87,20 +87,20 @@ def _page(model: Any, user: Any, text: Any, **key: Any) -> SafeString | None:
 
 
 def _the_type(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
-    return _page(TaskType, user, _("the type"), method=task.method)
+    return page_link(TaskType, user, _("the type"), method=task.method)
 
 
 def _the_queue(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
-    return _page(QueueState, user, _("the queue"), name=task.queue)
+    return page_link(QueueState, user, _("the queue"), name=task.queue)
 
 
 def _the_dispatcher(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
     one = DispatcherState.THE_ONE
-    return _page(DispatcherState, user, _("the dispatcher"), pk=one)
+    return page_link(DispatcherState, user, _("the dispatcher"), pk=one)
 
 
 def _the_batch(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
-    return _page(TaskBatch, user, _("the batch"), pk=task.batch_id)
+    return page_link(TaskBatch, user, _("the batch"), pk=task.batch_id)
 
 
 def _the_workers(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:

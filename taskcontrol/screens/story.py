@@ -10,11 +10,12 @@ from typing import Any
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from ..audit import REASON_MAX
 from ..explanation import WORTH_TELLING, explain
-from ..models import TaskAttempt, TaskEvent, TaskLog, TaskType
+from ..models import QueueState, TaskAttempt, TaskEvent, TaskLog, TaskType
 from ..permissions import SENSITIVE
 from ..status import WAITING, Status
 from ..text import last_line
@@ -38,7 +39,7 @@ from .presentation import (
     visible,
     waited,
 )
-from .reasons import Slice, show, slices_of
+from .reasons import Slice, page_link, show, slices_of
 from .relations import relations_of
 from .taskverbs import buttons_for
 
@@ -106,6 +107,7 @@ def story_of(task: Any, user: Any) -> dict[str, Any]:
         "edit": _edit_url(task) if may_edit(task, user) else "",
         "reasons": show(explain(task), task, user, task.read_at) if asleep else [],
         "waiting": task.status in WAITING or task.retry_at is not None,
+        "going_on": asleep,
         "wait": _wait(task),
         "relations": relations_of(task, user),
         "progress": progress_of(task),
@@ -126,14 +128,14 @@ def _facts(task: Any, user: Any, attempts: list[TaskAttempt]) -> list[tuple[Any,
     by = _("%(time)s by %(who)s") % {"time": "{}", "who": "{}"}
     facts = [
         (_("type"), type_link(task.method, user)),
-        (_("queue"), visible(task.queue)),
+        (_("queue"), _queue(task, user)),
         (_("created"), format_html(by, ago(task.created_at, now), _creator(task))),
         (_("not before"), task.run_at and time_tag(task.run_at)),
         (_("waited"), wait is not None and duration(wait)),
         (_("ran"), ran(task, now)),
         (_("attempt"), ", ".join(filter(None, (str(task.attempt), retries(task))))),
         (_("retry due"), task.retry_at and ago(task.retry_at, now)),
-        (_("worker"), _where(task)),
+        (_("worker"), _where(task, user)),
         (_("peak memory"), memory(task.peak_memory_usage)),
         (_("timeout"), duration(task.timeout)),
         (_("reason of the end"), visible(task.ended_reason)),
@@ -161,11 +163,19 @@ def _wait(task: Any) -> list[Slice]:
     return slices_of(parts) if sum(part.seconds for part in parts) >= WORTH_TELLING else []
 
 
-def _where(task: TaskLog) -> str:
+def _queue(task: TaskLog, user: Any) -> SafeString | str:
+    return page_link(QueueState, user, task.queue, name=task.queue) or visible(task.queue)
+
+
+def _where(task: TaskLog, user: Any) -> SafeString | str:
     if task.worker_id is None:
         return ""
-    worker = related(task, "worker") or _("worker %(id)s (gone)") % {"id": task.worker_id}
-    return visible(f"{worker}, {task.pid}" if task.pid else worker)
+    worker = related(task, "worker")
+    shown: Any = visible(worker or _("worker %(id)s (gone)") % {"id": task.worker_id})
+    if worker and user.has_perm("taskcontrol.view_worker"):
+        shown = link(reverse("admin:taskcontrol_worker_change", args=[worker.pk]), worker)
+    told = _("%(worker)s, process %(pid)s") % {"worker": "{}", "pid": "{}"}
+    return format_html(told, shown, task.pid) if task.pid else shown
 
 
 def progress_of(task: Any) -> dict[str, Any] | None:
@@ -230,7 +240,7 @@ def _run(row: TaskAttempt, now: datetime, *, full: bool) -> Run:
 def _timeline(task: TaskLog, attempts: list[TaskAttempt]) -> list[Moment]:
     newest = TaskEvent.objects.filter(task=task.pk).select_related("actor").order_by("-id")
     lines = [
-        Moment(task.created_at, badge(_("created"), "created"), _creator(task)),
+        Moment(task.created_at, badge(_("Created"), "created"), _creator(task)),
         *(line for row in (*attempts, task) for line in _own_times(row)),
         *(_of_event(event) for event in newest[:MOST_SHOWN]),
     ]
@@ -270,7 +280,7 @@ def _own_times(row: Any) -> Iterator[Moment]:
 def _of_event(event: TaskEvent) -> Moment:
     return Moment(
         event.at,
-        badge(event.get_kind_display(), (event.new or "event").lower()),
+        badge(capfirst(event.get_kind_display()), (event.new or "event").lower()),
         person(event.actor, event.actor_id),
         visible(event.detail),
         event.attempt or None,

@@ -74,7 +74,7 @@ def origin_of(one: TaskType) -> str:
         return _("not known yet")
     if not one.is_standard:
         return _("not in code")
-    return _("code, changed by hand") if changed_by_hand(one) else _("code")
+    return _("in code, changed by hand") if changed_by_hand(one) else _("in code")
 
 
 def reset(request: HttpRequest, one: TaskType) -> str | None:

@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from taskcontrol.admin import TaskLogAdmin
 from taskcontrol.arguments import encode
@@ -186,11 +187,11 @@ def test_attempts_show_their_error_and_the_timeline_tells_all_in_order(boss):
     timeline = page.split('class="tc-timeline"')[1].split("</ol>")[0]
     words = re.findall(r"tc-badge[^>]*>([^<]+)<", timeline)
     assert words == [
-        "created",
+        "Created",
         "Queued",
         "Started",
         "Failed",
-        "retried",
+        "Retried",
         "Queued",
         "Started",
         "Finished",
@@ -619,3 +620,22 @@ def test_a_body_that_is_gone_or_was_told_just_now_is_not_forced(operator):
         assert url not in text_of(operator.get(page_url(task)))
         assert "no body that could be" in messages_of(operator.post(url, follow=True))[0]
     assert not TaskEvent.objects.exists()
+
+
+def test_the_page_leads_to_queue_and_worker_for_those_who_may_see_them(boss, operator):
+    worker = make_worker(hostname="ox@yard")
+    QueueState.objects.create(name="long")
+    task = make_task(Status.FINISHED, queue="long", worker=worker, pid=4711)
+    places = [
+        reverse("admin:taskcontrol_queuestate_change", args=["long"]),
+        reverse("admin:taskcontrol_worker_change", args=[worker.pk]),
+    ]
+
+    page, without = (
+        text_of(one.get(page_url(task))).partition("<fieldset")[0]
+        for one in (boss, operator)
+    )
+
+    assert all(place in page and place not in without for place in places)
+    assert ">ox@yard</a>, process 4711" in page
+    assert "ox@yard, process 4711" in without

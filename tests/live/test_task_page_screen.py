@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
 from playwright.sync_api import expect
@@ -62,3 +64,16 @@ def test_a_person_corrects_the_arguments_of_a_failed_task(worker, boss, visit):
     copy = TaskLog.objects.get(parent=task)
     expect(page.locator(".tc-relations")).to_contain_text(f"task {copy.pk}")
     assert copy.created_by == boss.user
+
+
+def test_the_page_of_a_waiting_task_learns_of_a_pause_that_is_no_news_of_it_p10(
+    boss, visit
+):
+    later = timedelta(hours=1)
+    task = taskcontrol.enqueue(tasks.add, left=1, right=2, run_at=later)
+    page = visit(boss, page_of(task))
+    expect(page.get_by_text("Why is it waiting?")).to_be_visible()
+    taskcontrol.toggle_dispatcher(enable=False, reason="deploy")
+    expect(page.locator("[data-tc-reason=suspended]")).to_contain_text(
+        "deploy", timeout=8_000
+    )

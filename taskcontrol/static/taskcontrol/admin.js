@@ -74,15 +74,19 @@ function replace(/** @type {Element} */ region, /** @type {Element} */ fresh) {
 function keepRegions() {
   const regions = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-tc-live]")]);
   if (!regions.length) return;
-  const renderer = (/** @type {HTMLElement[]} */ some) => calmly(async () => {
+  const renderer = (/** @type {() => HTMLElement[]} */ choose) => calmly(async () => {
+    const some = choose();
     const names = some.map((one) => one.dataset.tcLive ?? "").join(",");
     const page = new DOMParser().parseFromString(await (await load(location.href, names)).text(), "text/html");
     for (const region of some) {
-      const fresh = page.querySelector(`[data-tc-live="${region.dataset.tcLive}"]`);
-      if (fresh && !isUsed(region)) replace(region, fresh);
+      const fresh = /** @type {HTMLElement | null} */ (page.querySelector(`[data-tc-live="${region.dataset.tcLive}"]`));
+      if (!fresh || isUsed(region)) continue;
+      replace(region, fresh);
+      // What has ended need not be asked for again, what was retried must.
+      region.dataset.tcEvery = fresh.dataset.tcEvery ?? "";
     }
   });
-  const render = renderer(regions);
+  const render = renderer(() => regions);
   const rows = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-tc-own] [data-tc-task]")]);
   const watched = [...regions, ...rows];
   const keys = (/** @type {"tcTask" | "tcBatch"} */ name) => watched.map((one) => one.dataset[name] ?? "").filter(Boolean);
@@ -93,12 +97,19 @@ function keepRegions() {
   if (wish.tasks.length || wish.batches.length || own) {
     live.subscribe(wish, (/** @type {any} */ { state }) => revs.has(`${state.name} ${state.rev}`) || render());
   }
-  for (const every of new Set(regions.map((one) => Number(one.dataset.tcEvery) || 0))) {
-    if (!every) continue;
+  const paceOf = (/** @type {HTMLElement} */ one) => Number(one.dataset.tcEvery) || 0;
+  const renderers = new Map();
+  let second = 0;
+  setInterval(() => {
+    second += 1;
+    if (document.hidden) return;
     // Regions of one pace are rendered together, and those of another not.
-    const again = renderer(regions.filter((one) => Number(one.dataset.tcEvery) === every));
-    setInterval(() => document.hidden || again(), every * 1000);
-  }
+    for (const pace of new Set(regions.map(paceOf))) {
+      if (!pace || second % pace) continue;
+      if (!renderers.has(pace)) renderers.set(pace, renderer(() => regions.filter((one) => paceOf(one) === pace)));
+      renderers.get(pace)();
+    }
+  }, 1000);
 }
 
 /** The list of tasks: rows are patched in place, never added, removed or reordered. */
