@@ -61,6 +61,7 @@ from .screens.tasklists import (
     RetryFilter,
     StatusFilter,
     TaskList,
+    TaskPaginator,
     asked_rows,
 )
 from .screens.tasktypes import TaskTypeAdmin
@@ -95,6 +96,7 @@ ASKABLE = frozenset(
 class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
     """Tasks: everybody of the staff sees the own ones, all with the permission."""
 
+    paginator = TaskPaginator
     list_display = ("label", "state", "kind", "created", "run_time", "attempts_made")
     list_filter = (
         StatusFilter,

@@ -336,6 +336,31 @@ def test_the_list_of_tasks_stays_flat_however_it_is_narrowed(
         assert "taskcontrol_tasklog" not in scanned_whole(plan_of(sql)), sql
 
 
+@pytest.mark.django_db
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("query", [{"p": "99"}, {"q": "error:e"}], ids=str)
+def test_a_page_of_the_list_looks_beside_its_own_rows_alone(many_rows, client, query):
+    TaskLog.objects.filter(status=Status.FAILED).update(error_message="some error")
+    client.force_login(make_user(is_staff=True, is_superuser=True))
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get("/admin/taskcontrol/tasklog/", query).status_code == 200
+
+    (sql,) = [one["sql"] for one in queries if "again_at" in one["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
+        plan = cursor.fetchone()[0][0]["Plan"]
+    loops = [one["Actual Loops"] for one in subplans_of(plan)]
+    assert len(loops) == 2
+    assert max(loops) <= 50, json.dumps(plan, indent=1)
+
+
+def subplans_of(plan):
+    for child in plan.get("Plans", ()):
+        if child.get("Parent Relationship") == "SubPlan":
+            yield child
+        yield from subplans_of(child)
+
+
 def plan_of(sql):
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}")
