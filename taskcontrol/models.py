@@ -950,12 +950,12 @@ class Schedule(models.Model):
 
 
 class Rollup(models.Model):
-    """What ended in one span of time, of one type in one queue, or of all: see ``rollup.py``."""
+    """What ended in one span of time, of one type in one queue, of a queue, or of all."""
 
     start = models.DateTimeField()
     #: How long the span is: short at first, longer when it is older.
     minutes = models.PositiveSmallIntegerField(default=1)
-    #: Empty, as the queue is, in the row of all types and queues.
+    #: Empty in the row of a queue, as the queue too is in that of all; see ``rollup.py``.
     method = ExactCharField(max_length=255, blank=True)
     queue = ExactCharField(max_length=100, blank=True)
     finished = models.PositiveIntegerField(default=0)

@@ -112,10 +112,11 @@ class _Tally:
 
 
 def _counts(begin: datetime, end: datetime) -> Iterator[Rollup]:
-    """Yield the unsaved rows of all that ended in a span: one for all, one for each type."""
+    """Yield the unsaved rows of all that ended in a span: of all, each queue and each type."""
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
     for group in _groups(begin, end):
-        for key in ("", ""), (group["method"], group["queue"]):
+        method, queue = group["method"], group["queue"]
+        for key in ("", ""), ("", queue), (method, queue):
             tallies[key].add(group)
     for (method, queue), tally in tallies.items():
         yield Rollup(

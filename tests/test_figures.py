@@ -67,6 +67,22 @@ def test_several_types_are_asked_at_once():
     assert len(queries) == 2  # the clock, and the rows
 
 
+def test_queues_are_told_apart_in_one_query():
+    make_row(5, "", queue="q", waits={str(bin_of(9.0)): 10})
+    make_row(50, "", queue="q", finished=4)
+    make_row(70, "", queue="q", finished=100)
+    make_row(5, "", queue="r", finished=2)
+    make_row(5, "", queue="", finished=1000)
+    make_row(5, "m", queue="q", finished=1000)
+
+    with CaptureQueriesContext(connection) as queries:
+        found = figures.figures_of_queues(["q", "r", "unseen"])
+
+    assert {name: one.finished for name, one in found.items()} == {"q": 4, "r": 2}
+    assert found["q"].wait(95) == pytest.approx(9, rel=0.1)
+    assert len(queries) == 2  # the clock, and the rows
+
+
 def test_all_types_are_counted_by_the_database():
     make_row(5, "a", finished=3, run_seconds=6)
     make_row(90, "a", failed=2)

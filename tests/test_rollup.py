@@ -53,7 +53,11 @@ def rows(**wanted):
 
 
 def totals():
-    return Rollup.objects.filter(method="").order_by("start")
+    return Rollup.objects.filter(method="", queue="").order_by("start")
+
+
+def queues():
+    return Rollup.objects.filter(method="").exclude(queue="").order_by("start", "queue")
 
 
 def counted(some):
@@ -134,6 +138,17 @@ def test_beside_the_types_stands_one_row_for_all(begun):
     assert sum(row.runs.values()) == sum(row.waits.values()) == 3
     assert row.run_seconds == pytest.approx(6.0)
     assert rows().count() == 3
+
+
+def test_beside_the_types_stands_one_row_for_each_queue(begun):
+    at = begun - timedelta(seconds=30)
+    for method, queue in (("m.a", "q"), ("m.b", "q"), ("m.b", "r")):
+        ended(at, method=method, queue=queue, wait=3.0)
+
+    roll_up(seconds=LONG)
+
+    found = [(row.queue, row.finished, row.waits) for row in queues()]
+    assert found == [("q", 2, {str(bin_of(3)): 2}), ("r", 1, {str(bin_of(3)): 1})]
 
 
 def test_a_failure_that_is_retried_by_itself_is_no_end_and_hides_none_behind_it(begun):

@@ -15,18 +15,22 @@ from django.utils.translation import gettext as _, gettext_lazy
 
 from ..conf import known_queues, queue_timeout
 from ..dialect import DatabaseNow
+from ..figures import Figures, figures_of_queues
 from ..flow import Flow, flows
 from ..models import QueueState, WaitInterval
 from ..purging import PERMISSION as CONTROL
 from ..status import Status
 from ..wording import duration
 from .base import ReadOnlyScreen
+from .charts import times_of
 from .pausebuttons import pause_context, press_pause, press_resume, state_badge
 from .presentation import EMPTY, badge, link, person, related, time_tag, visible
 from .purgebutton import press_purge, purge_context
 
 #: Pauses that the page of a queue shows.
 MOST_PAUSES = 10
+#: How far back waits are told.
+HOURS = 1
 
 
 class QueueList(ChangeList):
@@ -38,15 +42,27 @@ class QueueList(ChangeList):
         queues: list[Any] = list(self.result_list)
         found: dict[str, Flow] = request.flows  # type: ignore[attr-defined]
         found |= flows([queue.name for queue in queues if queue.name not in found])
+        names = [queue.name for queue in queues]
+        ended = figures_of_queues(names, hours=HOURS)
         for queue in queues:
             queue.flow = found[queue.name]
+            queue.figures = ended.get(queue.name, Figures())
         self.result_list = queues
 
 
 class QueueStateAdmin(ReadOnlyScreen):
     """Queues; pausing one keeps its tasks Pending."""
 
-    list_display = ("label", "state", "waiting", "oldest", "rates", "active", "served")
+    list_display = (
+        "label",
+        "state",
+        "waiting",
+        "oldest",
+        "wait",
+        "rates",
+        "active",
+        "served",
+    )
     ordering = ("name",)
     sortable_by = ()
     fieldsets = (
@@ -97,6 +113,7 @@ class QueueStateAdmin(ReadOnlyScreen):
         """Show one queue with its buttons."""
         may_control = request.user.has_perm(CONTROL)
         row.flow = flows([row.name])[row.name]
+        row.figures = figures_of_queues([row.name], hours=HOURS).get(row.name, Figures())
         return {
             **super().page_of(row, request),
             **pause_context(row, may_change=may_control),
@@ -136,6 +153,11 @@ class QueueStateAdmin(ReadOnlyScreen):
         """Show how long the first in line has waited."""
         waited = queue.flow.oldest_seconds
         return EMPTY if waited is None else duration(waited)
+
+    @admin.display(description=gettext_lazy("wait p95"))
+    def wait(self, queue: Any) -> str:
+        """Show within which time nearly all began that ended within the hour."""
+        return times_of(queue.figures, "wait")[1]
 
     @admin.display(description=gettext_lazy("in · out per minute"))
     def rates(self, queue: Any) -> str:
@@ -213,6 +235,7 @@ def _facts(queue: Any, user: Any) -> list[tuple[str, Any]]:
     return [
         (_("waiting"), _waiting(flow)),
         (_("oldest waits"), _oldest(flow)),
+        (_("wait p50, p95"), ", ".join(times_of(queue.figures, "wait"))),
         (_("sent"), f"{flow.sent:,}"),
         (_("running"), f"{flow.running:,}"),
         (_("stopping"), f"{flow.stopping:,}"),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from taskcontrol.models import QueueState, TaskEvent, TaskLog, WaitInterval
+from taskcontrol import dialect
+from taskcontrol.histograms import bin_of, seconds_of
+from taskcontrol.models import QueueState, Rollup, TaskEvent, TaskLog, WaitInterval
 from taskcontrol.pausing import pause_all
+from taskcontrol.rollup import floor_to
 from taskcontrol.screens import purgebutton
 from taskcontrol.status import Status
+from taskcontrol.wording import duration
 from tests.admin.conftest import messages_of, page_url, text_of
 from tests.factories import make_task, make_user, make_worker, seconds_ago
 
@@ -58,6 +64,20 @@ def test_a_queue_out_of_the_settings_is_listed_while_it_has_work_or_a_worker(bos
     assert "1 with 2 slots" in row_of(page, "of_others")
 
 
+def test_the_wait_of_nearly_all_within_the_hour_is_told(boss, long):
+    start = floor_to(dialect.now("default") - timedelta(minutes=5), 1)
+    waits = {str(bin_of(2.0)): 90, str(bin_of(60.0)): 10}
+    Rollup.objects.create(start=start, method="", queue="long", finished=100, waits=waits)
+
+    page = text_of(boss.get(QUEUES))
+
+    half, most = (duration(seconds_of(bin_of(wait))) for wait in (2.0, 60.0))
+    assert f'<td class="field-wait">{most}</td>' in row_of(page, "long")
+    assert '<td class="field-wait">-</td>' in row_of(page, "default")
+    told = f"<dt>wait p50, p95</dt><dd>{half}, {most}</dd>"
+    assert told in text_of(boss.get(page_url(long)))
+
+
 def test_a_full_queue_says_that_no_more_is_taken(boss, conf, long):
     conf(QUEUES={"long": {"max_queued_jobs": 1}})
     make_task(queue="long")
@@ -89,8 +109,8 @@ def test_the_list_costs_the_same_with_any_number_of_queues(boss, conf):
         page = text_of(boss.get(QUEUES))
 
     assert "q19" in page
-    # Who asks (2), the banner, the flow (9), the rows with their count (3).
-    assert len(asked) <= 15, [one["sql"][:90] for one in asked]
+    # Who asks (2), the banner, the flow (9), the rows with their count (3), the waits (2).
+    assert len(asked) <= 17, [one["sql"][:90] for one in asked]
 
 
 def test_a_queue_that_only_a_pause_knows_is_listed_too(boss):
