@@ -22,6 +22,7 @@ os.environ.setdefault("TASKCONTROL_TEST_RECORD", str(RECORD))
 SECRET_KEY = "only-for-tests"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.urls"
 INSTALLED_APPS = [*INSTALLED_APPS, "taskcontrol.contrib.scripts", "tests"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

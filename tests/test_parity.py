@@ -63,7 +63,14 @@ def test_every_fault_has_its_row():
     assert faults == [f"W{number}" for number in range(1, FAULTS + 1)]
 
 
-def test_every_test_of_the_examples_is_in_the_table():
-    named = {name for path, name in NAMED_TESTS if path == "tests/test_seed_examples.py"}
+@pytest.mark.parametrize(
+    "path", ["tests/test_seed_examples.py", "tests/live/test_seed_javascript.py"]
+)
+def test_every_test_of_the_examples_is_in_the_table(path):
+    named = {name for file, name in NAMED_TESTS if file == path}
 
-    assert functions_of("tests/test_seed_examples.py") - named == set()
+    assert functions_of(path) - named == set()
+
+
+def test_nothing_is_pending_any_more():
+    assert [row for row in ROWS if "pending;" in row[1] or "are pending" in row[2]] == []

@@ -6,7 +6,8 @@ it was put back, and where a test looks at what a call returns, ``task =`` was p
 ``define`` and ``run`` translate a block by the table and execute it: what a block defines
 becomes a part of this module, where the worker finds it, and what it calls is called by the
 test below it. What takes more than a table of names has its own words beside it, and
-``NOT_TRANSLATED`` names what has no translation, and why.
+``NOT_TRANSLATED`` names what has no translation, and why. The blocks in JavaScript stand in
+``tests/live/seedpages.py``, and run in a browser.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from tests import seedapp, tasks as sample_tasks
 from tests.factories import make_task, make_user, seconds_ago
 from tests.integration.watching import all_ended, ended, free, row
 from tests.lab import LAB
+from tests.live.seedpages import BLOCKS
 from tests.models import Counter, Order, SyncLog
 from tests.seedapp import Document, log, msgprint, process, publish_realtime, sql  # noqa: F401 - for the blocks
 from tests.servers.environment import site_environment
@@ -135,7 +137,6 @@ NOT_TRANSLATED = {
     "class SalesOrder(Document)": "with a method for the worker stands in tests/models.py, "
     "where Django looks for models",
     "Poor man's lock": "breaks off there after its first line; taskcontrol.lock is the whole",
-    "frappe.async_tasks": "is JavaScript, as frappe.realtime is; see FOR_THE_SCREENS",
 }
 
 
@@ -454,68 +455,8 @@ def test_structured_progress_messages_are_no_error_outside_of_a_task():
     )
 
 
-FOR_THE_SCREENS = {
-    "the raw event": """
-        frappe.realtime.on("async_task_status", ({ name, job_name, status, message, error, batch_id, batch_done, batch_total }) => { ... })
-    """,
-    "show_progress": """
-        frappe.call({
-            method: "myapp.api.start_import",
-            callback(r) {
-                frappe.async_tasks.show_progress(
-                    r.message,
-                    __("Importing data"),
-                    ({ status }) => {
-                        if (status === "Finished") frappe.show_alert(__("Import complete!"))
-                    }
-                )
-            },
-        })
-    """,
-    "show_batch_progress": """
-        frappe.async_tasks.show_batch_progress(
-            batch_id,
-            __("Creating records"),
-            ({ status, batch_done, batch_total }) => {
-                if (status !== 'Finished' || batch_done < batch_total) return
-                frappe.show_alert({
-                    message: __("{0} of {1} created", [batch_done, batch_total]),
-                    indicator: "green",
-                })
-                listview.refresh()
-            },
-        )
-    """,
-    "two phases: coordinator, then batch": """
-        frappe.call({
-            method: "myapp.api.bulk_create",
-            callback(r) {
-                const { batch_id, coordinator_task_name } = r.message
-                const onBatchComplete = ({ status, batch_done, batch_total }) => {
-                    if (status !== 'Finished' || batch_done < batch_total) return
-                    frappe.show_alert({
-                        message: __("{0} of {1} created", [batch_done, batch_total]),
-                        indicator: "green",
-                    })
-                    listview.refresh()
-                }
-                frappe.async_tasks.show_progress(
-                    coordinator_task_name,
-                    __("Creating records"),
-                    ({ status }) => {
-                        if (status === "Finished")
-                            frappe.async_tasks.show_batch_progress(batch_id, __("Creating records"), onBatchComplete)
-                    },
-                    false,
-                )
-            },
-        })
-    """,
-}
-
-
 def test_what_the_javascript_examples_show_is_known_to_the_server(workshop, news):
-    """They wait for the screens; each field of their event can be told today."""
+    """They run in ``tests/live/test_seed_javascript.py``; receivers know each field too."""
     batch_id = taskcontrol.bulk_enqueue([{"method": "tests.seedapp.process_data"}])
     (task,) = members(batch_id)
     task.cancel("enough")
@@ -532,7 +473,7 @@ def test_what_the_javascript_examples_show_is_known_to_the_server(workshop, news
         "batch_done": done["done"],
         "batch_total": done["total"],
     }
-    fields = re.search(r"\(\{ (.+?) \}\)", FOR_THE_SCREENS["the raw event"])
+    fields = re.search(r"\(\{ (.+?) \}\)", BLOCKS["async_task_status"])
     assert fields
     assert list(event) == fields[1].split(", ")
     assert event["status"] == "Canceled"

@@ -8,13 +8,9 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse
 
 from ..exceptions import InvalidCall
-from ..models import TaskLog
 from .asking import asked_by
-from .states import batches_by_id, newest_of, tasks_by_id
+from .states import State, batches_by_id, newest_own, tasks_by_id, with_newest
 from .watching import Asked, seen_of
-
-#: Own tasks that one answer tells, the newest.
-MOST_OWN = 100
 
 
 def state(request: HttpRequest) -> HttpResponse:
@@ -23,29 +19,33 @@ def state(request: HttpRequest) -> HttpResponse:
         asked = asked_by(request, getattr(request, "user", None))
     except InvalidCall as error:
         return JsonResponse({"error": str(error)}, status=400)
-    told, tag = snapshot(asked)
+    tasks, batches = present(asked)
+    tag = _tag_of([*tasks.values(), *batches.values()])
     if request.headers.get("If-None-Match") == tag:
         return HttpResponseNotModified(headers={"ETag": tag})
+    told = _told(asked, tasks, batches)
     return JsonResponse(told, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
 
 
-def snapshot(asked: Asked) -> tuple[dict[str, Any], str]:
-    """Return what may be told of everything that is asked for, and a tag of its state."""
-    own = _own(asked)
-    tasks = tasks_by_id(asked.tasks | own)
-    batches = {
-        key: state.with_news(newest_of(key))
-        for key, state in batches_by_id(asked.batches).items()
-    }
-    marks = [(state.key, state.mark) for state in (*tasks.values(), *batches.values())]
-    tag = hashlib.blake2b(repr(sorted(marks, key=str)).encode(), digest_size=12)
-    named = {key: tasks[key] for key in asked.tasks if key in tasks}
-    mine = [tasks[key] for key in sorted(own) if key in tasks]
-    return seen_of(asked, named, batches, mine), f'"{tag.hexdigest()}"'
+def present(asked: Asked) -> tuple[dict[int, State], dict[str, State]]:
+    """Return the states of the tasks and of the batches that are asked for."""
+    return tasks_by_id(asked.tasks | _own(asked)), batches_by_id(asked.batches)
 
 
 def _own(asked: Asked) -> set[int]:
-    if not asked.own:
-        return set()
-    rows = TaskLog.objects.filter(created_by=asked.user_id).order_by("-pk")
-    return set(rows.values_list("pk", flat=True)[:MOST_OWN])
+    return newest_own(asked.user_id) if asked.own else set()
+
+
+def _tag_of(states: list[State]) -> str:
+    marks = sorted(((state.key, state.mark) for state in states), key=str)
+    return f'"{hashlib.blake2b(repr(marks).encode(), digest_size=12).hexdigest()}"'
+
+
+def _told(asked: Asked, tasks: dict[int, State], batches: dict[str, State]) -> Any:
+    """Return what may be told of everything that is asked for."""
+    holding = {state.told["batch_id"] for state in tasks.values()} - {None}
+    numbers = {**batches_by_id(holding - batches.keys()), **batches}
+    tasks = {key: state.in_batch(numbers) for key, state in tasks.items()}
+    named = {key: tasks[key] for key in asked.tasks if key in tasks}
+    own = [state for state in tasks.values() if asked.own and state.owner == asked.user_id]
+    return seen_of(asked, named, with_newest(batches), own)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from django.db.models import CharField
+from django.db.models import CharField, OuterRef, Subquery
 from django.db.models.functions import Right
 
 from ..batches import counts_of
@@ -20,6 +20,8 @@ VERSION = 1
 ERROR_MAX = 500
 #: Keys in one statement.
 PAGE = 500
+#: Own tasks that are told without having been asked for by key, the newest.
+MOST_OWN = 100
 _COLUMNS = (
     "pk",
     "job_name",
@@ -30,6 +32,7 @@ _COLUMNS = (
     "retry_at",
     "batch_id",
     "created_by_id",
+    "created_at",
     "queued_at",
     "started_at",
     "ended_at",
@@ -55,6 +58,13 @@ class State(NamedTuple):
         """Return the state of a batch together with the member that brought the news."""
         told = {name: member.told[name] if member else None for name in _OF_A_MEMBER}
         return self._replace(told={**self.told, **told})
+
+    def in_batch(self, batches: Mapping[str, State]) -> State:
+        """Return the state of a task with the numbers of its batch, if that is among these."""
+        batch = batches.get(self.told["batch_id"])
+        if batch is None:
+            return self
+        return self._replace(told={**self.told, **_numbers(batch.told)})
 
 
 def tasks_by_id(task_ids: Collection[int]) -> dict[int, State]:
@@ -89,6 +99,7 @@ def _task(row: dict[str, Any]) -> State:
         "error": last_line(row["error_tail"])[:ERROR_MAX] if failed else None,
         "rev": row["rev"],
         "attempt": row["attempt"],
+        "created_at": _iso(row["created_at"]),
         "queued_at": _iso(row["queued_at"]),
         "started_at": _iso(row["started_at"]),
         "ended_at": _iso(row["ended_at"]),
@@ -96,8 +107,13 @@ def _task(row: dict[str, Any]) -> State:
         "at": _iso(row["read_at"]),
         "progress": _progress(said, row),
         "batch_id": row["batch_id"],
+        **_numbers({}),
     }
     return State(str(row["pk"]), row["created_by_id"], row["rev"], told)
+
+
+def _numbers(batch: Mapping[str, Any]) -> dict[str, int | None]:
+    return {name: batch.get(name) for name in ("batch_done", "batch_total")}
 
 
 def _iso(time: Any) -> str | None:
@@ -135,6 +151,12 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def newest_own(user_id: int | None) -> set[int]:
+    """Return the keys of the newest tasks of somebody, ended ones too."""
+    rows = TaskLog.objects.filter(created_by=user_id).order_by("-pk")
+    return set(rows.values_list("pk", flat=True)[:MOST_OWN])
+
+
 def batches_by_id(batch_ids: Collection[str]) -> dict[str, State]:
     """Return the states of those batches that exist, by their ids."""
     rows = list(TaskBatch.objects.filter(pk__in=list(batch_ids)))
@@ -162,8 +184,14 @@ def _batch(row: TaskBatch, numbers: Any) -> State:
     return State(row.pk, row.created_by_id, (total, *counted.values(), done), told)
 
 
-def newest_of(batch_id: str) -> State | None:
-    """Return the member of a batch that ended last, None before the first end."""
-    rows = TaskLog.objects.filter(batch_id=batch_id, ended_at__isnull=False)
-    key = rows.order_by("-ended_at").values_list("pk", flat=True).first()
-    return tasks_by_id([key]).get(key) if key else None
+def with_newest(batches: Mapping[str, State]) -> dict[str, State]:
+    """Return batches with the news of the member of each that ended last."""
+    ended = TaskLog.objects.filter(batch_id=OuterRef("pk"), ended_at__isnull=False)
+    newest = Subquery(ended.order_by("-ended_at").values("pk")[:1])
+    rows = TaskBatch.objects.filter(pk__in=list(batches)).annotate(newest=newest)
+    found = dict(rows.values_list("pk", "newest")) if batches else {}
+    members = tasks_by_id([key for key in found.values() if key])
+    return {
+        key: state.with_news(members.get(found.get(key, 0)))
+        for key, state in batches.items()
+    }

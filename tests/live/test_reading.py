@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from taskcontrol.live.reader import Reading
+from taskcontrol.live.reading import Reading
+from taskcontrol.live.states import tasks_by_id
 from taskcontrol.live.watching import Asked, Watch
 from taskcontrol.models import TaskBatch, TaskLog
-from tests.factories import make_task
+from tests.factories import make_task, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -97,3 +98,69 @@ def test_an_error_is_told_by_its_last_line_and_never_the_arguments():
     mail = mail_of(watch)
     assert mail[0][1]["tasks"][0]["error"] == "ValueError: no"
     assert "hunter2" not in json.dumps(mail)
+
+
+def batch_of(*statuses):
+    """Return the members of a batch, in these statuses."""
+    TaskBatch.objects.create(id="b", total=len(statuses))
+    return [make_task(status, batch_id="b", created_by_id=1) for status in statuses]
+
+
+def test_a_member_is_told_with_the_numbers_of_its_batch():
+    first, second = batch_of("Finished", "Started")
+    watch, reading = watcher(tasks=frozenset([first.pk]), own=True), Reading()
+    reading.read([watch], [watch], set())
+    (_, told), *_ = mail_of(watch)
+    numbers = {
+        (one["batch_done"], one["batch_total"]) for one in told["tasks"] + told["own"]
+    }
+    assert numbers == {(1, 2)}
+    # Batches are not counted at every news: what comes too early waits for the next count.
+    TaskLog.objects.filter(pk=second.pk).update(
+        rev=9, status="Finished", ended_at=seconds_ago(0)
+    )
+    reading.read([watch], [], {second.pk})
+    assert mail_of(watch) == []
+    reading.counted_at = float("-inf")
+    reading.read([watch], [], set())
+    (event, told), *_ = mail_of(watch)
+    assert (event, told["rev"], told["batch_done"], told["batch_total"]) == ("own", 9, 2, 2)
+
+
+def test_the_first_news_of_a_batch_name_the_member_that_ended_last():
+    batch_of("Finished", "Failed")
+    TaskLog.objects.filter(status="Failed").update(
+        job_name="last", ended_at=seconds_ago(-9)
+    )
+    watch, reading = watcher(batches=frozenset(["b"])), Reading()
+    reading.read([watch], [watch], set())
+    told = mail_of(watch)[0][1]["batches"][0]
+    assert (told["ended"], told["status"], told["job_name"]) == (True, "Failed", "last")
+
+
+def test_the_last_news_of_a_batch_are_those_of_who_ended_last_whatever_was_read_before():
+    (member,) = batch_of("Started")
+    watch, reading = watcher(batches=frozenset(["b"])), Reading()
+    reading.moved["b"] = tasks_by_id([member.pk])[member.pk]
+    TaskLog.objects.filter(pk=member.pk).update(status="Finished", ended_at=seconds_ago(0))
+    reading.read([watch], [], set())
+    told = mail_of(watch)[-1][1]
+    assert (told["ended"], told["status"]) == (True, "Finished")
+
+
+def test_a_batch_that_is_not_there_yet_is_not_looked_for_all_the_time():
+    watch, reading = watcher(batches=frozenset(["later"])), Reading()
+    reading.read([watch], [watch], set())
+    assert reading.pause() > 0.5
+
+
+def test_after_a_reading_that_failed_all_is_told_again_but_not_at_once():
+    task = make_task()
+    watch, reading = watcher(tasks=frozenset([task.pk])), Reading()
+    reading.read([watch], [watch], set())
+    watch.take()
+    reading.start_over()
+    assert reading.pause() > 0.5
+    reading.read_at = float("-inf")
+    reading.read([watch], [], set())
+    assert [event for event, _ in mail_of(watch)] == ["task"]

@@ -20,8 +20,11 @@
  * @property {any} message What the task said last: a text or `{progress: {count, total, description}}`.
  * @property {string | null} error The last line of its error.
  * @property {string | null} batch_id
+ * @property {number | null} batch_done Members of its batch that ended, of a task that has one.
+ * @property {number | null} batch_total
  * @property {number} rev Grows with every change.
  * @property {number} attempt
+ * @property {string} created_at
  * @property {string | null} queued_at
  * @property {string | null} started_at
  * @property {string | null} ended_at
@@ -77,6 +80,10 @@ const POLL_AT_LEAST = 30000;
 const SEATS = 3;
 /** Milliseconds without any word, pings too, after which a stream is taken for dead. */
 const SILENCE = 40000;
+/** Milliseconds for which a full bar is seen before it goes. */
+const LINGER = 500;
+/** Tasks that the server answers at once. */
+const MOST_ASKED = 200;
 
 const LABELS = {
   "Task {name}": "Task {name}",
@@ -136,6 +143,8 @@ const subscriptions = new Set();
 const tasks = new Map();
 /** @type {Map<string, BatchState>} */
 const batches = new Map();
+/** Since when own tasks are asked for; null while they are not. @type {number | null} */
+let ownSince = null;
 /** Whether the own tasks were told once: what comes later and is unknown is new. */
 let ownKnown = false;
 /** @type {EventSource | null} */
@@ -176,8 +185,19 @@ function refresh() {
   clearTimeout(openTimer);
   openTimer = setTimeout(() => {
     const wanted = query();
+    forget();
     if (wanted !== asked || !(source || pollTimer)) open(wanted);
   }, 10);
+}
+
+/** Forget what nobody asks for any more: it is not kept true. */
+function forget() {
+  const wishes = [...subscriptions].map(({ wish }) => wish);
+  const named = new Set(wishes.flatMap((wish) => wish.tasks.map((key) => `task:${key}`)));
+  const own = wishes.some((wish) => wish.own);
+  for (const key of tasks.keys()) if (!(key.startsWith("own:") ? own : named.has(key))) tasks.delete(key);
+  for (const key of batches.keys()) if (!wishes.some((wish) => wish.batches.includes(key))) batches.delete(key);
+  if (!own) [ownSince, ownKnown] = [null, false];
 }
 
 /** @param {string} wanted */
@@ -297,12 +317,20 @@ function takeSnapshot(told) {
   told.tasks.forEach((state) => takeTask("task", state));
   told.own.forEach((state) => takeTask("own", state));
   told.batches.forEach(takeBatch);
-  ownKnown ||= subscribed("own");
+  if (ownSince === null) return;
+  ownKnown = true;
+  askForOwn(new Set(told.own.map((state) => state.name)));
 }
 
-/** @param {"own"} what */
-function subscribed(what) {
-  return [...subscriptions].some(({ wish }) => wish[what]);
+/**
+ * Ask for own tasks that had not ended and of which a snapshot says nothing: it tells the newest.
+ * @param {Set<string>} told
+ */
+async function askForOwn(told) {
+  const open = [...tasks].filter(([key, state]) => key.startsWith("own:") && !state.ended && !told.has(state.name));
+  if (!open.length) return;
+  const answer = await getState({ tasks: open.slice(-MOST_ASKED).map(([, state]) => state.name) }).catch(() => null);
+  answer?.tasks.forEach((state) => takeTask("own", state));
 }
 
 /** @param {"task" | "own"} kind @param {TaskState} state */
@@ -311,13 +339,20 @@ function takeTask(kind, state) {
   const before = tasks.get(key);
   if (before && before.rev >= state.rev) return;
   tasks.set(key, state);
-  if (kind === "own" && !before && !ownKnown) return;
-  for (const event of road(before, state)) {
+  if (kind === "own" && !before && !ownKnown && !isNew(state)) return;
+  for (const event of kind === "own" && !before ? wholeRoad(state) : road(before, state)) {
     for (const one of [...subscriptions]) {
       const wanted = kind === "own" ? one.wish.own : one.wish.tasks.map(String).includes(state.name);
       if (wanted) tell(one, { kind, state: event });
     }
   }
+}
+
+/** Whether a task was enqueued after own tasks were asked for. @param {TaskState} state */
+function isNew(state) {
+  // Both are spans: the clock of the server need not be that of the browser.
+  const age = Date.parse(state.at) - Date.parse(state.created_at);
+  return ownSince !== null && age <= performance.now() - ownSince;
 }
 
 /** @param {BatchState} state */
@@ -338,6 +373,8 @@ function tell(one, news) {
   }
 }
 
+const ROAD = ["Pending", "Queued", "Started"];
+
 /**
  * Return the events between two states: each status that was passed, then the present one.
  * @param {TaskState | undefined} before
@@ -346,14 +383,33 @@ function tell(one, news) {
  */
 export function road(before, now) {
   if (!before) return [now];
-  const order = ["Pending", "Queued", "Started"];
-  const again = now.attempt > before.attempt;
-  const from = again ? 0 : order.indexOf(before.status);
-  const to = order.includes(now.status) ? order.indexOf(now.status) : order.length;
-  const passed = from < 0 && before.status !== "Paused" ? [] : order.slice(Math.max(from, 0) + 1, to);
-  const happened = passed.filter((status) => (status === "Queued" ? now.queued_at : now.started_at));
-  const early = { message: null, error: null, progress: null, ended: false, ended_at: null, retry_at: null };
+  // An attempt is counted when it is queued; another status of the same one leads on or out.
+  if (now.attempt > before.attempt) return walk(before.status === "Pending" ? 1 : 0, now);
+  return walk(["Queued", "Started"].includes(before.status) ? ROAD.indexOf(before.status) + 1 : ROAD.length, now);
+}
+
+/** Return the events of a task that was not there before. @param {TaskState} now */
+function wholeRoad(now) {
+  return walk(0, now);
+}
+
+/**
+ * Return the events of one attempt from a place of its road to where it is now.
+ * @param {number} from
+ * @param {TaskState} now
+ * @returns {TaskState[]}
+ */
+function walk(from, now) {
+  const left = now.status === "Paused" ? 0 : ROAD.length;
+  const passed = ROAD.slice(from, ROAD.includes(now.status) ? ROAD.indexOf(now.status) : left);
+  const happened = passed.filter((status) => status === "Pending" || (now.queued_at && (status === "Queued" || hasStarted(now))));
+  const early = { message: null, error: null, progress: null, ended: false, stopping: false, ended_at: null, retry_at: null };
   return [...happened.map((status) => ({ ...now, ...early, status })), now];
+}
+
+/** Whether this attempt began; an earlier one may have. @param {TaskState} state */
+function hasStarted({ queued_at, started_at }) {
+  return started_at !== null && queued_at !== null && Date.parse(started_at) >= Date.parse(queued_at);
 }
 
 /**
@@ -366,6 +422,7 @@ export function subscribe(wish, tellOne) {
   const whole = { tasks: [], batches: [], own: false, tokens: [], ...wish };
   const one = { wish: whole, tell: tellOne };
   subscriptions.add(one);
+  if (whole.own) ownSince ??= performance.now();
   queueMicrotask(() => {
     // What another part of the page knows already is told at once.
     if (!subscriptions.has(one)) return;
@@ -422,7 +479,9 @@ export async function getState(wish) {
  * @returns {Promise<boolean>}
  */
 export async function cancel(name, { reason = "" } = {}) {
-  return (await act(name, "cancel", { reason })).canceled;
+  const { canceled } = await act(name, "cancel", { reason });
+  await lookAgain(name);
+  return canceled;
 }
 
 /**
@@ -432,6 +491,17 @@ export async function cancel(name, { reason = "" } = {}) {
  */
 export async function retry(name, { now = false } = {}) {
   await act(name, "retry", { now });
+  await lookAgain(name);
+}
+
+/**
+ * Learn what became of a task before anybody is told what was known of it.
+ * @param {string | number} name
+ */
+async function lookAgain(name) {
+  if (!tasks.has(`task:${name}`)) return;
+  const answer = await getState({ tasks: [name] }).catch(() => null);
+  answer?.tasks.forEach((state) => takeTask("task", state));
 }
 
 /** @param {string | number} name @param {string} verb @param {object} given */
@@ -461,6 +531,8 @@ const STEPS = /** @type {Record<string, number>} */ ({
   Canceled: 100,
 });
 
+const ENDS = ["Finished", "Failed", "Canceled"];
+
 let numberOfBars = 0;
 
 /** One progress bar: a title, what happens now, and how far it is. */
@@ -478,8 +550,13 @@ class Bar {
     this.voice = make("div", "taskcontrol-voice");
     this.voice.setAttribute("role", "status");
     this.spoken = "";
+    this.over = false;
     this.box.append(this.title, this.bar, this.text, this.voice);
-    (place ?? tray()).append(this.box);
+    const where = place ?? tray();
+    // The next phase of the same work takes the place of the one before.
+    if (!place) [...bars].find((one) => one.over && one.title.textContent === title && where.contains(one.box))?.remove();
+    where.append(this.box);
+    bars.add(this);
   }
 
   /** @param {number | null} count @param {number} total @param {string} text @param {string} status */
@@ -502,10 +579,25 @@ class Bar {
     this.voice.textContent = error;
   }
 
+  /** Stay in the tray until it is closed by hand; a place of the page's own is not ours. */
+  stay() {
+    if (!this.box.parentElement?.matches(".taskcontrol-tray")) return;
+    const button = document.createElement("button");
+    button.className = "taskcontrol-bar-close";
+    button.textContent = "×";
+    button.setAttribute("aria-label", say("Close"));
+    button.addEventListener("click", () => this.remove());
+    this.box.prepend(button);
+  }
+
   remove() {
     this.box.remove();
+    bars.delete(this);
   }
 }
+
+/** @type {Set<Bar>} */
+const bars = new Set();
 
 /** @param {string} tag @param {string} className @param {string} [text] */
 function make(tag, className, text = "") {
@@ -561,6 +653,11 @@ export function measure(message, count, total, text) {
   return { count: unknown ? null : far, total: whole, text: words };
 }
 
+/** What a task says of itself; what it said before its end is over. @param {{status?: string | null, message?: any}} state */
+function saidNow({ status, message }) {
+  return status && ENDS.includes(status) ? null : message;
+}
+
 /** @param {number} value */
 function number(value) {
   return new Intl.NumberFormat(document.documentElement.lang || undefined).format(value);
@@ -585,9 +682,10 @@ export function showProgress(name, options = {}) {
   bar.draw(STEPS.Pending, 100, say("Pending"), "Pending");
   return follow({ tasks: [name], tokens: token ? [token] : [] }, signal, bar, hideOnCompletion, (news) => {
     const state = /** @type {TaskState} */ (news.state);
-    const { count, total, text } = measure(state.status === "Finished" ? null : state.message, STEPS[state.status], 100, say(state.status));
+    const { count, total, text } = measure(saidNow(state), STEPS[state.status], 100, say(state.status));
     const left = state.progress?.eta_s;
-    bar.draw(state.ended ? total : count, total, left ? `${text} – ${say("about {time} left", { time: time(left) })}` : text, state.status);
+    bar.over = state.ended;
+    bar.draw(count, total, left ? `${text} – ${say("about {time} left", { time: time(left) })}` : text, state.status);
     announce(bar.box, state);
     try {
       onEvent?.(state);
@@ -616,7 +714,8 @@ export function showBatchProgress(batchId, options = {}) {
     const status = state.status ?? "Pending";
     const label = state.status ? (state.job_name ? say("{label}: {status}", { label: state.job_name, status: say(status) }) : say(status)) : say("Starting…");
     // What a child says of itself is shown, and never ends the bar of the batch.
-    const { text } = measure(state.message, 0, 100, label);
+    const { text } = measure(saidNow(state), 0, 100, label);
+    bar.over = state.ended;
     bar.draw(state.batch_done, state.batch_total, `${number(state.batch_done)} / ${number(state.batch_total)} ${text}`, state.ended ? "Finished" : status);
     announce(bar.box, state);
     if (onEvent && state.status) onEvent(state);
@@ -648,7 +747,8 @@ function follow(wish, signal, bar, hide, take) {
     }
     if (!last) return;
     leave();
-    if (hide) bar.remove();
+    if (hide) setTimeout(() => bar.remove(), LINGER);
+    else bar.stay();
     finish(/** @type {S} */ (news.state));
   });
   const close = () => {

@@ -1,0 +1,247 @@
+"""The module in a real browser when something goes wrong: what it shows stays true (P8, P10)."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+import taskcontrol
+from taskcontrol.context import acting_as
+from taskcontrol.live.asking import watch_token
+from taskcontrol.models import TaskLog
+from tests import tasks
+from tests.factories import make_task
+from tests.live import bodies
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+PAGE = "/seeds/"
+BAR = ".taskcontrol-bar"
+ON = "void taskcontrol.on('async_task_status', (event) => heard.push(event))"
+SUBSCRIBE = """([keys, tokens]) => taskcontrol.subscribe(
+    { tasks: keys, tokens }, ({ state }) => heard.push(state)
+)"""
+ROAD = ["Pending", "Queued", "Started", "Finished"]
+
+
+def statuses_of(page, task):
+    """Return the statuses that were heard of a task, repetitions left out."""
+    told = page.evaluate("heard.map(({ name, status }) => [name, status])")
+    mine = [status for name, status in told if name == task.name]
+    return [now for before, now in zip([None, *mine], mine, strict=False) if now != before]
+
+
+def hears(page):
+    """Wait until the page has heard anything."""
+    expect(page.locator("html")).to_have_attribute("data-taskcontrol", "live")
+
+
+def ended(*rows):
+    """Wait until these have ended, without asking the page."""
+    for row in rows:
+        eventually(lambda row=row: TaskLog.objects.get(pk=row.pk).ended)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (("Pending", 0), ("Finished", 1), ["Queued", "Started", "Finished"]),
+        (("Queued", 1), ("Started", 1), ["Started"]),
+        (("Queued", 1), ("Finished", 1), ["Started", "Finished"]),
+        (("Paused", 0), ("Started", 1), ["Pending", "Queued", "Started"]),
+        (("Paused", 0), ("Pending", 0), ["Pending"]),
+        (("Pending", 0), ("Canceled", 0), ["Canceled"]),
+        (("Queued", 1), ("Pending", 1), ["Pending"]),
+        (("Queued", 1), ("Paused", 1), ["Paused"]),
+        (("Started", 1), ("Pending", 1), ["Pending"]),
+        (("Started", 1), ("Queued", 2), ["Pending", "Queued"]),
+        (("Failed", 1), ("Pending", 1), ["Pending"]),
+        (("Failed", 1), ("Canceled", 1), ["Canceled"]),
+        (("Failed", 1), ("Finished", 2), ROAD),
+        (("Pending", 1), ("Finished", 2), ["Queued", "Started", "Finished"]),
+    ],
+)
+def test_every_status_between_two_readings_is_told(browser, web, before, now, told):
+    """Each as (status, attempt); this attempt was queued and began, where that is possible."""
+    page = browser.new_page()
+    page.goto(f"{web.url}{PAGE}")
+    rows = [
+        {"status": status, "attempt": attempt, "queued_at": "2026-01-01T10:00:00Z"}
+        for status, attempt in (before, now)
+    ]
+    for row in rows:
+        row["started_at"] = "2026-01-01T10:00:01Z"
+    assert (
+        page.evaluate(
+            """async ([before, now]) => {
+                const url = document.querySelector("script[src*='taskcontrol/taskcontrol']").src;
+                return (await import(url)).road(before, now).map(({ status }) => status);
+            }""",
+            rows,
+        )
+        == told
+    )
+    page.close()
+
+
+def test_own_tasks_that_ended_while_the_server_was_away_are_told_p10(
+    start_web, worker, somebody, visit
+):
+    server = start_web()
+    with acting_as(somebody.user):
+        waiting = taskcontrol.enqueue(tasks.nothing, paused=True)
+        page = visit(somebody, PAGE, server)
+        page.evaluate(ON)
+        hears(page)
+        server.process.kill()
+        waiting.resume()
+        new = taskcontrol.enqueue(tasks.nothing)
+    ended(waiting, new)
+    server.start()
+    for task in (waiting, new):
+        eventually(lambda task=task: statuses_of(page, task) == ROAD, timeout=20)
+
+
+def test_an_own_task_enqueued_at_the_same_moment_is_told_and_an_old_one_is_not(
+    worker, somebody, visit
+):
+    with acting_as(somebody.user):
+        old = taskcontrol.enqueue(tasks.nothing)
+    ended(old)
+    bodies.let_through(3)
+    page = visit(somebody, PAGE)
+    page.evaluate(
+        f"{ON}; call({{ method: 'myapp.api.start_import', callback: () => undefined }})"
+    )
+    new = eventually(lambda: TaskLog.objects.exclude(pk=old.pk).first())
+    eventually(lambda: statuses_of(page, new) == ROAD)
+    assert statuses_of(page, old) == []
+
+
+def test_a_bar_of_a_task_that_was_run_again_begins_anew(worker, boss, visit):
+    task = taskcontrol.enqueue(tasks.fail_until, attempt=2)
+    page = visit(boss, PAGE)
+    # Another part of the page knows of it too, and goes on to.
+    page.evaluate(SUBSCRIBE, [[task.name], []])
+    page.evaluate("(name) => taskcontrol.show_progress(name)", task.name)
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    page.evaluate(
+        """async (name) => {
+            await taskcontrol.retry(name);
+            globalThis.ends = taskcontrol.show_progress(name).finished;
+        }""",
+        task.name,
+    )
+    assert page.evaluate("ends.then(({ status }) => status)") == "Finished"
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_a_failure_that_is_older_than_the_page_is_shown_p10(worker, boss, visit):
+    task = taskcontrol.enqueue(tasks.fail)
+    ended(task)
+    page = visit(boss, PAGE)
+    page.evaluate(
+        "(name) => taskcontrol.show_progress(name, 'Work', null, false)", task.name
+    )
+    expect(page.get_by_role("dialog")).to_contain_text("ValueError: it failed")
+    expect(page.locator("[role=alert]")).to_have_text("ValueError: it failed")
+
+
+def test_a_bar_that_stays_is_closed_by_hand(worker, boss, visit):
+    task = taskcontrol.enqueue(tasks.nothing)
+    page = visit(boss, PAGE)
+    page.evaluate(
+        "(name) => taskcontrol.show_progress(name, 'Work', null, false)", task.name
+    )
+    bar = page.locator(BAR)
+    expect(bar).to_contain_text("Finished")
+    bar.get_by_role("button", name="Close").click()
+    expect(bar).to_have_count(0)
+
+
+def test_what_a_member_says_of_itself_never_ends_the_bar_of_its_batch_p9(
+    worker, boss, visit
+):
+    page = visit(boss, PAGE)
+    page.evaluate("taskcontrol.show_batch_progress('two')")
+    full = {"method": bodies.report_and_wait, "arguments": {"count": 4}}
+    taskcontrol.bulk_enqueue([full, {"method": tasks.nothing, "paused": True}], "two")
+    bar = page.locator(BAR)
+    expect(bar).to_contain_text("0 / 2 one")
+    expect(bar.locator("progress")).to_have_js_property("value", 0)
+    for task in TaskLog.objects.filter(batch_id="two"):
+        expect(bar).to_have_count(1)
+        taskcontrol.cancel(task)
+    expect(bar).to_have_count(0)
+    assert page.evaluate("seen.at(-1)")[:3] == ["Canceled", 2, 2]
+
+
+def test_more_than_was_expected_fills_the_bar_and_is_told_in_words(worker, boss, visit):
+    task = taskcontrol.enqueue(
+        bodies.report_and_wait, count=142, total=100, description=None
+    )
+    page = visit(boss, PAGE)
+    page.evaluate("(name) => taskcontrol.show_progress(name)", task.name)
+    expect(page.locator(BAR)).to_contain_text("Started 142 (expected 100)")
+    expect(page.locator(f"{BAR} progress")).to_have_js_property("value", 100)
+    taskcontrol.cancel(task)
+    expect(page.locator(BAR)).to_have_count(0)
+
+
+def test_a_page_tells_the_truth_without_redis_p10(web, worker, broker, boss, visit):
+    task = taskcontrol.enqueue(tasks.nothing, paused=True)
+    page = visit(boss, PAGE)
+    page.evaluate(SUBSCRIBE, [[task.name], []])
+    eventually(lambda: statuses_of(page, task) == ["Paused"])
+    broker.stop()
+    taskcontrol.cancel(task)
+    eventually(lambda: statuses_of(page, task) == ["Paused", "Canceled"])
+
+
+def test_who_logs_out_is_told_no_more_than_any_visitor_p8(workshop, boss, visit):
+    mine, opened = (taskcontrol.enqueue(tasks.nothing, paused=True) for _ in range(2))
+    page = visit(boss, PAGE)
+    page.evaluate(SUBSCRIBE, [[mine.name, opened.name], [watch_token(opened)]])
+    eventually(lambda: statuses_of(page, mine) == statuses_of(page, opened) == ["Paused"])
+    with page.expect_request(lambda request: "/live/stream" in request.url, timeout=20_000):
+        boss.client.logout()
+    taskcontrol.cancel(mine)
+    taskcontrol.cancel(opened)
+    eventually(lambda: statuses_of(page, opened) == ["Paused", "Canceled"], timeout=20)
+    assert statuses_of(page, mine) == ["Paused"]
+
+
+def test_a_page_without_a_login_shows_what_a_token_opens_p8(worker, visit):
+    task = taskcontrol.enqueue(bodies.report_and_wait)
+    page = visit(None, PAGE)
+    page.evaluate(
+        """([name, token]) => {
+            const shown = document.createElement("taskcontrol-progress");
+            for (const [key, value] of Object.entries({ task: name, token, title: "Yours", keep: "" })) {
+                shown.setAttribute(key, value);
+            }
+            document.body.append(shown);
+        }""",
+        [task.name, watch_token(task)],
+    )
+    bar = page.get_by_role("progressbar", name="Yours")
+    expect(bar).to_have_js_property("max", 4)
+    taskcontrol.cancel(task)
+    expect(page.locator(BAR)).to_contain_text("Canceled")
+    assert page.locator(BAR).get_by_role("button").count() == 0
+
+
+def test_a_task_of_others_looks_like_none_p8(workshop, somebody, visit):
+    others = make_task("Finished")
+    mine = make_task("Finished", created_by=somebody.user)
+    page = visit(somebody, PAGE)
+    names = [others.name, "987654", mine.name]
+    page.evaluate(
+        "(names) => names.forEach((name) => taskcontrol.show_progress(name, name, null, false))",
+        names,
+    )
+    bars = page.locator(f"{BAR}-text")
+    expect(bars).to_have_text(["Pending", "Pending", "Finished"])
+    missing = page.evaluate("(tasks) => taskcontrol.getState({ tasks })", names)["missing"]
+    assert sorted(missing) == sorted(names[:2])
