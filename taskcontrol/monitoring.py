@@ -176,10 +176,16 @@ def list_queues(
         for name in worker.queues if worker.state in {"live", "not consuming"} else ():
             queue(name).workers += 1
             queue(name).slots += worker.slots
-    unexpired = Q(paused_until=None) | Q(paused_until__gt=DatabaseNow())
-    for state in QueueState.objects.filter(unexpired, paused_at__isnull=False):
-        queue(state.name).paused = True
+    for name in paused_queues():
+        queue(name).paused = True
     return [queues[name] for name in sorted(queues)]
+
+
+def paused_queues() -> set[str]:
+    """Return the names of the queues that are paused now."""
+    unexpired = Q(paused_until=None) | Q(paused_until__gt=DatabaseNow())
+    paused = QueueState.objects.filter(unexpired, paused_at__isnull=False)
+    return set(paused.values_list("name", flat=True))
 
 
 def _add_held(queue: QueueNumbers, group: dict[str, Any]) -> None:
@@ -215,8 +221,9 @@ def _lanes() -> list[tuple[TaskLog, int]]:
 
 
 def _later() -> list[tuple[str, int]]:
+    # In the words of the index: what waits for another task does not only wait for its time.
     rows = TaskLog.objects.filter(
-        status=Status.PENDING, ready_lane=None, run_at__isnull=False
+        status=Status.PENDING, ready_lane=None, after=None, run_at__isnull=False
     )
     groups = rows.order_by().values("queue").annotate(n=Count("pk"))
     return [(group["queue"], group["n"]) for group in groups]

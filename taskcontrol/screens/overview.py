@@ -12,8 +12,9 @@ from django.utils.http import urlencode
 
 from ..counting import Capped, capped_count
 from ..figures import Figures, all_types, figures_of
+from ..flow import Flow
 from ..models import DispatcherState
-from ..monitoring import QueueNumbers, Snapshot, StatusCounts, count_by_status, snapshot
+from ..monitoring import StatusCounts, count_by_status
 from ..permissions import VIEW, visible_to
 from ..status import Status
 from ..suspension import PERMISSION, dispatcher_state
@@ -22,7 +23,8 @@ from .charts import PERIODS, USUAL, Charts, charts_of, percent, times_of
 from .dispatcher import switch_context
 from .endings import ended_url
 from .presentation import brief, status_badge, visible
-from .signs import signs_of
+from .queues import number_of, rates_of
+from .signs import Present, present, signs_of
 
 #: Who may look at the machinery.
 OVERSEER = "taskcontrol.view_dispatcherstate"
@@ -59,7 +61,7 @@ class Overview:
             if self.oversees:
                 found["signs"] = signs_of(self.now, self.state)
         if self._wants("queues") and self.oversees:
-            found["queues"] = [self._queue_row(queue) for queue in self.now.queues]
+            found["queues"] = [self._queue_row(one) for one in self.now.queues.values()]
         if self._wants("charts") and self.sees_all:
             found |= self._charts()
         return found
@@ -73,29 +75,27 @@ class Overview:
         return dispatcher_state()
 
     @cached_property
-    def now(self) -> Snapshot:
-        """All numbers of this moment."""
-        return snapshot()
+    def now(self) -> Present:
+        """The machinery at this moment."""
+        return present()
 
     def _numbers(self) -> dict[Status, int]:
         if not self.sees_all:
             mine = visible_to(self.user)
             return {status: capped_count(mine.filter(status=status)) for status in Status}
-        whole = self.now.tasks if self._wants("health") else count_by_status()
-        return _by_status(whole)
+        return _by_status(count_by_status())
 
-    def _queue_row(self, queue: QueueNumbers) -> dict[str, Any]:
-        depth = queue.pending + queue.queued
+    def _queue_row(self, queue: Flow) -> dict[str, Any]:
         row = {
             "name": visible(queue.name),
-            "depth": depth,
-            "later": queue.later,
-            "running": queue.started + queue.stopping,
+            "depth": number_of(queue.depth),
+            "running": number_of(queue.running + queue.stopping),
+            "rates": rates_of(queue),
             "oldest": "" if queue.oldest_seconds is None else brief(queue.oldest_seconds),
-            "workers": queue.workers,
+            "workers": len(queue.workers),
             "slots": queue.slots,
-            "paused": queue.paused,
-            "unserved": bool(depth) and not queue.workers,
+            "paused": queue.name in self.now.paused,
+            "unserved": queue.unserved,
         }
         if self.sees_all:
             row["url"] = _list_url(queue=queue.name)

@@ -162,7 +162,7 @@ class QueueStateAdmin(ReadOnlyScreen):
     @admin.display(description=gettext_lazy("in · out per minute"))
     def rates(self, queue: Any) -> str:
         """Show what came and what ended within the last minute."""
-        return _rates(queue.flow)
+        return rates_of(queue.flow)
 
     @admin.display(description=gettext_lazy("sent · running"))
     def active(self, queue: Any) -> str:
@@ -180,16 +180,17 @@ class QueueStateAdmin(ReadOnlyScreen):
 def _waiting(flow: Flow) -> SafeString:
     url = reverse("admin:taskcontrol_tasklog_changelist")
     query = urlencode({"queue": flow.name, "status__exact": Status.PENDING})
-    return format_html('<a href="{}?{}">{}</a>', url, query, _number(flow.waiting))
+    return format_html('<a href="{}?{}">{}</a>', url, query, number_of(flow.waiting))
 
 
-def _number(number: int) -> str:
-    """Return a number with its thousands, or that there are at least so many."""
+def number_of(number: int) -> str:
+    """Return a number as it is read, or that there are at least so many."""
     return f"{number:,}" if type(number) is int else str(number)
 
 
-def _rates(flow: Flow) -> str:
-    return f"{_number(flow.came)} · {_number(flow.went)}"
+def rates_of(flow: Flow) -> str:
+    """Return what came and what ended within the last minute."""
+    return f"{number_of(flow.came)} · {number_of(flow.went)}"
 
 
 def _active(flow: Flow) -> str:
@@ -239,8 +240,8 @@ def _facts(queue: Any, user: Any) -> list[tuple[str, Any]]:
         (_("sent"), f"{flow.sent:,}"),
         (_("running"), f"{flow.running:,}"),
         (_("stopping"), f"{flow.stopping:,}"),
-        (_("came in the last minute"), _number(flow.came)),
-        (_("ended in the last minute"), _number(flow.went)),
+        (_("came in the last minute"), number_of(flow.came)),
+        (_("ended in the last minute"), number_of(flow.went)),
         (_("workers"), _consumers(flow, user)),
         (_("most that may wait"), limit),
         (_("usual timeout"), duration(queue_timeout(queue.name)) if known else EMPTY),

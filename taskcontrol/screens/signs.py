@@ -10,12 +10,20 @@ from typing import Any
 from django.db.models import F
 from django.utils.translation import gettext as _, ngettext
 
-from .. import bell
+from .. import bell, dialect
 from ..conf import conf, known_queues
 from ..doctor.findings import Level
 from ..doctor.punctuality import examine_schedules
+from ..flow import Flow, flows
 from ..models import DispatcherState, TaskLog
-from ..monitoring import DispatcherNumbers, Snapshot
+from ..monitoring import (
+    DispatcherNumbers,
+    WorkerNumbers,
+    dispatcher_numbers,
+    held_places,
+    list_workers,
+    paused_queues,
+)
 from ..obstacles import PASS_OVERDUE
 from ..wording import listed
 from .presentation import ago, visible
@@ -39,7 +47,25 @@ class Sign:
     good: bool = field(default=False, kw_only=True)
 
 
-def signs_of(now: Snapshot, state: DispatcherState) -> list[Sign]:
+@dataclass(frozen=True)
+class Present:
+    """The machinery at one moment of the database's clock."""
+
+    at: datetime
+    workers: list[WorkerNumbers]
+    queues: dict[str, Flow]
+    paused: set[str]
+    dispatcher: DispatcherNumbers
+
+
+def present() -> Present:
+    """Return what the machinery does at this moment, counted no further than a page needs."""
+    at = dialect.now(conf.DATABASE)
+    workers = list_workers(at, held_places())
+    return Present(at, workers, flows(), paused_queues(), dispatcher_numbers())
+
+
+def signs_of(now: Present, state: DispatcherState) -> list[Sign]:
     """Return what is alive, silent, late or lost."""
     return [
         _dispatcher(now),
@@ -54,7 +80,7 @@ def signs_of(now: Snapshot, state: DispatcherState) -> list[Sign]:
     ]
 
 
-def _dispatcher(now: Snapshot) -> Sign:
+def _dispatcher(now: Present) -> Sign:
     passed = _numbers(now).last_pass_seconds
     if passed is None:
         return Sign(_("Last pass"), _("never"), _("It runs in the workers."))
@@ -64,7 +90,7 @@ def _dispatcher(now: Snapshot) -> Sign:
     )
 
 
-def _workers(now: Snapshot) -> Sign:
+def _workers(now: Present) -> Sign:
     live = [worker for worker in now.workers if worker.state == "live"]
     if not live:
         return Sign(_("Workers"), _("none"), "manage.py taskcontrol worker")
@@ -80,7 +106,7 @@ def _workers(now: Snapshot) -> Sign:
     )
 
 
-def _lost(now: Snapshot) -> Sign:
+def _lost(now: Present) -> Sign:
     """A lost one is told for an hour."""
     names = [worker.name for worker in now.workers if worker.state == "lost"]
     if not names:
@@ -89,24 +115,19 @@ def _lost(now: Snapshot) -> Sign:
     return Sign(_("Lost workers"), told, visible(listed(names, 3)))
 
 
-def _queues(now: Snapshot) -> Sign:
+def _queues(now: Present) -> Sign:
     """A queue with work that nobody takes is a fault; an empty one is not."""
-    waiting = [
-        queue.name
-        for queue in now.queues
-        if (queue.pending or queue.queued) and not queue.workers
-    ]
+    waiting = [queue.name for queue in now.queues.values() if queue.unserved]
     if waiting:
         names = visible(", ".join(waiting))
         return Sign(_("Queues"), _("without a worker"), names)
-    paused = [queue.name for queue in now.queues if queue.paused]
-    if paused:
-        return Sign(_("Queues"), _("paused"), visible(", ".join(paused)))
-    number = len({*known_queues(), *(queue.name for queue in now.queues)})
+    if now.paused:
+        return Sign(_("Queues"), _("paused"), visible(", ".join(sorted(now.paused))))
+    number = len({*known_queues(), *now.queues})
     return Sign(_("Queues"), _("%(number)s open") % {"number": number}, good=True)
 
 
-def _sweeps(now: Snapshot, state: DispatcherState) -> Sign:
+def _sweeps(now: Present, state: DispatcherState) -> Sign:
     """Sweeps leave no sign but what they do: late is what should have been done."""
     late = list(_undone(now, state))
     if late:
@@ -114,7 +135,7 @@ def _sweeps(now: Snapshot, state: DispatcherState) -> Sign:
     return Sign(_("Sweeps"), _("in time"), _("retries, lost workers, counting"), good=True)
 
 
-def _undone(now: Snapshot, state: DispatcherState) -> Iterator[str]:
+def _undone(now: Present, state: DispatcherState) -> Iterator[str]:
     due = TaskLog.objects.filter(
         retry_at__lt=now.at - timedelta(seconds=SWEEP_LATE),
         retry_count__lt=F("max_retries"),
@@ -138,7 +159,7 @@ def _undone(now: Snapshot, state: DispatcherState) -> Iterator[str]:
         yield _("what ended is not counted, so the charts end early")
 
 
-def _beat(now: Snapshot) -> Sign:
+def _beat(now: Present) -> Sign:
     numbers = _numbers(now)
     if numbers.beat_seconds is None:
         return Sign(_("Beat"), _("never seen"), "manage.py taskcontrol beat")
@@ -147,7 +168,7 @@ def _beat(now: Snapshot) -> Sign:
     return Sign(_("Beat"), _("silent") if silent else _("alive"), seen, good=not silent)
 
 
-def _broker(now: Snapshot) -> Sign:
+def _broker(now: Present) -> Sign:
     """What the last message met."""
     error = _numbers(now).broker_error
     if error:
@@ -181,10 +202,10 @@ def _schedules() -> list[Sign]:
     return [Sign(_("Schedules"), word, visible(f"{found.subject}: {found.text}"))]
 
 
-def _numbers(now: Snapshot) -> DispatcherNumbers:
+def _numbers(now: Present) -> DispatcherNumbers:
     return now.dispatcher
 
 
-def _at(now: Snapshot, passed: float) -> Any:
+def _at(now: Present, passed: float) -> Any:
     at: datetime = now.at - timedelta(seconds=passed)
     return ago(at, now.at)

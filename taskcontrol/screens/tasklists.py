@@ -52,8 +52,9 @@ class TaskPaginator(CappedPaginator):
     """
 
     def _get_page(self, some: Any, *args: Any, **kwargs: Any) -> Any:
+        page: Any = super()
         rows: Any = self.object_list
-        return super()._get_page(rows.filter(pk__in=keys_of(some)), *args, **kwargs)
+        return page._get_page(rows.filter(pk__in=keys_of(some)), *args, **kwargs)  # noqa: SLF001 - the hook that Django names for it
 
 
 def keys_of(some: Any) -> Any:

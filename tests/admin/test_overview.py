@@ -375,12 +375,23 @@ def test_the_queues_tell_their_depth_their_oldest_and_who_serves_them(viewer, st
     page = text_of(viewer.get(FRONT))
 
     default, long = rows["default"], rows["long"]
-    assert (default["depth"], default["running"], default["paused"]) == (2, 1, True)
+    assert (default["depth"], default["running"], default["paused"]) == ("2", "1", True)
+    assert default["rates"] == "3 · 0"
     assert (default["workers"], default["slots"]) == (1, 4)
     assert (default["oldest"], default["oldest_url"]) == ("2 min", page_url(first))
-    assert (long["depth"], long["unserved"]) == (1, True)
+    assert (long["depth"], long["unserved"]) == ("1", True)
     assert len(listed(viewer, long["url"])) == 1
     assert "1 worker, 4 slots" in page
+
+
+def test_a_line_is_counted_no_further_than_a_page_needs(viewer, state, monkeypatch):
+    monkeypatch.setattr("taskcontrol.flow.MOST_COUNTED", 2)
+    for _ in range(4):
+        make_task(queue="long")
+
+    rows = {row["name"]: row for row in viewer.get(FRONT).context["queues"]}
+
+    assert (rows["long"]["depth"], rows["default"]["depth"]) == ("2+", "0")
 
 
 # Who sees what
