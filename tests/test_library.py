@@ -197,7 +197,8 @@ def test_a_broken_file_stores_nothing(db):
 def test_the_coordinator_enqueues_one_batch_with_a_task_per_file(db, samples_only):
     tasks.index_library("my-batch")
 
-    assert TaskBatch.objects.get().total == len(list(find_sources()))
+    batch = TaskBatch.objects.get()
+    assert (batch.total, batch.title) == (len(list(find_sources())), "Index 10 files")
     members = TaskLog.objects.filter(batch_id="my-batch").order_by("batch_order")
     assert [(task.job_name, task.arguments) for task in members] == [
         (f"Index {root}/{path}", {"root": root, "path": path})
@@ -227,6 +228,16 @@ def test_the_one_who_starts_the_indexing_knows_the_batch_before_it_exists(db):
 def test_a_batch_id_given_as_an_option_is_not_mistaken_for_the_argument(db):
     with pytest.raises(InvalidCall):
         taskcontrol.enqueue(tasks.index_library, batch_id="my-batch")
+
+
+def test_the_names_of_all_files_are_ranked_and_what_does_not_parse_is_told(
+    db, samples_only, caplog
+):
+    ranked = tasks.rank_names(top=2)
+
+    assert len(ranked) == 2
+    assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
+    assert "samples/broken_syntax.py, line 4: '(' was never closed" in caplog.text
 
 
 # ---- the command
@@ -337,8 +348,29 @@ def test_the_front_page_tells_of_a_coordinator_whose_batch_does_not_exist_yet(
 
     page = client.get("/").content.decode()
 
-    assert f">task {task.pk}</a>" in page
+    assert ">Index the library</a>" in page
+    assert f"task {task.pk}<" in page
+    assert "Nothing yet" not in page
     assert 'http-equiv="refresh"' in page
+
+
+def test_the_front_page_follows_a_task_that_reads_all_files(client, librarian):
+    client.force_login(librarian)
+    response = client.post(reverse("library:rank"), follow=True)
+    task = TaskLog.objects.get(method="project.library.tasks.rank_names")
+    address = reverse("admin:taskcontrol_tasklog_change", args=[task.pk])
+
+    assert (task.queue, task.created_by_id) == ("long", librarian.pk)
+    assert f'<a href="{address}">Task {task.pk}</a> reads all files' in (
+        response.content.decode()
+    )
+    make_task(
+        Status.STARTED,
+        method=task.method,
+        progress={"count": 1200, "total": 1810},
+        created_by=librarian,
+    )
+    assert "Started: 1,200 of 1,810 files" in client.get("/").content.decode()
 
 
 def test_the_front_page_stands_still_when_all_have_ended(client, admin_user):
@@ -389,7 +421,9 @@ def test_the_button_enqueues_the_coordinator_as_the_person_and_says_where(
     assert f"?batch_id={task.arguments['batch_id']}" in text
 
 
-@pytest.mark.parametrize("button", ["library:index", "admin:library_sourcefile_index"])
+@pytest.mark.parametrize(
+    "button", ["library:index", "library:rank", "admin:library_sourcefile_index"]
+)
 class TestTheButtonRefuses:
     def test_a_visitor(self, client, db, button):
         assert reverse("admin:login") in client.post(reverse(button)).url

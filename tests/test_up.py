@@ -171,6 +171,14 @@ def test_the_page_answers_and_the_printed_login_opens_it(site):
     assert answer.geturl() == site.url
 
 
+def test_the_front_page_of_the_site_is_named_too(site):
+    front = site.url.removesuffix("admin/")
+
+    assert f"site   {front}\n" in site.said.replace("\r", "")
+    with urllib.request.urlopen(front, timeout=20) as page:
+        assert b"Log in to index the library" in page.read()
+
+
 def test_static_files_are_served(site):
     with urllib.request.urlopen(
         urllib.parse.urljoin(site.url, "/static/admin/css/base.css")

@@ -89,6 +89,13 @@ def parse(source: bytes, path: str) -> ast.Module:
         raise BrokenSource(path, error.lineno or 1, error.msg) from error
 
 
+def names_in(source: bytes, path: str = "<source>") -> Iterator[str]:
+    """Yield each use of a name in ``source``, or raise BrokenSource."""
+    for node in ast.walk(parse(source, path)):
+        if isinstance(node, ast.Name):
+            yield node.id
+
+
 def imported_modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Yield the modules that ``nodes`` import, a relative one with its dots."""
     for node in nodes:

@@ -10,4 +10,5 @@ app_name = "library"
 urlpatterns = [
     path("", views.home, name="home"),
     path("index/", views.index_now, {"back": "library:home"}, name="index"),
+    path("rank/", views.rank_now, name="rank"),
 ]

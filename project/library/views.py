@@ -14,18 +14,23 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST, require_safe
 
+import taskcontrol
 from taskcontrol.batches import counts_of
-from taskcontrol.models import TaskBatch
+from taskcontrol.models import TaskBatch, TaskLog
 from taskcontrol.permissions import visible_to
 from taskcontrol.registry import path_of
 from taskcontrol.status import Status
 
 from .models import SourceFile
-from .tasks import index_library, start_indexing
+from .tasks import index_library, rank_names, start_indexing
 
 #: How many batches the front page shows.
 SHOWN = 5
-COORDINATOR = path_of(index_library)
+#: What is shown while it has not ended, and what it says before it began.
+FOLLOWED = {
+    path_of(index_library): "it will find the files",
+    path_of(rank_names): "it will read all files",
+}
 #: The parts of a bar from left to right: what is done comes first.
 PARTS = (
     Status.FINISHED,
@@ -44,7 +49,9 @@ def home(request: HttpRequest) -> HttpResponse:
     shown = list(visible_batches(request.user)[:SHOWN])
     numbers = counts_of(shown)
     batches = [summary(batch, numbers[batch.pk]) for batch in shown]
-    searching = list(visible_to(request.user).filter(method=COORDINATOR, ended_at=None))
+    single = list(
+        visible_to(request.user).filter(method__in=FOLLOWED, ended_at=None)[:SHOWN]
+    )
     context = {
         "totals": SourceFile.objects.aggregate(
             files=Count("id"),
@@ -52,12 +59,12 @@ def home(request: HttpRequest) -> HttpResponse:
             functions=Sum("functions", default=0),
             classes=Sum("classes", default=0),
         ),
-        "searching": searching,
+        "single": [(task, told(task)) for task in single],
         "batches": batches,
-        "running": searching or not all(batch["ended"] for batch in batches),
+        "running": single or not all(batch["ended"] for batch in batches),
         # What the page listens to; ids that people gave may hold spaces, ours do not.
         "watched": {
-            "tasks": " ".join(task.name for task in searching),
+            "tasks": " ".join(task.name for task in single),
             "batches": " ".join(
                 one["batch"].pk
                 for one in batches
@@ -86,6 +93,29 @@ def index_now(request: HttpRequest, back: str) -> HttpResponse:
         ),
     )
     return redirect(back)
+
+
+@require_POST
+@login_required
+@permission_required("library.index_sourcefile", raise_exception=True)
+def rank_now(request: HttpRequest) -> HttpResponse:
+    """Start what takes a while, and say where to follow it."""
+    task = taskcontrol.enqueue(rank_names, job_name="Rank the names")
+    text = (
+        '<a href="{}">Task {}</a> reads all files one after the other. One of its kind runs '
+        "at a time: press again, and the next one waits for it."
+    )
+    url = reverse("admin:taskcontrol_tasklog_change", args=[task.pk])
+    messages.success(request, format_html(text, url, task.pk))
+    return redirect("library:home")
+
+
+def told(task: TaskLog) -> str:
+    """Return what a task that has not ended says of itself."""
+    said = task.progress or {}
+    if said.get("total"):
+        return f"{said['count']:,} of {said['total']:,} files"
+    return str(said.get("message") or FOLLOWED[task.method])
 
 
 def visible_batches(user: Any) -> Any:

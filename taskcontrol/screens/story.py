@@ -27,6 +27,7 @@ from .presentation import (
     ago,
     badge,
     brief,
+    dotted,
     link,
     memory,
     person,
@@ -149,8 +150,9 @@ def type_link(method: str, user: Any) -> SafeString | str:
     if user.has_perm("taskcontrol.view_tasktype"):
         key = TaskType.objects.filter(method=method).values_list("pk", flat=True).first()
     if key is None:
-        return visible(method)
-    return link(reverse("admin:taskcontrol_tasktype_change", args=[key]), method)
+        return dotted(method)
+    url = reverse("admin:taskcontrol_tasktype_change", args=[key])
+    return format_html('<a href="{}">{}</a>', url, dotted(method))
 
 
 def _edit_url(task: TaskLog) -> str:

@@ -17,7 +17,7 @@ from socket import socket
 from django.core.management import CommandError, call_command
 from django.core.management.base import OutputWrapper
 from django.db import DatabaseError, connections
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, Resolver404, resolve, reverse
 
 from ..conf import known_queues
 from ..models import Worker
@@ -121,6 +121,8 @@ class Household:
         self._screen.show()
         self._screen.say("everything is up")
         if door:
+            if _has_front_page():
+                self._screen.say(f"  site   {url_of(door)}/")
             self._screen.say(f"  page   {url_of(door)}{_page()}")
         self._screen.say(f"  login  {login}")
         self._screen.say(f"  data   {self._folder} (logs in logs/)")
@@ -222,6 +224,13 @@ def _page() -> str:
         return reverse("admin:index")
     except NoReverseMatch:
         return "/"
+
+
+def _has_front_page() -> bool:
+    try:
+        return bool(resolve("/"))
+    except Resolver404:
+        return False
 
 
 def _answers(url: str) -> bool:
