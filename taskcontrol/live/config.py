@@ -43,6 +43,7 @@ def labels() -> dict[str, str]:
         "{count} (expected {total})": _("{count} (expected {total})"),
         "{label}: {status}": _("{label}: {status}"),
         "{name} failed": _("{name} failed"),
+        "{count} failed": _("{count} failed"),
         "about {time} left": _("about {time} left"),
         "Close": _("Close"),
     }

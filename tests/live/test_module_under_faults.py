@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 
 import taskcontrol
 from taskcontrol.context import acting_as
 from taskcontrol.live.asking import watch_token
-from taskcontrol.models import TaskLog
+from taskcontrol.models import TaskBatch, TaskLog
 from tests import tasks
 from tests.factories import make_task
 from tests.live import bodies
+from tests.live.test_module import HIDE
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -245,3 +246,79 @@ def test_a_task_of_others_looks_like_none_p8(workshop, somebody, visit):
     expect(bars).to_have_text(["Pending", "Pending", "Finished"])
     missing = page.evaluate("(tasks) => taskcontrol.getState({ tasks })", names)["missing"]
     assert sorted(missing) == sorted(names[:2])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("show_progress()", "undefined is not the name of a task"),
+        ("show_progress('x')", "x is not the name of a task"),
+        ("show_batch_progress(null)", "null is not the id of a batch"),
+        (
+            "subscribe({ tasks: [...Array(201).keys()] }, () => undefined)",
+            "200 tasks and batches",
+        ),
+        ("on('another')", "there is no event another"),
+    ],
+)
+def test_nonsense_is_refused_at_the_call_and_harms_no_other_part_of_the_page(
+    workshop, boss, visit, call, said
+):
+    task = make_task("Finished")
+    page = visit(boss, PAGE)
+    with pytest.raises(Error, match=said):
+        page.evaluate(f"void taskcontrol.{call}")
+    expect(page.locator(BAR)).to_have_count(0)
+    page.evaluate(SUBSCRIBE, [[task.name], []])
+    eventually(lambda: statuses_of(page, task) == ["Finished"])
+
+
+def test_a_batch_in_which_some_failed_says_so(worker, boss, visit):
+    page = visit(boss, PAGE)
+    page.evaluate("taskcontrol.show_batch_progress('two', 'Work', null, false)")
+    work = [{"method": tasks.fail}, {"method": tasks.nothing}]
+    taskcontrol.bulk_enqueue(work, "two")
+    bar = page.locator(BAR)
+    expect(bar).to_contain_text("2 / 2")
+    expect(bar).to_contain_text("1 failed")
+    expect(bar).to_have_attribute("data-status", "Failed")
+
+
+def test_a_new_connection_tells_the_handler_nothing_twice(workshop, boss, visit):
+    TaskBatch.objects.create(id="two", total=2)
+    make_task("Finished", batch_id="two", job_name="one")
+    page = visit(boss, PAGE)
+    page.evaluate(
+        "taskcontrol.show_batch_progress('two', 'Work', (event) => heard.push(event))"
+    )
+    eventually(lambda: page.evaluate("heard.length"))
+    for hidden, how in ((True, "poll"), (False, "live")):
+        page.evaluate(HIDE, hidden)
+        expect(page.locator("html")).to_have_attribute("data-taskcontrol", how)
+    make_task("Finished", batch_id="two", job_name="other")
+    eventually(lambda: page.evaluate("heard.at(-1).job_name") == "other")
+    told = page.evaluate("heard.map(({ job_name, batch_done }) => [job_name, batch_done])")
+    assert told == [["one", 1], ["other", 2]]
+
+
+def test_a_page_beyond_the_streams_of_one_person_polls(worker, boss, visit, watch):
+    streams = [watch(boss, "own=1") for _ in range(10)]
+    for stream in streams:
+        stream.snapshot()
+    task = taskcontrol.enqueue(tasks.nothing, paused=True)
+    page = visit(boss, PAGE)
+    page.evaluate(SUBSCRIBE, [[task.name], []])
+    expect(page.locator("html")).to_have_attribute("data-taskcontrol", "poll")
+    taskcontrol.cancel(task)
+    eventually(lambda: statuses_of(page, task) == ["Paused", "Canceled"])
+
+
+def test_where_the_server_does_not_stream_own_tasks_are_told_as_well(
+    start_web, worker, somebody, visit
+):
+    page = visit(somebody, PAGE, start_web(asgi=False))
+    page.evaluate(ON)
+    expect(page.locator("html")).to_have_attribute("data-taskcontrol", "poll")
+    with acting_as(somebody.user):
+        task = taskcontrol.enqueue(tasks.nothing)
+    eventually(lambda: statuses_of(page, task) == ROAD, timeout=20)

@@ -92,6 +92,7 @@ const LABELS = {
   "{count} (expected {total})": "{count} (expected {total})",
   "{label}: {status}": "{label}: {status}",
   "{name} failed": "{name} failed",
+  "{count} failed": "{count} failed",
   "about {time} left": "about {time} left",
   Close: "Close",
   Pending: "Pending",
@@ -316,20 +317,27 @@ setInterval(() => {
 function takeSnapshot(told) {
   told.tasks.forEach((state) => takeTask("task", state));
   told.own.forEach((state) => takeTask("own", state));
-  told.batches.forEach(takeBatch);
+  told.batches.forEach((state) => {
+    // A new connection begins with what this page has heard already.
+    const before = batches.get(state.batch_id);
+    if (!before || numbersOf(before) !== numbersOf(state)) takeBatch(state);
+  });
   if (ownSince === null) return;
   ownKnown = true;
   askForOwn(new Set(told.own.map((state) => state.name)));
 }
 
 /**
- * Ask for own tasks that had not ended and of which a snapshot says nothing: it tells the newest.
+ * Forget own tasks that ended so long ago that a snapshot, which tells the newest, does not name
+ * them; and ask for those that had not.
  * @param {Set<string>} told
  */
 async function askForOwn(told) {
-  const open = [...tasks].filter(([key, state]) => key.startsWith("own:") && !state.ended && !told.has(state.name));
+  const others = [...tasks].filter(([key, state]) => key.startsWith("own:") && !told.has(state.name));
+  others.filter(([, state]) => state.ended).forEach(([key]) => tasks.delete(key));
+  const open = others.filter(([, state]) => !state.ended).map(([, state]) => state.name);
   if (!open.length) return;
-  const answer = await getState({ tasks: open.slice(-MOST_ASKED).map(([, state]) => state.name) }).catch(() => null);
+  const answer = await getState({ tasks: open.slice(-MOST_ASKED) }).catch(() => null);
   answer?.tasks.forEach((state) => takeTask("own", state));
 }
 
@@ -356,7 +364,13 @@ function isNew(state) {
 }
 
 /** @param {BatchState} state */
+function numbersOf({ batch_done, batch_total, failed, canceled, statuses, ended }) {
+  return JSON.stringify([batch_done, batch_total, failed, canceled, statuses, ended]);
+}
+
+/** @param {BatchState} state */
 function takeBatch(state) {
+  if (JSON.stringify(batches.get(state.batch_id)) === JSON.stringify(state)) return;
   batches.set(state.batch_id, state);
   for (const one of [...subscriptions]) {
     if (one.wish.batches.includes(state.batch_id)) tell(one, { kind: "batch", state });
@@ -413,13 +427,32 @@ function hasStarted({ queued_at, started_at }) {
 }
 
 /**
+ * Return a wish without gaps; what no key can be is refused here, where the page sees who asks.
+ * @param {Wish} wish
+ * @returns {Required<Wish>}
+ */
+function checked(wish) {
+  const whole = { tasks: [], batches: [], own: false, tokens: [], ...wish };
+  for (const key of whole.tasks) {
+    if (!/^\d{1,18}$/.test(String(key))) throw new Error(`taskcontrol: ${key} is not the name of a task.`);
+  }
+  for (const key of whole.batches) {
+    if (typeof key !== "string" || !key) throw new Error(`taskcontrol: ${key} is not the id of a batch.`);
+  }
+  const all = [whole, ...[...subscriptions].map((one) => one.wish)];
+  const things = new Set(all.flatMap((one) => [...one.tasks.map(String), ...one.batches.map((key) => `batch ${key}`)]));
+  if (things.size > MOST_ASKED) throw new Error(`taskcontrol: a page may watch ${MOST_ASKED} tasks and batches at once.`);
+  return whole;
+}
+
+/**
  * Watch tasks and batches: `tell` gets each news as `{kind, state}`, the present state first.
  * @param {Wish} wish
  * @param {(news: News) => void} tellOne
  * @returns {() => void} Ends the watch.
  */
 export function subscribe(wish, tellOne) {
-  const whole = { tasks: [], batches: [], own: false, tokens: [], ...wish };
+  const whole = checked(wish);
   const one = { wish: whole, tell: tellOne };
   subscriptions.add(one);
   if (whole.own) ownSince ??= performance.now();
@@ -678,9 +711,10 @@ function time(seconds) {
  */
 export function showProgress(name, options = {}) {
   const { title = say("Task {name}", { name }), onEvent, hideOnCompletion = true, element, token, signal } = options;
+  const wish = checked({ tasks: [name], tokens: token ? [token] : [] });
   const bar = new Bar(title, element);
   bar.draw(STEPS.Pending, 100, say("Pending"), "Pending");
-  return follow({ tasks: [name], tokens: token ? [token] : [] }, signal, bar, hideOnCompletion, (news) => {
+  return follow(wish, signal, bar, hideOnCompletion, (news) => {
     const state = /** @type {TaskState} */ (news.state);
     const { count, total, text } = measure(saidNow(state), STEPS[state.status], 100, say(state.status));
     const left = state.progress?.eta_s;
@@ -707,16 +741,19 @@ export function showProgress(name, options = {}) {
  */
 export function showBatchProgress(batchId, options = {}) {
   const { title = say("Processing…"), onEvent, hideOnCompletion = true, element, token, signal } = options;
+  const wish = checked({ batches: [batchId], tokens: token ? [token] : [] });
   const bar = new Bar(title, element);
   bar.draw(0, 100, say("Starting…"), "Pending");
-  return follow({ batches: [batchId], tokens: token ? [token] : [] }, signal, bar, hideOnCompletion, (news) => {
+  return follow(wish, signal, bar, hideOnCompletion, (news) => {
     const state = /** @type {BatchState} */ (news.state);
     const status = state.status ?? "Pending";
     const label = state.status ? (state.job_name ? say("{label}: {status}", { label: state.job_name, status: say(status) }) : say(status)) : say("Starting…");
     // What a child says of itself is shown, and never ends the bar of the batch.
     const { text } = measure(saidNow(state), 0, 100, label);
     bar.over = state.ended;
-    bar.draw(state.batch_done, state.batch_total, `${number(state.batch_done)} / ${number(state.batch_total)} ${text}`, state.ended ? "Finished" : status);
+    const failed = state.failed ? ` – ${say("{count} failed", { count: number(state.failed) })}` : "";
+    const told = `${number(state.batch_done)} / ${number(state.batch_total)} ${text}${failed}`;
+    bar.draw(state.batch_done, state.batch_total, told, state.ended ? (failed ? "Failed" : "Finished") : status);
     announce(bar.box, state);
     if (onEvent && state.status) onEvent(state);
     return state.ended;
@@ -755,6 +792,7 @@ function follow(wish, signal, bar, hide, take) {
     leave();
     bar.remove();
   };
+  if (signal?.aborted) close();
   signal?.addEventListener("abort", close, { once: true });
   return { close, finished };
 }
