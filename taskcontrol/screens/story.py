@@ -42,6 +42,7 @@ from .presentation import (
 )
 from .reasons import Slice, page_link, show, slices_of
 from .relations import relations_of
+from .sparkline import sparkline_of
 from .taskverbs import buttons_for
 
 #: Attempts and events that are shown, the newest.
@@ -129,6 +130,7 @@ def _facts(task: Any, user: Any, attempts: list[TaskAttempt]) -> list[tuple[Any,
     by = _("%(time)s by %(who)s") % {"time": "{}", "who": "{}"}
     facts = [
         (_("type"), type_link(task.method, user)),
+        (_("its last runs"), sparkline_of(task, user)),
         (_("queue"), _queue(task, user)),
         (_("created"), format_html(by, ago(task.created_at, now), _creator(task))),
         (_("not before"), task.run_at and time_tag(task.run_at)),
