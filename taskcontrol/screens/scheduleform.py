@@ -64,6 +64,15 @@ class ObjectField(forms.JSONField):
         return "" if value in ({}, None) else super().prepare_value(value)
 
 
+class DateAndTime(AdminSplitDateTime):
+    """The two boxes of stock admin, each with its name for those who do not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for box, name in zip(self.widgets, (_("Date"), _("Time")), strict=True):
+            box.attrs["aria-label"] = name
+
+
 class ScheduleForm(forms.ModelForm):
     """A schedule as a person edits it; ``wish`` is what came of it."""
 
@@ -90,7 +99,7 @@ class ScheduleForm(forms.ModelForm):
         required=False, help_text=_("Or: every so many seconds, aligned to the clock.")
     )
     at = forms.SplitDateTimeField(
-        required=False, widget=AdminSplitDateTime, help_text=_("Or: once, at this time.")
+        required=False, widget=DateAndTime, help_text=_("Or: once, at this time.")
     )
     description = forms.CharField(required=False, widget=forms.Textarea({"rows": 2}))
 
