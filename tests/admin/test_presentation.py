@@ -20,6 +20,7 @@ from taskcontrol.screens.presentation import (
     without_secrets,
 )
 from taskcontrol.status import Status
+from tests.admin.conftest import list_url, text_of
 from tests.factories import seconds_ago
 
 CSS = Path(taskcontrol.__file__).parent / "static/taskcontrol/admin.css"
@@ -123,3 +124,19 @@ def test_stored_values_come_out_readable():
 
     assert '"at": "1:00:00"' in shown
     assert str(2**70) in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("tasklog", "Nothing yet."),
+        ("taskbatch", "Nothing yet."),
+        ("schedule", "No schedule yet. Add one here"),
+    ],
+)
+def test_a_list_without_rows_says_so_and_one_without_matches_leads_back(boss, model, told):
+    page = text_of(boss.get(list_url(model)))
+    assert told in page
+
+    page = text_of(boss.get(list_url(model), {"q": "nosuch"}))
+    assert 'Nothing matches. <a href="?">Show all</a>' in page
