@@ -149,7 +149,8 @@ def held_batches() -> Any:
     paused = rows.filter(paused_at__isnull=False).annotate(
         failed=Value(None, BigIntegerField())
     )
-    return stopped.values_list(*columns).union(paused.values_list(*columns), all=True)
+    both = stopped.values_list(*columns).union(paused.values_list(*columns), all=True)
+    return both.order_by()  # from Django 6.1 on a union is ordered as its model
 
 
 def held_reason(batch: TaskBatch) -> str:

@@ -182,7 +182,7 @@ def sync_schedules(**signal: Any) -> None:
 
 def _drop_all_but(names: Collection[str]) -> None:
     """Delete what the settings no longer name; what a person changed is switched off."""
-    for schedule in Schedule.objects.exclude(declared=None):
+    for schedule in Schedule.objects.filter(declared__isnull=False):
         declared = schedule.declared or {}
         periodic = periodic_of(schedule)
         if declared["source"] != "settings" or declared["name"] in names or not periodic:
@@ -198,7 +198,7 @@ def _drop_all_but(names: Collection[str]) -> None:
 
 
 def _declared_as(name: str) -> Schedule | None:
-    rows = Schedule.objects.exclude(declared=None)
+    rows = Schedule.objects.filter(declared__isnull=False)
     return next((row for row in rows if row.declared["name"] == name), None)
 
 

@@ -31,7 +31,9 @@ def examine_schedules() -> Iterator[Finding]:
 
 
 def _unwritten() -> Iterator[Finding]:
-    declared = Schedule.objects.exclude(declared=None).values_list("declared", flat=True)
+    declared = Schedule.objects.filter(declared__isnull=False).values_list(
+        "declared", flat=True
+    )
     written = {one["name"] for one in declared if one}
     names = [one.name for one in schedules_of_settings()[0] if one.name not in written]
     if names:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import django
 import pytest
 from django.apps import apps
 from django.contrib import admin
@@ -158,6 +159,9 @@ def nothing(owner: Any) -> list[Any]:
     return []
 
 
+#: The answer to a change of a row that one does not see: from Django 6.1 on stock admin looks
+#: for the row first, and leads away when there is none.
+UNSEEN = "go" if django.VERSION >= (6, 1) else "no"
 #: What is sent by POST.
 WHY, SURE, LONG, BARE = (
     {"reason": "why"},
@@ -269,7 +273,7 @@ TABLE: tuple[Row, ...] = (
     Row("taskbatch_add", nothing, "login login no no no no no login", BARE),
     Row("taskbatch_cancel", batch, "login login none no go go go login", WHY, BEHIND),
     Row("taskbatch_change", batch, "login login go ok ok ok ok login"),
-    Row("taskbatch_change", batch, "login login no no no no no login", BARE),
+    Row("taskbatch_change", batch, f"login login {UNSEEN} no no no no login", BARE),
     Row("taskbatch_changelist", nothing, "login login ok ok ok ok ok login"),
     Row("taskbatch_delete", batch, "login login no no no no no login"),
     Row("taskbatch_delete", batch, "login login no no no no no login", SURE),
@@ -285,7 +289,7 @@ TABLE: tuple[Row, ...] = (
     Row("tasklog_add", nothing, "login login no no no no no login", BARE),
     Row("tasklog_cancel", task, "login login none no go go go login", WHY, EVENT),
     Row("tasklog_change", task, "login login go ok ok ok ok login"),
-    Row("tasklog_change", task, "login login no no no no no login", BARE),
+    Row("tasklog_change", task, f"login login {UNSEEN} no no no no login", BARE),
     Row("tasklog_changelist", nothing, "login login ok ok ok ok ok login"),
     Row("tasklog_delete", finished, "login login no no no ok no login"),
     Row("tasklog_delete", finished, "login login no no no go no login", SURE, LOG),
