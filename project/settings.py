@@ -98,7 +98,9 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
-LOGIN_URL = "admin:login"
+# The login of admin lets in the staff alone; My tasks is for everybody.
+LOGIN_URL = "library:login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "library:home"
 
 #: Without BROKER_URL the broker that ``up`` starts, so that a second terminal finds it too.
 CELERY_BROKER_URL = os.environ.get("BROKER_URL") or EmbeddedBroker(DATA_DIR / "broker").url

@@ -373,6 +373,20 @@ def test_the_front_page_follows_a_task_that_reads_all_files(client, librarian):
     assert "Started: 1,200 of 1,810 files" in client.get("/").content.decode()
 
 
+def test_a_person_outside_of_admin_logs_in_and_is_led_to_no_page_of_admin(client, db):
+    ann = make_user("ann", password="a-long-pass-word")
+    ann.user_permissions.add(Permission.objects.get(codename="index_sourcefile"))
+    given = {"username": "ann", "password": "a-long-pass-word", "next": "/"}
+
+    assert client.post(reverse("library:login"), given).url == "/"
+    client.post(reverse("library:rank"))
+    page = client.post(reverse("library:index"), follow=True).content.decode()
+
+    for task in TaskLog.objects.all():
+        assert reverse("taskcontrol:my_task", args=[task.pk]) in page
+    assert "/admin/" not in page
+
+
 def test_the_front_page_stands_still_when_all_have_ended(client, admin_user):
     TaskBatch.objects.create(id="b", total=1)
     make_task(Status.FAILED, batch_id="b")
@@ -426,7 +440,7 @@ def test_the_button_enqueues_the_coordinator_as_the_person_and_says_where(
 )
 class TestTheButtonRefuses:
     def test_a_visitor(self, client, db, button):
-        assert reverse("admin:login") in client.post(reverse(button)).url
+        assert reverse("library:login") in client.post(reverse(button)).url
 
     def test_a_person_without_the_permission(self, client, db, button):
         client.force_login(make_user("guest", is_staff=True))

@@ -85,11 +85,10 @@ def index_now(request: HttpRequest, back: str) -> HttpResponse:
         request,
         format_html(
             'The indexing is on its way: <a href="{}">task {}</a> looks for the files and '
-            'enqueues <a href="{}?batch_id={}">one batch</a> with a task for each.',
-            reverse("admin:taskcontrol_tasklog_change", args=[coordinator.pk]),
+            'enqueues <a href="{}">one batch</a> with a task for each.',
+            page_of(request, coordinator),
             coordinator.pk,
-            reverse("admin:taskcontrol_tasklog_changelist"),
-            batch_id,
+            members_page(request, batch_id),
         ),
     )
     return redirect(back)
@@ -105,9 +104,22 @@ def rank_now(request: HttpRequest) -> HttpResponse:
         '<a href="{}">Task {}</a> reads all files one after the other. One of its kind runs '
         "at a time: press again, and the next one waits for it."
     )
-    url = reverse("admin:taskcontrol_tasklog_change", args=[task.pk])
-    messages.success(request, format_html(text, url, task.pk))
+    messages.success(request, format_html(text, page_of(request, task), task.pk))
     return redirect("library:home")
+
+
+def page_of(request: HttpRequest, task: TaskLog) -> str:
+    """Return where this person looks at the own task: in admin, or outside of it."""
+    staff = request.user.is_staff
+    name = "admin:taskcontrol_tasklog_change" if staff else "taskcontrol:my_task"
+    return reverse(name, args=[task.pk])
+
+
+def members_page(request: HttpRequest, batch_id: str) -> str:
+    """Return where this person looks at the tasks of the own batch."""
+    if not request.user.is_staff:
+        return reverse("taskcontrol:my_tasks")
+    return f"{reverse('admin:taskcontrol_tasklog_changelist')}?batch_id={batch_id}"
 
 
 def told(task: TaskLog) -> str:
