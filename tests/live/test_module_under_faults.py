@@ -44,46 +44,37 @@ def ended(*rows):
         eventually(lambda row=row: TaskLog.objects.get(pk=row.pk).ended)
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "told"),
-    [
-        (("Pending", 0), ("Finished", 1), ["Queued", "Started", "Finished"]),
-        (("Queued", 1), ("Started", 1), ["Started"]),
-        (("Queued", 1), ("Finished", 1), ["Started", "Finished"]),
-        (("Paused", 0), ("Started", 1), ["Pending", "Queued", "Started"]),
-        (("Paused", 0), ("Pending", 0), ["Pending"]),
-        (("Pending", 0), ("Canceled", 0), ["Canceled"]),
-        (("Queued", 1), ("Pending", 1), ["Pending"]),
-        (("Queued", 1), ("Paused", 1), ["Paused"]),
-        (("Started", 1), ("Pending", 1), ["Pending"]),
-        (("Started", 1), ("Queued", 2), ["Pending", "Queued"]),
-        (("Failed", 1), ("Pending", 1), ["Pending"]),
-        (("Failed", 1), ("Canceled", 1), ["Canceled"]),
-        (("Failed", 1), ("Finished", 2), ROAD),
-        (("Pending", 1), ("Finished", 2), ["Queued", "Started", "Finished"]),
-    ],
-)
-def test_every_status_between_two_readings_is_told(browser, web, before, now, told):
-    """Each as (status, attempt); this attempt was queued and began, where that is possible."""
-    page = browser.new_page()
-    page.goto(f"{web.url}{PAGE}")
-    rows = [
-        {"status": status, "attempt": attempt, "queued_at": "2026-01-01T10:00:00Z"}
-        for status, attempt in (before, now)
-    ]
-    for row in rows:
-        row["started_at"] = "2026-01-01T10:00:01Z"
-    assert (
-        page.evaluate(
-            """async ([before, now]) => {
-                const url = document.querySelector("script[src*='taskcontrol/taskcontrol']").src;
-                return (await import(url)).road(before, now).map(({ status }) => status);
-            }""",
-            rows,
-        )
-        == told
-    )
-    page.close()
+#: A status and its attempt before and now, and what is told: this attempt was queued and
+#: began, where that is possible.
+ROADS = [
+    (("Pending", 0), ("Finished", 1), ["Queued", "Started", "Finished"]),
+    (("Queued", 1), ("Started", 1), ["Started"]),
+    (("Queued", 1), ("Finished", 1), ["Started", "Finished"]),
+    (("Paused", 0), ("Started", 1), ["Pending", "Queued", "Started"]),
+    (("Paused", 0), ("Pending", 0), ["Pending"]),
+    (("Pending", 0), ("Canceled", 0), ["Canceled"]),
+    (("Queued", 1), ("Pending", 1), ["Pending"]),
+    (("Queued", 1), ("Paused", 1), ["Paused"]),
+    (("Started", 1), ("Pending", 1), ["Pending"]),
+    (("Started", 1), ("Queued", 2), ["Pending", "Queued"]),
+    (("Failed", 1), ("Pending", 1), ["Pending"]),
+    (("Failed", 1), ("Canceled", 1), ["Canceled"]),
+    (("Failed", 1), ("Finished", 2), ROAD),
+    (("Pending", 1), ("Finished", 2), ["Queued", "Started", "Finished"]),
+]
+WALK = """async (pairs) => {
+    const url = document.querySelector("script[src*='taskcontrol/taskcontrol']").src;
+    const { road } = await import(url);
+    const times = { queued_at: "2026-01-01T10:00:00Z", started_at: "2026-01-01T10:00:01Z" };
+    const state = ([status, attempt]) => ({ status, attempt, ...times });
+    return pairs.map(([before, now]) => road(state(before), state(now)).map(({ status }) => status));
+}"""
+
+
+def test_every_status_between_two_readings_is_told(visit):
+    page = visit(None, PAGE)
+    walked = page.evaluate(WALK, [[before, now] for before, now, _ in ROADS])
+    assert walked == [told for _, _, told in ROADS]
 
 
 def test_own_tasks_that_ended_while_the_server_was_away_are_told_p10(
@@ -248,26 +239,23 @@ def test_a_task_of_others_looks_like_none_p8(workshop, somebody, visit):
     assert sorted(missing) == sorted(names[:2])
 
 
-@pytest.mark.parametrize(
-    ("call", "said"),
-    [
-        ("show_progress()", "undefined is not the name of a task"),
-        ("show_progress('x')", "x is not the name of a task"),
-        ("show_batch_progress(null)", "null is not the id of a batch"),
-        (
-            "subscribe({ tasks: [...Array(201).keys()] }, () => undefined)",
-            "200 tasks and batches",
-        ),
-        ("on('another')", "there is no event another"),
-    ],
-)
+NONSENSE = {
+    "show_progress()": "undefined is not the name of a task",
+    "show_progress('x')": "x is not the name of a task",
+    "show_batch_progress(null)": "null is not the id of a batch",
+    "subscribe({ tasks: [...Array(201).keys()] }, () => undefined)": "200 tasks and batches",
+    "on('another')": "there is no event another",
+}
+
+
 def test_nonsense_is_refused_at_the_call_and_harms_no_other_part_of_the_page(
-    workshop, boss, visit, call, said
+    workshop, boss, visit
 ):
     task = make_task("Finished")
     page = visit(boss, PAGE)
-    with pytest.raises(Error, match=said):
-        page.evaluate(f"void taskcontrol.{call}")
+    for call, said in NONSENSE.items():
+        with pytest.raises(Error, match=said):
+            page.evaluate(f"void taskcontrol.{call}")
     expect(page.locator(BAR)).to_have_count(0)
     page.evaluate(SUBSCRIBE, [[task.name], []])
     eventually(lambda: statuses_of(page, task) == ["Finished"])

@@ -719,7 +719,7 @@ export function showProgress(name, options = {}) {
     const { count, total, text } = measure(saidNow(state), STEPS[state.status], 100, say(state.status));
     const left = state.progress?.eta_s;
     bar.over = state.ended;
-    bar.draw(count, total, left ? `${text} – ${say("about {time} left", { time: time(left) })}` : text, state.status);
+    bar.draw(count, total, left && left >= 1 ? `${text} – ${say("about {time} left", { time: time(left) })}` : text, state.status);
     announce(bar.box, state);
     try {
       onEvent?.(state);
