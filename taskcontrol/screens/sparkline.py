@@ -17,7 +17,7 @@ from ..wording import duration
 #: Runs that are drawn, the newest.
 MOST_RUNS = 30
 #: Units of the drawing: a bar with its gap, a bar, all of it.
-STEP, WIDTH, HEIGHT = 4, 3, 20.0
+STEP, WIDTH, HEIGHT = 3, 2, 20.0
 #: The least height of a bar.
 LEAST = 1.0
 

@@ -40,8 +40,8 @@ def test_the_runs_stand_in_their_order_the_own_one_in_another_color(viewer):
     bars = [(kind, x, height) for kind, x, _y, height in BAR.findall(page)]
     assert bars == [
         ("finished", "0", "20.0"),
-        ("started", "4", "10.0"),
-        ("finished", "8", "1.0"),
+        ("started", "3", "10.0"),
+        ("finished", "6", "1.0"),
     ]
     told = "The last 3 runs of its type, the newest last: 0 s to 10 s, this one 5 s"
     assert f'role="img" aria-label="{told}"' in page
