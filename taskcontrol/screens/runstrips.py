@@ -87,7 +87,7 @@ def _square(run: TaskLog, *, linked: bool) -> SafeString:
         told += f", {duration(run.time_taken.total_seconds())}"
     shown = format_html(
         '<span class="tc-square tc-{}" aria-hidden="true">{}</span>'
-        '<span class="visually-hidden">{}</span>',
+        '<span class="tc-unseen">{}</span>',
         status.lower(),
         MARKS[status],
         told,

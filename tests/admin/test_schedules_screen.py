@@ -40,7 +40,7 @@ def nightly():
 def squares_of(page):
     """Return what a screen reader reads of each square, in order."""
     (strip,) = re.findall(r'<ol class="tc-strip".*?</ol>', page)
-    return re.findall(r'<span class="visually-hidden">(.*?)</span>', strip)
+    return re.findall(r'<span class="tc-unseen">(.*?)</span>', strip)
 
 
 def test_the_times_are_said_in_words(manager, nightly):
