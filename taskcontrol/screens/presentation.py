@@ -11,7 +11,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext as _, ngettext
 
 from ..arguments import decode
 from ..conf import conf
@@ -137,6 +137,10 @@ def retries(task: Any) -> str:
     """Return how many retries were made of how many; nothing of a task without."""
     if not task.max_retries and not task.retry_count:
         return ""
+    if task.retry_count > task.max_retries:
+        # People may retry more often than the system does by itself.
+        told = ngettext("%(made)s retry", "%(made)s retries", task.retry_count)
+        return told % {"made": task.retry_count}
     told = _("%(made)s of %(most)s retries")
     return told % {"made": task.retry_count, "most": task.max_retries}
 

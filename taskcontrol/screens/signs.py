@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import F
+from django.utils.html import format_html
 from django.utils.translation import gettext as _, ngettext
 
 from .. import bell, dialect
@@ -164,8 +165,18 @@ def _beat(now: Present) -> Sign:
     if numbers.beat_seconds is None:
         return Sign(_("Beat"), _("never seen"), "manage.py taskcontrol beat")
     seen = _at(now, numbers.beat_seconds)
-    silent = numbers.beat_is_silent
-    return Sign(_("Beat"), _("silent") if silent else _("alive"), seen, good=not silent)
+    if not numbers.beat_is_silent:
+        return Sign(_("Beat"), _("alive"), seen, good=True)
+    if _all_slots_are_taken(now):
+        told = format_html(_("{}; what it sends waits for a free slot"), seen)
+        return Sign(_("Beat"), _("not heard"), told, good=True)
+    return Sign(_("Beat"), _("silent"), seen)
+
+
+def _all_slots_are_taken(now: Present) -> bool:
+    """Return whether nobody could run what beat sends, which is its sign of life."""
+    live = [worker for worker in now.workers if worker.state == "live"]
+    return bool(live) and all(worker.busy >= worker.slots for worker in live)
 
 
 def _broker(now: Present) -> Sign:

@@ -160,6 +160,18 @@ def test_what_is_late_or_silent_is_visible(viewer, state):
     )
 
 
+def test_a_beat_is_not_called_silent_while_every_slot_is_taken(viewer, state):
+    worker = make_worker(pool_size=1)
+    DispatcherState.objects.update(beat_seen_at=seconds_ago(99))
+    assert signs_of(viewer)["Beat"].word == "silent"
+
+    make_task(Status.STARTED, worker=worker)
+
+    beat = signs_of(viewer)["Beat"]
+    assert (beat.word, beat.good) == ("not heard", True)
+    assert "waits for a free slot" in beat.detail
+
+
 def test_when_all_is_well_everything_says_so(viewer, state):
     make_worker()
     DispatcherState.objects.update(

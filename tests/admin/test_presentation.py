@@ -10,11 +10,13 @@ import pytest
 
 import taskcontrol
 from taskcontrol.arguments import encode
+from taskcontrol.models import TaskLog
 from taskcontrol.screens.presentation import (
     MASK,
     ago,
     brief,
     pretty,
+    retries,
     status_badge,
     visible,
     without_secrets,
@@ -124,6 +126,14 @@ def test_stored_values_come_out_readable():
 
     assert '"at": "1:00:00"' in shown
     assert str(2**70) in shown
+
+
+@pytest.mark.parametrize(
+    ("made", "most", "told"),
+    [(0, 0, ""), (1, 3, "1 of 3 retries"), (1, 0, "1 retry"), (4, 3, "4 retries")],
+)
+def test_retries_by_hand_are_not_counted_against_those_of_the_system(made, most, told):
+    assert retries(TaskLog(retry_count=made, max_retries=most)) == told
 
 
 @pytest.mark.parametrize(
