@@ -1,12 +1,14 @@
-"""Runs workloads for both contenders in turn; ``flat`` asks ours over ledgers of all sizes."""
+"""Runs workloads for both contenders in turn; ``flat`` and ``pages`` ask ours over much."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 
 from bench.flat import SIZES, Flat
+from bench.pages import report
 from bench.report import Figure, machine, table
 from bench.stage import Stage, make_directory
 from bench.workloads import WORKLOADS
@@ -21,11 +23,17 @@ NUMBERS = {
 }
 
 
+#: Workloads that plain Celery has nothing to be compared with.
+OURS = ("flat", "pages")
+#: Tasks of the site whose pages are measured.
+PAGES_ROWS = 2_000_000
+
+
 def main() -> int:
     """Measure, interleaved: plain, ours, plain, ours."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "workloads", nargs="*", choices=[*WORKLOADS, "flat", []], metavar="WORKLOAD"
+        "workloads", nargs="*", choices=[*WORKLOADS, *OURS, []], metavar="WORKLOAD"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -40,7 +48,9 @@ def main() -> int:
         with Stage(directory) as stage:
             for turn in range(options.rounds):
                 for name in names:
-                    if name == "flat":
+                    if name == "pages":
+                        say(pages_table(stage, int(PAGES_ROWS * options.scale)))
+                    elif name == "flat":
                         for size in SIZES:
                             took = flat.measure(stage, int(size * options.scale))
                             say(f"round {turn + 1} {name} {size}: {took}")
@@ -52,6 +62,12 @@ def main() -> int:
     for found in (table(figures) if figures else "", flat.table() if flat.found else ""):
         say(f"\n{found}" if found else "")
     return 0
+
+
+def pages_table(stage: Stage, rows: int) -> str:
+    """Build a used site with so many tasks, and return what each page of admin costs."""
+    printed = stage.run(sys.executable, "-m", "bench.pages", str(rows))
+    return report(json.loads(printed))
 
 
 def compare(stage: Stage, name: str, scale: float, turn: int) -> list[Figure]:

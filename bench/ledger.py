@@ -44,12 +44,15 @@ OLD = {
 }
 
 
-def fill(number: int) -> None:
-    """Empty the ledger and store ``number`` rows, the newest of them with the highest key."""
+def fill(number: int, **different: str) -> None:
+    """Empty the ledger and store ``number`` rows, the newest of them with the highest key.
+
+    ``different``: more columns whose value in row ``n`` is such an expression.
+    """
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE taskcontrol_tasklog, taskcontrol_taskkey")
     TaskLog(job_name="model", method="bench.bodies.noop", lane=0).save(using=conf.DATABASE)
-    _copy(USED, NUMBERED, number=number - 1, ended=ENDED)
+    _copy({**USED, **different}, NUMBERED, number=number - 1, ended=ENDED)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE taskcontrol_tasklog")
 
