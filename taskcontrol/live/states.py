@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from django.db.models import CharField, OuterRef, Subquery
-from django.db.models.functions import Right
+from django.db.models.functions import Coalesce, Right
 
 from ..batches import counts_of
 from ..dialect import DatabaseNow
@@ -163,10 +163,21 @@ def batches_by_id(batch_ids: Collection[str]) -> dict[str, State]:
     if not rows:
         return {}
     numbers = counts_of(rows)
-    return {row.pk: _batch(row, numbers[row.pk]) for row in rows}
+    begun = [row.pk for row in rows if not numbers[row.pk]["done"]]
+    revs = (
+        _first_running(begun) if any(numbers[key][Status.STARTED] for key in begun) else {}
+    )
+    return {row.pk: _batch(row, numbers[row.pk], revs.get(row.pk)) for row in rows}
 
 
-def _batch(row: TaskBatch, numbers: Any) -> State:
+def _first_running(batch_ids: list[str]) -> dict[str | None, tuple[int, int]]:
+    """Return the key and rev of the member of each that is told of before the first end."""
+    rows = TaskLog.objects.filter(batch_id__in=batch_ids, status=Status.STARTED)
+    found = rows.order_by("-pk").values_list("batch_id", "pk", "rev")
+    return {batch_id: (key, rev) for batch_id, key, rev in found}
+
+
+def _batch(row: TaskBatch, numbers: Any, running: tuple[int, int] | None) -> State:
     counted = {status: numbers[status] for status in Status.values}
     done, canceled = numbers["done"], numbers[Status.CANCELED]
     total = max(row.total, sum(counted.values()))
@@ -181,17 +192,20 @@ def _batch(row: TaskBatch, numbers: Any) -> State:
         "ended": done >= total and (total > 0 or row.ended_at is not None),
         "title": row.title,
     }
-    return State(row.pk, row.created_by_id, (total, *counted.values(), done), told)
+    mark = (total, *counted.values(), done, running)
+    return State(row.pk, row.created_by_id, mark, told)
 
 
 def with_newest(batches: Mapping[str, State]) -> dict[str, State]:
-    """Return batches with the news of the member of each that ended last."""
-    ended = TaskLog.objects.filter(batch_id=OuterRef("pk"), ended_at__isnull=False)
-    newest = Subquery(ended.order_by("-ended_at").values("pk")[:1])
+    """Return batches with the news of a member: who ended last, or else one that runs."""
+    members = TaskLog.objects.filter(batch_id=OuterRef("pk"))
+    ended = members.filter(ended_at__isnull=False).order_by("-ended_at")
+    running = members.filter(status=Status.STARTED).order_by("pk")
+    newest = Coalesce(*(Subquery(rows.values("pk")[:1]) for rows in (ended, running)))
     rows = TaskBatch.objects.filter(pk__in=list(batches)).annotate(newest=newest)
     found = dict(rows.values_list("pk", "newest")) if batches else {}
-    members = tasks_by_id([key for key in found.values() if key])
+    states = tasks_by_id([key for key in found.values() if key])
     return {
-        key: state.with_news(members.get(found.get(key, 0)))
+        key: state.with_news(states.get(found.get(key, 0)))
         for key, state in batches.items()
     }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from django.test import Client
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.factories import make_user
 from tests.live import browsers
@@ -82,6 +82,8 @@ def browser() -> Iterator[Any]:
     browsers.program()
     # The library runs a loop in this thread, where Django then refuses its queries.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    # A machine under load is slow, and what is true at once waits for nothing.
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         started = browsers.start(playwright)
         yield started

@@ -164,3 +164,14 @@ def test_after_a_reading_that_failed_all_is_told_again_but_not_at_once():
     reading.read_at = float("-inf")
     reading.read([watch], [], set())
     assert [event for event, _ in mail_of(watch)] == ["task"]
+
+
+def test_what_a_member_says_before_the_first_end_is_told_without_a_poke_p10():
+    member, _ = batch_of("Started", "Pending")
+    watch, reading = watcher(batches=frozenset(["b"])), Reading()
+    reading.read([watch], [watch], set())
+    assert mail_of(watch)[0][1]["batches"][0]["status"] == "Started"
+    TaskLog.objects.filter(pk=member.pk).update(rev=9, progress={"message": "halfway"})
+    reading.read_at = float("-inf")
+    reading.read([watch], [], set())
+    assert [told["message"] for _, told in mail_of(watch)] == ["halfway"]

@@ -318,9 +318,10 @@ function takeSnapshot(told) {
   told.tasks.forEach((state) => takeTask("task", state));
   told.own.forEach((state) => takeTask("own", state));
   told.batches.forEach((state) => {
-    // A new connection begins with what this page has heard already.
+    // A new connection begins with what this page has heard already: who ended last.
     const before = batches.get(state.batch_id);
-    if (!before || numbersOf(before) !== numbersOf(state)) takeBatch(state);
+    const heard = before && numbersOf(before) === numbersOf(state) && ENDS.includes(state.status ?? "");
+    if (!heard) takeBatch(state);
   });
   if (ownSince === null) return;
   ownKnown = true;
