@@ -377,7 +377,7 @@ def test_a_site_of_another_shape_is_started_too(new_site, tmp_path, broker_serve
         '["default", "long", "short"]',
         '["reports"]',
     ]
-    assert list(up.data.glob("beat-schedule*"))
+    up.eventually(lambda: list(up.data.glob("beat-schedule*")))
     assert up.stop() == 0
 
 

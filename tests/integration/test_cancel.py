@@ -57,13 +57,13 @@ def test_a_paused_task_is_canceled_at_once_and_never_runs_p6(worker, record):
 
 
 def test_a_queued_task_is_canceled_at_once_and_its_message_runs_nothing_p6(worker, record):
-    worker.process.freeze()
+    worker.freeze()
     task = taskcontrol.enqueue(tasks.recorded)
     assert taskcontrol.dispatch.dispatch_pending() == 1
     assert row(task).status == Status.QUEUED
 
     assert taskcontrol.cancel(task) is True
-    worker.process.thaw()
+    worker.thaw()
 
     ended(taskcontrol.enqueue(tasks.nothing))
     now = row(task)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import psutil
 import pytest
 from celery import current_app
 
@@ -28,14 +27,6 @@ def message(task, attempt=1, celery_task_id=None, queue="default"):
     return courier.Message(
         task.pk, attempt, queue, celery_task_id or f"forged-{attempt}", 60
     )
-
-
-def freeze(worker, *, whole):
-    """Stop the main process of ``worker``, or all, as a paused machine does; return them."""
-    processes = [psutil.Process(worker.process.pid), *(worker.children() if whole else ())]
-    for process in processes:
-        process.suspend()
-    return processes
 
 
 def settle():
@@ -122,11 +113,11 @@ def test_nonsense_on_the_queue_harms_nobody_p3(worker, broker, args):
 
 
 def test_messages_in_another_queue_are_claimed_there_once_p3(worker, record):
-    worker.process.freeze()
+    worker.freeze()
     task = taskcontrol.enqueue(tasks.recorded, queue="short")
     dispatch_pending()
     courier.publish([message(task, queue="long"), message(task, queue="default")])
-    worker.process.thaw()
+    worker.thaw()
 
     now = ended(task)
 
@@ -150,7 +141,7 @@ def test_a_machine_that_wakes_after_its_lease_changes_nothing_p3(start_worker, r
     zombie = eventually(lambda: record.lines("started"))[0]["pid"]
     start_worker(["default"], concurrency=1)
     old = first.row()
-    frozen = freeze(first, whole=True)
+    frozen = first.freeze(children=True)
 
     told = told_of(ended(task, RESCUE))
     for process in frozen:
@@ -169,7 +160,7 @@ def test_a_child_finishes_although_its_main_process_sleeps_p3(start_worker, reco
     task = taskcontrol.enqueue(tasks.recorded, seconds=2)
     child = eventually(lambda: record.lines("started"))[0]["pid"]
     old = first.row()
-    frozen = freeze(first, whole=False)
+    frozen = first.freeze()
 
     told = told_of(ended(task, RESCUE))
     eventually(lambda: WorkerRow.objects.get(pk=old.pk).lost_at, RESCUE)
@@ -191,7 +182,7 @@ def test_a_zombie_is_stopped_soon_after_it_wakes_p3(start_worker, record):
     first = start_worker(["default", "long"], concurrency=1)
     task = taskcontrol.enqueue(tasks.swallow_everything, seconds=30, queue="long")
     zombie = eventually(lambda: record.lines("started"))[0]["pid"]
-    frozen = freeze(first, whole=True)
+    frozen = first.freeze(children=True)
     start_worker(["long"], concurrency=1)
     eventually(lambda: len(record.lines("started")) == 2, RESCUE)
 

@@ -39,26 +39,26 @@ def test_what_is_queued_or_runs_goes_on_while_suspended(worker, record):
     make_type("tests.tasks.recorded")
     running = taskcontrol.enqueue(tasks.recorded, seconds=1.5)
     eventually(lambda: record.lines("started"))
-    worker.process.freeze()
+    worker.freeze()
     queued = taskcontrol.enqueue(tasks.recorded)
     taskcontrol.dispatch.dispatch_pending()
     assert row(queued).status == Status.QUEUED
 
     taskcontrol.toggle_dispatcher(enable=False)
-    worker.process.thaw()
+    worker.thaw()
 
     assert {now.status for now in all_ended([running, queued])} == {Status.FINISHED}
 
 
 def test_a_lost_message_is_sent_again_while_suspended(worker, broker, record):
     make_type("tests.tasks.nothing")
-    worker.process.freeze()
+    worker.freeze()
     rows = [taskcontrol.enqueue(tasks.nothing) for _ in range(2)]
     taskcontrol.dispatch.dispatch_pending()
     taskcontrol.toggle_dispatcher(enable=False)
     broker.flush()
 
-    worker.process.thaw()
+    worker.thaw()
 
     assert {now.status for now in all_ended(rows, 30)} == {Status.FINISHED}
 

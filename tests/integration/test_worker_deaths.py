@@ -34,10 +34,7 @@ def running(record, count, seconds=60):
 
 def slow_start(worker):
     """Freeze the pool of ``worker``: what it is given is not begun."""
-    children = worker.children()
-    for child in children:
-        child.suspend()
-    return children
+    return worker.freeze(main=False, children=True)
 
 
 def test_bodies_of_a_killed_machine_run_on_another_p1(start_worker, record):
@@ -56,7 +53,7 @@ def test_bodies_of_a_killed_machine_run_on_another_p1(start_worker, record):
 
 def test_a_worker_killed_before_the_claim_loses_nothing_p1(start_worker, record):
     first = start_worker()
-    first.process.freeze()
+    first.freeze()
     make_type("tests.tasks.recorded")
     rows = [taskcontrol.enqueue(tasks.recorded) for _ in range(2)]
     assert dispatch_pending() == 2

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 from celery import current_app
+from django.db import transaction
 from redis import RedisError
 
 from taskcontrol.broker import forget_connections
@@ -92,6 +93,25 @@ class Worker:
         """Return its pool processes, oldest first."""
         parent = psutil.Process(self.process.pid)
         return sorted(parent.children(), key=lambda child: (child.create_time(), child.pid))
+
+    def freeze(self, *, main: bool = True, children: bool = False) -> list[psutil.Process]:
+        """Stop the main process, its children or both, as a paused machine; return them.
+
+        Never within a write: on SQLite the only writer would keep all others out.
+        """
+        processes = [psutil.Process(self.process.pid)] if main else []
+        processes += self.children() if children else []
+        with transaction.atomic():
+            for process in processes:
+                process.suspend()
+                eventually(
+                    lambda one=process: one.status() == psutil.STATUS_STOPPED, every=0.001
+                )
+        return processes
+
+    def thaw(self) -> None:
+        """Let the main process go on."""
+        self.process.thaw()
 
     def stop(self, timeout: float = 30) -> int:
         """Warm shutdown: it finishes what runs and takes nothing new."""
