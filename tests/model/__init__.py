@@ -1,0 +1,1 @@
+"""The protocol of one task as a small model, looked at in every order of its steps."""
