@@ -79,6 +79,7 @@ def index_file(path: str, root: str) -> None:
     queue="long",
     timeout=1800,
     concurrency_limit=1,
+    priority=1,  # before the many small ones that may be waiting
     description="Reads all files one after the other, which takes a while.",
 )
 def rank_names(
