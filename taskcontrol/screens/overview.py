@@ -14,7 +14,6 @@ from ..counting import Capped, capped_count
 from ..figures import Figures, all_types, figures_of
 from ..flow import Flow
 from ..models import DispatcherState
-from ..monitoring import StatusCounts, count_by_status
 from ..permissions import VIEW, visible_to
 from ..status import Status
 from ..suspension import PERMISSION, dispatcher_state
@@ -25,11 +24,14 @@ from .endings import ended_url
 from .presentation import brief, status_badge, visible
 from .queues import number_of, rates_of
 from .signs import Present, present, signs_of
+from .tabs import count_all
 
 #: Who may look at the machinery.
 OVERSEER = "taskcontrol.view_dispatcherstate"
 #: Where a page that is open says which of its regions it wants again.
 WANTED = "X-Taskcontrol-Regions"
+#: Tasks of a status that a card counts; the page asks every few seconds.
+MOST_COUNTED = 100_000
 #: Types in each table.
 MOST_TYPES = 5
 
@@ -80,10 +82,11 @@ class Overview:
         return present()
 
     def _numbers(self) -> dict[Status, int]:
-        if not self.sees_all:
-            mine = visible_to(self.user)
-            return {status: capped_count(mine.filter(status=status)) for status in Status}
-        return _by_status(count_by_status())
+        if self.sees_all:
+            numbers = count_all(MOST_COUNTED)
+            return {status: numbers[status] for status in Status}
+        mine = visible_to(self.user)
+        return {status: capped_count(mine.filter(status=status)) for status in Status}
 
     def _queue_row(self, queue: Flow) -> dict[str, Any]:
         row = {
@@ -114,13 +117,6 @@ class Overview:
             "failing": _failing(types, charts),
             "slowest": _slowest(types, charts),
         }
-
-
-def _by_status(tasks: StatusCounts) -> dict[Status, int]:
-    numbers = {status: tasks.by_status[status] for status in Status}
-    if tasks.finished_is_more:
-        numbers[Status.FINISHED] = Capped(numbers[Status.FINISHED])
-    return numbers
 
 
 def _card(status: Status, number: int) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from .. import counting
 from ..conf import conf
 from ..counting import Capped
+from ..dialect import counts
 from ..models import TaskLog
 from ..permissions import VIEW
 from ..status import ACTIVE, Status
@@ -45,7 +45,7 @@ def tabs_of(table: Any, request: HttpRequest) -> tuple[list[Tab], int | None]:
     """
     narrowed = bool({*table.get_filters_params()} - {PARAMETER} or table.query)
     if not narrowed and request.user.has_perm(VIEW):
-        numbers: Numbers | None = count_all()
+        numbers: Numbers | None = count_all(counting.MOST_COUNTED)
     elif narrowed and table.loose():
         numbers = None
     else:
@@ -97,33 +97,23 @@ def _total(numbers: Numbers) -> int:
     return total
 
 
-def count_all() -> Numbers:
-    """Return how many tasks there are of each status, each counted up to a bound.
+def count_all(most: int) -> Numbers:
+    """Return how many tasks there are of each status, each counted up to ``most``.
 
-    One statement that reads entries of indexes, at most some ten thousand for each.
+    One statement that reads entries of indexes, at most some ``most`` for each.
     """
-    parts: list[str] = []
-    params: list[Any] = []
     tasks = TaskLog.objects.order_by("-pk")
     # The order is that of their index, or the table would be read up to the bound.
     rows = {status: tasks.filter(status=status) for status in Status}
     finished = rows[Status.FINISHED].filter(ended_at__isnull=False)
     rows[Status.FINISHED] = finished.order_by("-ended_at")
-    for some in [*rows.values(), TaskLog.objects.stopping().order_by()]:
-        few = some.values("pk")[: counting.MOST_COUNTED + 1]
-        sql, given = few.query.get_compiler(conf.DATABASE).as_sql()
-        parts.append(f"(SELECT COUNT(*) FROM ({sql}) few)")  # noqa: S608 - Django wrote it
-        params += given
-    with connections[conf.DATABASE].cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(parts)}", params)
-        found = cursor.fetchone()
+    asked = [*rows.values(), TaskLog.objects.stopping().order_by()]
+    found = counts(conf.DATABASE, [some.values("pk")[: most + 1] for some in asked])
     names = [*Status.values, STOPPING]
-    return dict(zip(names, map(_capped, found), strict=True))
-
-
-def _capped(number: int) -> int:
-    most = counting.MOST_COUNTED
-    return Capped(most) if number > most else number
+    return {
+        name: Capped(most) if number > most else number
+        for name, number in zip(names, found, strict=True)
+    }
 
 
 def count_newest(rows: Any) -> Numbers:

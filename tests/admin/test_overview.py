@@ -81,7 +81,7 @@ def test_the_front_page_counts_all_tasks_by_status(viewer):
 
 
 def test_more_finished_tasks_than_are_counted_read_as_at_least(viewer, monkeypatch):
-    monkeypatch.setattr("taskcontrol.monitoring.MOST_FINISHED", 2)
+    monkeypatch.setattr("taskcontrol.screens.overview.MOST_COUNTED", 2)
     for _ in range(3):
         make_task(Status.FINISHED)
 
