@@ -104,9 +104,7 @@ class Worker:
         with transaction.atomic():
             for process in processes:
                 process.suspend()
-                eventually(
-                    lambda one=process: one.status() == psutil.STATUS_STOPPED, every=0.001
-                )
+            eventually(lambda: all(map(_is_stopped, processes)), every=0.001)
         return processes
 
     def thaw(self) -> None:
@@ -138,3 +136,7 @@ class Worker:
 
     def __exit__(self, *error: object) -> None:
         self.clear_away()
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
