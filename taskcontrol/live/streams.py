@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -32,6 +34,35 @@ HEADERS = {
     "Content-Encoding": "identity",
     "X-Accel-Buffering": "no",
 }
+
+
+class Wakes:
+    """Wakes streams of one loop from another thread, many of them by one call.
+
+    A call for each would give up the interpreter's lock each time, while the loop is busy
+    with the streams that were woken first.
+    """
+
+    def __init__(self) -> None:
+        self._due: list[asyncio.Event] = []
+        self._lock = threading.Lock()
+
+    def up(self, loop: asyncio.AbstractEventLoop, came: asyncio.Event) -> None:
+        """Set the event in its loop, which is the same each time."""
+        with self._lock:
+            self._due.append(came)
+            is_first = len(self._due) == 1
+        if is_first:
+            loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        with self._lock:
+            due, self._due = self._due, []
+        for came in due:
+            came.set()
+
+
+_wakes: WeakKeyDictionary[asyncio.AbstractEventLoop, Wakes] = WeakKeyDictionary()
 
 
 async def stream(request: HttpRequest) -> Any:
@@ -64,14 +95,16 @@ def _asked(request: HttpRequest) -> Asked:
 async def _events(asked: Asked) -> AsyncIterator[bytes]:
     """Yield the frames that come into the mailbox of this page."""
     loop, came = asyncio.get_running_loop(), asyncio.Event()
-    watch = Watch(asked, ring=lambda: loop.call_soon_threadsafe(came.set))
+    wakes = _wakes.setdefault(loop, Wakes())
+    watch = Watch(asked, ring=lambda: wakes.up(loop, came))
     ends_at = time.monotonic() + LIVES * random.uniform(1.0, 1.5)  # noqa: S311
     reader().join(watch)
     try:
         yield b"retry: 1000\n\n"
         while time.monotonic() < ends_at and not watch.closed:
             try:
-                await asyncio.wait_for(came.wait(), PING_EVERY)
+                async with asyncio.timeout(PING_EVERY):
+                    await came.wait()
             except TimeoutError:
                 yield PING
                 continue
