@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.bodies import RECORD
 from bench.usage import cpu_seconds, memory_mb
+from tests.servers.ports import answers, free_port
 from tests.servers.postgres import Postgres
 from tests.servers.redis import Redis
 
@@ -25,6 +26,10 @@ WORKERS = {
         *["-Q", "default", "--without-gossip", "--without-mingle"],
     ],
 }
+WEB = [
+    *["-m", "uvicorn", "project.asgi:application", "--log-level", "warning"],
+    *["--timeout-graceful-shutdown", "1"],
+]
 
 
 class Stage:
@@ -36,6 +41,8 @@ class Stage:
         self.postgres = Postgres(directory / "postgres", fsync=True)
         self.redis = Redis(directory / "redis.sock")
         self.worker: subprocess.Popen[bytes] | None = None
+        self.web: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
 
     def __enter__(self) -> Stage:
         self.postgres.start()
@@ -45,6 +52,7 @@ class Stage:
 
     def __exit__(self, *_error: object) -> None:
         self.stop_worker()
+        self.stop_web()
         self.redis.stop()
         self.postgres.stop()
 
@@ -91,6 +99,32 @@ class Stage:
         environment = {"DATABASE_URL": f"sqlite:///{file}"}
         self.run(sys.executable, "manage.py", "migrate", "--verbosity", "0", **environment)
         return environment
+
+    def start_web(self) -> None:
+        """Start one process of the site's web server."""
+        with (self.directory / "web.log").open("ab") as log:
+            self.web = subprocess.Popen(
+                [sys.executable, *WEB, "--port", str(self.port)],
+                cwd=ROOT,
+                env={**self.environment, "ALLOWED_HOSTS": "127.0.0.1"},
+                stdout=log,
+                stderr=log,
+            )
+        while not answers(("127.0.0.1", self.port)):
+            time.sleep(0.05)
+
+    def watch(self, pages: int, number: int, gap: float) -> dict[str, float]:
+        """Change a task that so many pages watch; return how late they heard of it."""
+        url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "bench.watching", url, str(pages), str(number)]
+        return dict(json.loads(self.run(*command, str(gap))))
+
+    def stop_web(self) -> None:
+        """End the web server."""
+        if self.web is not None:
+            self.web.send_signal(signal.SIGTERM)
+            self.web.wait(60)
+            self.web = None
 
     def start_worker(self, contender: str) -> None:
         """Start the worker of a contender."""
@@ -143,6 +177,7 @@ class Stage:
         worker = [self.worker.pid] if self.worker else []
         return {
             "worker": cpu_seconds(worker),
+            "web": cpu_seconds([self.web.pid] if self.web else []),
             "redis": cpu_seconds([_pid(self.redis)]),
             "postgres": cpu_seconds([_pid(self.postgres)]),
         }
