@@ -140,22 +140,41 @@ def findings_of(page: Any, *rules: str) -> list[str]:
     ]
 
 
+def faults_of(page: Any) -> list[str]:
+    """Return what is wrong with a page: wide in the light, narrow in the dark."""
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="light")
+    page.evaluate(OPEN_ALL)
+    found = findings_of(page)
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size(PHONE)
+    found += findings_of(page, *OF_COLORS)
+    return [*found, *page.evaluate(TOO_WIDE)]
+
+
 def test_no_screen_has_a_fault_in_the_light_or_in_the_dark_or_is_too_wide_for_a_phone(
     rows, boss, visit
 ):
     page = visit(boss, "/")
     found: dict[str, Any] = {}
     for name, address in SCREENS.items():
-        page.set_viewport_size(WIDE)
-        page.emulate_media(color_scheme="light")
         page.goto(urljoin(page.url, address(rows)))
-        page.evaluate(OPEN_ALL)
-        found[name] = findings_of(page)
-        page.emulate_media(color_scheme="dark")
-        page.set_viewport_size(PHONE)
-        found[name] += findings_of(page, *OF_COLORS)
-        found[name] += page.evaluate(TOO_WIDE)
+        found[name] = faults_of(page)
     assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+@pytest.mark.parametrize(
+    ("screen", "action"), [("tasks", "cancel_tasks"), ("batches", "cancel_batches")]
+)
+def test_the_question_before_an_act_on_many_has_no_fault(rows, boss, visit, screen, action):
+    page = visit(boss, SCREENS[screen](rows))
+    page.locator("#action-toggle").check()
+    page.locator("select[name=action]").select_option(action)
+    page.locator("button[name=index]").click()
+
+    page.locator("[name=confirmed]").wait_for(state="attached")
+
+    assert faults_of(page) == []
 
 
 def test_tab_reaches_every_button_and_shows_it(rows, boss, visit):
