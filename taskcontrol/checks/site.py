@@ -14,6 +14,7 @@ from ..conf import conf, known_queues
 from ..exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
 from ..targets import target_of_type
 from .celerysettings import check_celery
+from .ouradmin import check_admin
 from .ourbodies import check_bodies
 from .ourschedules import check_schedules
 from .oursettings import check_settings
@@ -33,6 +34,7 @@ def check_site(**_options: Any) -> list[CheckMessage]:
         *_check_database(connections.settings[conf.DATABASE]),
         *_check_time_zones(),
         *_check_middleware(list(settings.MIDDLEWARE)),
+        *check_admin(),
         *check_celery(),
         *_check_declarations(),
         *check_bodies(),
