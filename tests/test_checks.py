@@ -310,7 +310,10 @@ def test_a_site_whose_admin_hides_our_module_is_found(order):
     ("text", "is_found"),
     [
         ('{% extends "admin/base_site.html" %}', False),
-        ('{% extends "admin/base.html" %}{% load taskcontrol %}{% taskcontrol_js %}', False),
+        (
+            '{% extends "admin/base.html" %}{% load taskcontrol %}{% taskcontrol_js %}',
+            False,
+        ),
         ('{% extends "admin/base.html" %}', True),
     ],
 )

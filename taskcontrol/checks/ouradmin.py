@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Warning as Caution
@@ -41,9 +42,10 @@ def _found() -> Iterator[tuple[str, str]]:
     """Yield each template of that name with its text, in the order in which they are found."""
     backends = [one for one in engines.all() if isinstance(one, DjangoTemplates)]
     for backend in backends[:1]:
-        for loader in backend.engine.template_loaders:
+        loaders: Any = backend.engine.template_loaders
+        for loader in loaders:
             for origin in loader.get_template_sources(TEMPLATE):
                 try:
-                    yield str(origin.name), origin.loader.get_contents(origin)
+                    yield str(origin.name), loader.get_contents(origin)
                 except TemplateDoesNotExist:
                     continue
