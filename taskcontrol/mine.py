@@ -22,6 +22,7 @@ from .exceptions import InvalidCall, NotPermitted, TaskNotFound
 from .live.states import tasks_by_id
 from .models import TaskLog
 from .permissions import SENSITIVE
+from .progress import said_of
 from .screens.presentation import (
     EMPTY,
     ago,
@@ -127,14 +128,12 @@ def _find(user: Any, task_id: int) -> Any:
 
 def _shown(task: Any) -> dict[str, Any]:
     """Return what a line of the list and the head of a page show of ``task``."""
-    said = task.progress if isinstance(task.progress, dict) else {}
-    text = said.get("description") or said.get("message") or ""
     return {
         "task": task,
         "name": visible(task.job_name),
         "badge": status_badge(task.status, occupies=task.occupies),
         "progress": progress_of(task),
-        "message": visible(text) if isinstance(text, str) else "",
+        "message": visible(said_of(task.progress).text),
         "why": visible(_why(task)),
         "created": ago(task.created_at, task.read_at),
         "ran": "" if task.started_at is None else ran(task, task.read_at),

@@ -36,6 +36,8 @@ class Reader:
         self._new: list[Watch] = []
         self._changed: set[int] = set()
         self._wanted = threading.Event()
+        #: Whether the last reading failed, so that it is logged once and not every second.
+        self._failing = False
         self._thread: threading.Thread | None = None
 
     def join(self, watch: Watch) -> None:
@@ -105,13 +107,16 @@ class Reader:
         try:
             reading.read(watches, new, changed)
         except Exception as error:  # noqa: BLE001 - the next reading sees all of it again
-            logger.debug("Live pages were not told: %s", error)
+            if not self._failing:
+                logger.warning("Live pages are told nothing for now: %r", error)
+            self._failing = True
             connections.close_all()
             reading.start_over()
             with self._lock:
                 self._new[:0] = new
                 self._changed |= changed
         else:
+            self._failing = False
             close_old_connections()
 
 

@@ -17,6 +17,7 @@ from ..audit import REASON_MAX
 from ..explanation import WORTH_TELLING, explain
 from ..models import QueueState, TaskAttempt, TaskEvent, TaskLog, TaskType
 from ..permissions import SENSITIVE
+from ..progress import said_of, seconds_left
 from ..status import WAITING, Status
 from ..text import last_line
 from ..waits import where_it_went
@@ -184,39 +185,23 @@ def _where(task: TaskLog, user: Any) -> SafeString | str:
 
 def progress_of(task: Any) -> dict[str, Any] | None:
     """Return how far a running task says it is, as a bar takes it; None when it says nothing."""
-    said = task.progress
-    if task.status != Status.STARTED or not isinstance(said, dict):
+    if task.status != Status.STARTED or not isinstance(task.progress, dict):
         return None
-    count: Any = said.get("count")
-    total: Any = said.get("total")
-    known = _is_number(count) and _is_number(total) and total > 0
-    text = said.get("description") or said.get("message") or ""
-    return {
-        "value": min(count, total) if known else None,
-        "max": total,
-        "numbers": _numbers(count, total) if known else "",
-        "left": _left(count, total, task) if known else "",
-        "text": visible(text),
-    }
+    said = said_of(task.progress)
+    bar: dict[str, Any] = {"value": None, "max": None, "numbers": ""}
+    if said.count is not None and said.total:
+        numbers = _numbers(said.count, said.total)
+        bar = {"value": min(said.count, said.total), "max": said.total, "numbers": numbers}
+    left = seconds_left(said, task.started_at, task.read_at)
+    told = "" if left is None else _("%(time)s left") % {"time": brief(left)}
+    return {**bar, "left": told, "text": visible(said.text)}
 
 
-def _numbers(count: Any, total: Any) -> str:
+def _numbers(count: float, total: float) -> str:
     if count > total:
         told = _("%(count)s (expected %(total)s)")
         return told % {"count": f"{count:,}", "total": f"{total:,}"}
     return f"{count:,} / {total:,}"
-
-
-def _left(count: Any, total: Any, task: Any) -> str:
-    """Return how long it takes if the rest goes as the part that is done."""
-    if not 0 < count < total or task.started_at is None:
-        return ""
-    passed = (task.read_at - task.started_at).total_seconds()
-    return _("%(time)s left") % {"time": brief(passed / count * (total - count))}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def failure_of(row: Any, *, full: bool) -> Failure | None:
