@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db.models import CharField
 from django.db.models.functions import Right
 from django.http import Http404, HttpRequest, HttpResponse
@@ -18,7 +17,6 @@ from django.views.decorators.http import require_POST, require_safe
 
 from .audit import REASON_MAX, given_reason
 from .dialect import DatabaseNow
-from .exceptions import InvalidCall, NotPermitted, TaskNotFound
 from .live.states import tasks_by_id
 from .models import TaskLog
 from .permissions import SENSITIVE
@@ -33,6 +31,7 @@ from .screens.presentation import (
     time_tag,
     visible,
 )
+from .screens.pressing import outcome_of
 from .screens.story import progress_of
 from .screens.tasklists import ERROR_TAIL, HEAVY
 from .screens.taskverbs import CANCEL, RETRY, buttons_for
@@ -95,15 +94,8 @@ def act_on_mine(request: HttpRequest, task_id: int, verb: str) -> HttpResponse:
     if verb not in VERBS:
         raise Http404
     reason = given_reason(request.POST.get("reason")) if VERBS[verb].takes_reason else ""
-    try:
-        told, level = VERBS[verb].act(task, request.user, reason), messages.SUCCESS
-    except NotPermitted as error:
-        raise PermissionDenied(str(error)) from error
-    except (ObjectDoesNotExist, TaskNotFound) as error:
-        raise Http404 from error
-    except InvalidCall as error:
-        told, level = str(error), messages.WARNING
-    messages.add_message(request, level, visible(told), fail_silently=True)
+    told, level = outcome_of(lambda: VERBS[verb].act(task, request.user, reason))
+    messages.add_message(request, level, visible(told or ""), fail_silently=True)
     return redirect("taskcontrol:my_task", task_id=task_id)
 
 

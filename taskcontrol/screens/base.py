@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import quote, unquote
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
@@ -17,8 +16,8 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from ..conf import conf
-from ..exceptions import InvalidCall, NotPermitted, TaskNotFound
 from .presentation import visible
+from .pressing import outcome_of
 from .tasklists import CappedPaginator
 
 Press = Callable[[HttpRequest, Any], str | None]
@@ -92,14 +91,7 @@ class Screen(ScreenBase):
         return path(f"<path:object_id>/{verb}/", view, name=name)
 
     def _press(self, request: HttpRequest, row: Any, press: Press) -> None:
-        try:
-            told, level = press(request, row), messages.SUCCESS
-        except NotPermitted as error:
-            raise PermissionDenied(str(error)) from error
-        except (ObjectDoesNotExist, TaskNotFound) as error:
-            raise Http404 from error
-        except InvalidCall as error:
-            told, level = str(error), messages.WARNING
+        told, level = outcome_of(lambda: press(request, row))
         self.message_user(request, visible(told or _("Nothing was to be done.")), level)
 
     @staticmethod

@@ -13,7 +13,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from ...exceptions import InvalidCall
+from ...exceptions import TaskControlError
 from ...screens.base import Screen
 from ...shorthands import enqueue_safe
 from .models import Script
@@ -48,7 +48,7 @@ class ScriptAdmin(Screen):
         for script in queryset:
             try:
                 task = enqueue_safe(script.method, created_by=request.user)
-            except (InvalidCall, PermissionError) as error:
+            except TaskControlError as error:
                 self.message_user(request, str(error), messages.WARNING)
             else:
                 told = _("%(script)s is task %(task)s.")
