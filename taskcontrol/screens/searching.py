@@ -93,7 +93,7 @@ def understand(text: str, asker: Asker) -> Search:
         except Mistake as mistake:
             mistakes.append(str(mistake))
     if words and not mistakes:
-        meanings.append(of_text(" ".join(words)))
+        meanings.append(of_text(" ".join(words), asker))
     within = [any_of(one.within) for one in meanings if one.within is not None]
     return Search(
         tuple(one.narrow for one in [*within, *meanings] if one.indexed),

@@ -22,13 +22,11 @@ from ..status import Status
 from ..text import storable
 from . import searching
 from .searching import HELP, Search, newest_of, search_of
-from .searchkeys import Narrowing
+from .searchkeys import ERROR_TAIL, Narrowing
 from .tabs import PARAMETER, STOPPING, Tab, tabs_of
 
 #: Columns that a list does not read: each may hold many kilobytes.
 HEAVY = ("arguments", "error_message", "debug_log", "result", "options")
-#: Characters of the end of an error that a list reads to find its last line.
-ERROR_TAIL = 300
 
 #: Where a request says which rows it asks for: these, those newer than one, or those that
 #: were there at a time.

@@ -244,6 +244,55 @@ def test_a_traceback_is_searched_by_those_who_see_it(log_in, viewer, charge):
     assert found(sees, 'error:"in line 9"') == {charge.pk}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x85", "\u2028"])
+def test_no_line_of_a_traceback_is_told_by_what_stands_behind_it(viewer, log_in, end):
+    told = f"Traceback{end}  key = 'abc'{end}ValueError: shown{end}"
+    task = make_task(Status.FAILED, error_message=told)
+    sees = log_in("sees", "view_tasklog", "view_sensitive_tasklog")
+
+    for text in (f"abc'{end}ValueError", f"abc'{end}", "abc", "Traceback"):
+        assert found(viewer, f'error:"{text}"') == set(), text
+    assert found(viewer, 'error:"ValueError: shown"') == {task.pk}
+    assert found(sees, f'error:"abc\'{end}Value"') == {task.pk}
+
+
+def test_of_a_long_last_line_what_a_list_shows_is_searched(viewer):
+    make_task(Status.FAILED, error_message="hidden" + "x" * 300 + "shown")
+
+    assert found(viewer, "error:hidden") == set()
+    assert len(found(viewer, "error:shown")) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "given"),
+    [
+        ("args.url", "amqp://ann:pw@host/", "amqp://ann:pw@host/"),
+        ("args.blob", "c2VjcmV0", b"secret"),
+        ("args.blob.tc.1", "c2VjcmV0", b"secret"),
+    ],
+)
+def test_a_value_that_is_masked_itself_is_not_confirmed(viewer, path, value, given):
+    make_task(arguments=encode({path.split(".")[1]: given}))
+
+    assert list(find(viewer, f'{path}:"{value}"').context["cl"].result_list) == []
+
+
+def test_what_is_hidden_and_what_is_unknown_are_answered_alike(staff):
+    """A key of somebody else's task must not shadow the labels of the own ones."""
+    make_type("shop.billing.charge")
+    hidden = make_task(
+        Status.FAILED,
+        method="shop.billing.charge",
+        document_name="INV-7",
+        event="e-7",
+        batch_id="b-7",
+    )
+    keys = ["INV-7", "e-7", "b-7", "shop.billing", hidden.celery_task_id, f"{hidden.pk}"]
+    for key in [*keys, "INV-8", "no.such", "987654"]:
+        mine = make_task(job_name=f"about {key}", created_by=staff.user)
+        assert mine.pk in found(staff, key), key
+
+
 def test_who_sees_own_tasks_alone_learns_no_names(staff, charge):
     mine = make_task(created_by=staff.user)
 
