@@ -57,8 +57,12 @@ class Reader:
         with self._lock:
             self._watches.discard(watch)
 
-    def streams_of(self, user_id: int | None) -> int:
-        """Return how many streams of one person are open here."""
+    def streams(self) -> int:
+        """Return how many streams are open here."""
+        return len(self._watches)
+
+    def streams_of(self, user_id: Any) -> int:
+        """Return how many streams of one person, or of all without a login, are open here."""
         with self._lock:
             return sum(watch.asked.user_id == user_id for watch in self._watches)
 
@@ -68,10 +72,10 @@ class Reader:
             self._changed.update(task_ids)
         self._wanted.set()
 
-    def part_from(self, user_id: int) -> None:
-        """Close the streams of somebody who logged out somewhere."""
+    def part_from(self, user_key: str) -> None:
+        """Close the streams of somebody who logged out somewhere; a key may be a UUID."""
         with self._lock:
-            theirs = [watch for watch in self._watches if watch.asked.user_id == user_id]
+            theirs = [one for one in self._watches if str(one.asked.user_id) == user_key]
         for watch in theirs:
             watch.close()
 
@@ -136,5 +140,5 @@ def reader() -> Reader:
 def close_streams(user: Any = None, **_signal: Any) -> None:
     """End the streams of somebody who logs out, here and in every other process."""
     if user is not None and user.pk is not None:
-        reader().part_from(user.pk)
+        reader().part_from(str(user.pk))
         part_from(user.pk)
