@@ -54,6 +54,7 @@ from .screens.searching import search_of
 from .screens.story import progress_of, story_of
 from .screens.tasklists import (
     BatchFilter,
+    CreatorFilter,
     ErrorFilter,
     EventFilter,
     MethodFilter,
@@ -76,7 +77,6 @@ ASKABLE = frozenset(
     {
         "batch_id",
         "celery_task_id",
-        "created_by",
         "document_name",
         "ended",
         "error",
@@ -106,6 +106,7 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         BatchFilter,
         MethodFilter,
         EventFilter,
+        CreatorFilter,
         EndedFilter,
     )
     list_select_related = ("created_by",)
@@ -191,7 +192,10 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         self, lookup: str, value: Any, request: HttpRequest | None = None
     ) -> bool:
         """Allow to ask for whole values of plain columns."""
-        return lookup.removesuffix("__exact") in ASKABLE and "\0" not in str(value)
+        # A key that is given to a plain lookup may be too large for its column.
+        known = lookup == CreatorFilter.parameter_name
+        known = known or lookup.removesuffix("__exact") in ASKABLE
+        return known and "\0" not in str(value)
 
     # The list
 

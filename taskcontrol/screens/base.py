@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from ..conf import conf
 from .presentation import visible
 from .pressing import outcome_of
+from .searching import too_much
 from .tasklists import CappedPaginator
 
 Press = Callable[[HttpRequest, Any], str | None]
@@ -45,6 +46,28 @@ class Screen(ScreenBase):
 
     class Media:
         css = {"all": ("taskcontrol/admin.css",)}
+
+    def lookup_allowed(
+        self, lookup: str, value: Any, request: HttpRequest | None = None
+    ) -> bool:
+        """Allow what the filters ask for.
+
+        Anything more would let a person ask, letter by letter, for what is masked:
+        ``?callbacks__key__startswith=a``.
+        """
+        name = lookup.removesuffix("__exact").removesuffix("__isnull")
+        known = {getattr(one, "parameter_name", one) for one in self.list_filter}
+        return name in known and "\0" not in str(value)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        """Return what the words find; a search that no database takes finds nothing."""
+        refused = too_much(search_term)
+        if refused:
+            self.message_user(request, refused, messages.WARNING)
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from taskcontrol.arguments import encode
 from taskcontrol.status import Status
-from tests.admin.conftest import text_of
+from tests.admin.conftest import list_url, messages_of, text_of
 from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -300,6 +300,67 @@ def test_who_sees_own_tasks_alone_learns_no_names(staff, charge):
     assert found(staff, "worker:one.example") == found(staff, "worker:none") == set()
     assert found(staff, f"user:{staff.user.username}") == {mine.pk}
     assert found(staff, "method:shop") == set()
+
+
+# More than a database takes
+
+
+@pytest.mark.parametrize("text", ["status:failed " * 1100, "x" * 100_000, "a " * 600])
+@pytest.mark.parametrize("model", ["taskbatch", "tasktype", "schedule", "taskevent"])
+def test_a_search_that_is_too_long_is_refused_in_a_sentence(boss, text, model):
+    (said,) = mistakes(boss, text)
+    response = boss.get(list_url(model), {"q": text})
+
+    assert said.startswith("A search takes ")
+    assert response.status_code == 200
+    assert model == "taskevent" or said in messages_of(response)
+
+
+@pytest.mark.parametrize("value", ["9" * 20, "-" + "9" * 20, "9" * 5000, " 9_9", "x", "²"])
+def test_what_can_be_no_key_of_a_user_matches_nothing(boss, value):
+    make_task(created_by=boss.user)
+    asked = {"created_by": value}
+
+    assert list(boss.get(URL, asked).context["cl"].result_list) == []
+    assert boss.get(f"{URL}rows", {"newer": "1", **asked}).status_code == 200
+    assert boss.get(URL, {"created_by__exact": value}).status_code == 400
+
+
+def test_the_tasks_of_one_user_are_narrowed_by_the_address(boss):
+    mine = make_task(created_by=boss.user)
+    make_task(created_by=make_user("ann"))
+
+    response = boss.get(URL, {"created_by": boss.user.pk})
+
+    assert [task.pk for task in response.context["cl"].result_list] == [mine.pk]
+
+
+@pytest.mark.parametrize("key", ["9" * 20, "9" * 5000, "x", "1.5"])
+@pytest.mark.parametrize("name", ["id", "p", "newer", "ids", "batch_order", "batch_id"])
+def test_no_number_in_an_address_is_too_large_for_a_list(boss, name, key):
+    make_task()
+
+    for url in (URL, f"{URL}rows", f"{URL}{key}/change/"):
+        assert boss.get(url, {name: key}).status_code in (200, 302, 400)
+
+
+@pytest.mark.parametrize(
+    ("model", "lookup"),
+    [
+        ("taskbatch", "callbacks__on_done__startswith"),
+        ("taskbatch", "created_by"),
+        ("schedule", "declared__arguments__startswith"),
+        ("schedule", "run_as"),
+        ("schedule", "last_task__error_message__contains"),
+        ("tasktype", "id__in"),
+        ("worker", "children__0__x"),
+    ],
+)
+def test_an_address_narrows_a_list_by_its_filters_alone(boss, model, lookup):
+    """Else what is masked could be asked for, letter by letter."""
+    assert boss.get(list_url(model), {lookup: "9" * 20}).status_code == 400
+    assert boss.get(list_url("schedule"), {"enabled__exact": "1"}).status_code == 200
+    assert boss.get(list_url("tasktype"), {"is_standard__exact": "1"}).status_code == 200
 
 
 # Searches that no index serves
