@@ -23,8 +23,10 @@ WATCHED = "taskcontrol:watched"
 #: Seconds for which a process believes what it heard of watchers. A page that opens in
 #: between looks into the database itself once a second.
 ASK_EVERY = 1.0
-_TIMEOUT = 0.1
-_BREAK_SECONDS = 5.0
+#: Seconds that Redis has for an answer: only the thread of the pokes waits for it.
+_TIMEOUT = 1.0
+#: Seconds without a poke after one that failed.
+_BREAK_SECONDS = 2.0
 #: Keys in one message.
 _PAGE = 1000
 #: What stands before the key of a user who logged out.
