@@ -16,6 +16,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from ..conf import conf
+from .addresses import staying_on
 from .presentation import visible
 from .pressing import outcome_of
 from .searching import too_much
@@ -130,6 +131,11 @@ class Screen(ScreenBase):
         """Return the address of one of this screen's pages: changelist, change, a button."""
         name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_{page}"
         return reverse(name, args=args)
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        """Return the addresses; what they lead to is on the same site, if there are several."""
+        return staying_on(self.admin_site.name, self.get_urls())
 
 
 class ReadOnlyScreen(Screen):

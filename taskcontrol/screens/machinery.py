@@ -7,6 +7,7 @@ from typing import Any
 
 from django.urls import NoReverseMatch
 
+from .addresses import admin_url
 from .presentation import link, person, related, time_tag, visible
 
 #: Acts that are shown, the newest.
@@ -39,8 +40,10 @@ class Act:
     def what(self) -> Any:
         """The thing, as a link to its page."""
         name = visible(self.row.object_repr)
+        kind = self.row.content_type
         try:
-            url = "" if self.row.is_deletion() else self.row.get_admin_url()
+            page = admin_url(f"{kind.app_label}_{kind.model}_change", self.row.object_id)
+            url = "" if self.row.is_deletion() else page
         except NoReverseMatch:
             url = ""
         return link(url, name) if url else name

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -22,6 +21,7 @@ from ..status import WAITING, Status
 from ..text import last_line
 from ..waits import where_it_went
 from ..wording import duration
+from .addresses import admin_url
 from .copyform import PAGE as EDIT, may_edit
 from .presentation import (
     EMPTY,
@@ -154,12 +154,12 @@ def type_link(method: str, user: Any) -> SafeString | str:
         key = TaskType.objects.filter(method=method).values_list("pk", flat=True).first()
     if key is None:
         return dotted(method)
-    url = reverse("admin:taskcontrol_tasktype_change", args=[key])
+    url = admin_url("taskcontrol_tasktype_change", key)
     return format_html('<a href="{}">{}</a>', url, dotted(method))
 
 
 def _edit_url(task: TaskLog) -> str:
-    return reverse(f"admin:taskcontrol_tasklog_{EDIT}", args=[task.pk])
+    return admin_url(f"taskcontrol_tasklog_{EDIT}", task.pk)
 
 
 def _wait(task: Any) -> list[Slice]:
@@ -178,7 +178,7 @@ def _where(task: TaskLog, user: Any) -> SafeString | str:
     worker = related(task, "worker")
     shown: Any = visible(worker or _("worker %(id)s (gone)") % {"id": task.worker_id})
     if worker and user.has_perm("taskcontrol.view_worker"):
-        shown = link(reverse("admin:taskcontrol_worker_change", args=[worker.pk]), worker)
+        shown = link(admin_url("taskcontrol_worker_change", worker.pk), worker)
     told = _("%(worker)s, process %(pid)s") % {"worker": "{}", "pid": "{}"}
     return format_html(told, shown, task.pid) if task.pid else shown
 
