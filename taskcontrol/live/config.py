@@ -47,4 +47,6 @@ def labels() -> dict[str, str]:
         "{count} failed": _("{count} failed"),
         "about {time} left": _("about {time} left"),
         "Close": _("Close"),
+        "Not up to date since {time}.": _("Not up to date since {time}."),
+        "Reload": _("Reload"),
     }
