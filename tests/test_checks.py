@@ -263,10 +263,12 @@ def test_a_server_needs_no_options(database):
     assert "taskcontrol.W041" not in database_findings()
 
 
-def test_a_site_without_time_zones_is_found(settings):
+def test_a_site_without_time_zones_is_refused(settings):
     settings.USE_TZ = False
 
-    assert finding("W042").hint == "Set USE_TZ = True."
+    found = finding("E047")
+    assert found.is_serious()
+    assert found.hint == "Set USE_TZ = True."
 
 
 def test_a_missing_middleware_is_found(settings):

@@ -64,11 +64,11 @@ def _check_database(database: dict[str, Any]) -> Iterator[CheckMessage]:
 
 def _check_time_zones() -> Iterator[CheckMessage]:
     if not settings.USE_TZ:
-        yield Caution(
-            "USE_TZ is False: times of tasks are shown as if UTC were the local time, and "
-            "run_at= takes no datetime.",
+        yield Error(
+            "USE_TZ is False: the database would give times without their zone, which "
+            "taskcontrol can neither compare nor show.",
             hint="Set USE_TZ = True.",
-            id="taskcontrol.W042",
+            id="taskcontrol.E047",
         )
 
 
