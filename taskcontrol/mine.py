@@ -32,8 +32,9 @@ from .screens.presentation import (
     visible,
 )
 from .screens.pressing import outcome_of
+from .screens.searchkeys import ERROR_TAIL
 from .screens.story import progress_of
-from .screens.tasklists import ERROR_TAIL, HEAVY
+from .screens.tasklists import HEAVY
 from .screens.taskverbs import CANCEL, RETRY, buttons_for
 from .status import Status
 from .text import last_line
