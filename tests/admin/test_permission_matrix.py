@@ -476,7 +476,7 @@ def test_each_role_is_answered_as_the_table_says_and_who_is_refused_changes_noth
         if word in {"same", "login", "no", "none"} or not row.does:
             assert same, f"{role} changed something"
             continue
-        assert left["LogEntry"] == 1, f"{role} left no trace"
+        assert left["LogEntry"] >= 1, f"{role} left no trace"
         if row.does in {EVENT, BEHIND} and role in {"operator", "boss"}:
             assert left["TaskEvent"] >= 1, f"{role} left no event"
 
