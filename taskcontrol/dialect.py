@@ -295,8 +295,8 @@ def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[An
                kind.usual_seconds,
                CASE WHEN {_paused("kind", now)} OR {_paused("line", now)}
                     THEN 1 ELSE 0 END,
-               -- One a second, so that what is sent before a child has looked counts too.
-               CASE WHEN kind.declared IS NULL THEN '1/s' ELSE kind.rate_limit END
+               -- More than is ever sent: what is sent until then shall count too.
+               CASE WHEN kind.declared IS NULL THEN '1000000/d' ELSE kind.rate_limit END
         FROM heads
         JOIN {tasks} head ON head.id = heads.id
         LEFT JOIN {types} kind ON kind.method = head.method

@@ -101,7 +101,7 @@ class TaskType(models.Model):
     )
     rate_limit = models.CharField(
         _("rate limit"),
-        max_length=12,
+        max_length=20,
         blank=True,
         help_text=_("Most of them sent within any period: 10/s, 10/m, 10/h or 10/d."),
     )

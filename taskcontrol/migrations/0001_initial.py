@@ -92,7 +92,7 @@ class Migration(migrations.Migration):
                 ('method', models.CharField(help_text='Dotted path of the callable, or app_label.Model.action.', max_length=255, unique=True, verbose_name='method')),
                 ('priority', models.SmallIntegerField(default=0, help_text='Higher goes first.', verbose_name='priority')),
                 ('concurrency_limit', models.PositiveIntegerField(default=0, help_text='Most tasks of this type sent or running at once; 0 = no limit.', verbose_name='concurrency limit')),
-                ('rate_limit', models.CharField(blank=True, help_text='Most of them sent within any period: 10/s, 10/m, 10/h or 10/d.', max_length=12, verbose_name='rate limit')),
+                ('rate_limit', models.CharField(blank=True, help_text='Most of them sent within any period: 10/s, 10/m, 10/h or 10/d.', max_length=20, verbose_name='rate limit')),
                 ('is_standard', models.BooleanField(default=False, help_text='Declared in code; cannot be deleted or renamed in production.', verbose_name='standard')),
                 ('description', models.CharField(blank=True, max_length=300, verbose_name='description')),
                 ('queue', models.CharField(blank=True, max_length=100, verbose_name='queue')),
