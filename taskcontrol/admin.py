@@ -10,7 +10,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
@@ -31,6 +31,7 @@ from .models import (
 )
 from .pruning import delete_tasks
 from .screens.acts import ActsOnTasks
+from .screens.addresses import admin_url
 from .screens.audit import TaskEventAdmin
 from .screens.base import ReadOnlyScreen
 from .screens.batches import TaskBatchAdmin
@@ -54,6 +55,7 @@ from .screens.searching import search_of
 from .screens.story import progress_of, story_of
 from .screens.tasklists import (
     BatchFilter,
+    CreatorFilter,
     ErrorFilter,
     EventFilter,
     MethodFilter,
@@ -76,7 +78,6 @@ ASKABLE = frozenset(
     {
         "batch_id",
         "celery_task_id",
-        "created_by",
         "document_name",
         "ended",
         "error",
@@ -106,6 +107,7 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         BatchFilter,
         MethodFilter,
         EventFilter,
+        CreatorFilter,
         EndedFilter,
     )
     list_select_related = ("created_by",)
@@ -191,7 +193,10 @@ class TaskLogAdmin(ActsOnTasks, ReadOnlyScreen):
         self, lookup: str, value: Any, request: HttpRequest | None = None
     ) -> bool:
         """Allow to ask for whole values of plain columns."""
-        return lookup.removesuffix("__exact") in ASKABLE and "\0" not in str(value)
+        # A key that is given to a plain lookup may be too large for its column.
+        known = lookup == CreatorFilter.parameter_name
+        known = known or lookup.removesuffix("__exact") in ASKABLE
+        return known and "\0" not in str(value)
 
     # The list
 
@@ -317,7 +322,7 @@ def _kind(task: Any) -> SafeString:
     whole = visible(task.method)
     if task.type_id is None:
         return format_html('<span title="{}">{}</span>', whole, short)
-    url = reverse("admin:taskcontrol_tasktype_change", args=[task.type_id])
+    url = admin_url("taskcontrol_tasktype_change", task.type_id)
     return format_html('<a href="{}" title="{}">{}</a>', url, whole, short)
 
 

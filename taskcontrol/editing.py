@@ -17,6 +17,7 @@ from django.utils.dateparse import parse_duration
 from django.utils.duration import duration_string
 
 from .exceptions import InvalidCall
+from .givenjson import given_json
 
 #: A type that JSON lacks is an object with one key: {"$date": "2026-01-31"}.
 MARK = "$"
@@ -35,14 +36,7 @@ def from_text(text: str) -> dict[str, Any]:
 
     Raises InvalidCall with the place and the reason for what cannot be read.
     """
-    try:
-        data = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise InvalidCall(
-            f"This is no JSON: {error.msg} in line {error.lineno}, column {error.colno}."
-        ) from None
-    except RecursionError:
-        raise InvalidCall("The arguments are nested too deeply.") from None
+    data = given_json(text, constant=_no_constant)
     if not isinstance(data, dict):
         raise InvalidCall('Arguments are an object of names and values: {"name": 1}.')
     # At the top stand names of parameters, whatever they begin with.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 from . import backlog, following
@@ -11,6 +13,21 @@ from .conf import most_queued
 from .exceptions import QueueOverloaded
 from .models import TaskLog
 from .status import Status
+
+_no_limit: ContextVar[bool] = ContextVar("taskcontrol_no_limit", default=False)
+
+
+@contextmanager
+def beyond_limits() -> Iterator[None]:
+    """Let what is enqueued within pass ``max_queued_jobs``: a task that empties a queue.
+
+    Else a queue that is too full could never be emptied by a task that waits in it.
+    """
+    token = _no_limit.set(True)
+    try:
+        yield
+    finally:
+        _no_limit.reset(token)
 
 
 class Glance:
@@ -32,6 +49,8 @@ class Glance:
         Costs nothing where no limit is set, and no lock where one is: calls at the same
         moment may pass the limit by what they add.
         """
+        if _no_limit.get():
+            return
         coming = Counter(row.queue for row in rows if row.status == Status.PENDING)
         self._coming += coming
         for queue in coming:

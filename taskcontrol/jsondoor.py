@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.http import HttpRequest, JsonResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.views.decorators.csrf import csrf_exempt
 
-from .exceptions import InvalidCall, TaskNotFound
+from .exceptions import InvalidCall, TaskControlError, TaskNotFound
 
 #: Does the work: takes the request, what was sent, and the parts of the address.
 Answer = Callable[..., dict[str, Any]]
@@ -21,11 +22,22 @@ class Nonsense(ValueError):
     """A request whose sentence says what is wrong with it."""
 
 
+#: How refusals are answered; the first that fits counts.
+_STATUS: dict[type[Exception], int] = {
+    PermissionError: 403,
+    TaskNotFound: 404,
+    ObjectDoesNotExist: 404,
+    Nonsense: 400,
+    InvalidCall: 400,
+    TaskControlError: 409,
+}
+
+
 def json_door(answer: Answer) -> Callable[..., JsonResponse]:
     """Make a view of ``answer``, which returns what is sent back.
 
-    PermissionError is answered with 403, nonsense with 400, an unknown task with 404, each
-    with its sentence under ``"error"``.
+    PermissionError is answered with 403, nonsense with 400, an unknown task with 404, what
+    is refused for now (a key is busy) with 409, each with its sentence under ``"error"``.
     """
 
     @csrf_exempt  # asked for in _check_sender, so that the answer is JSON
@@ -36,12 +48,9 @@ def json_door(answer: Answer) -> Callable[..., JsonResponse]:
         try:
             _check_sender(request)
             return JsonResponse(answer(request, _body(request), **parts))
-        except PermissionError as error:
-            return _refused(str(error), 403)
-        except TaskNotFound as error:
-            return _refused(str(error), 404)
-        except (Nonsense, InvalidCall) as error:
-            return _refused(str(error), 400)
+        except tuple(_STATUS) as error:
+            codes = (code for kind, code in _STATUS.items() if isinstance(error, kind))
+            return _refused(str(error), next(codes))
 
     return view
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db.models import CharField
 from django.db.models.functions import Right
 from django.http import Http404, HttpRequest, HttpResponse
@@ -18,10 +17,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from .audit import REASON_MAX, given_reason
 from .dialect import DatabaseNow
-from .exceptions import InvalidCall, NotPermitted, TaskNotFound
 from .live.states import tasks_by_id
 from .models import TaskLog
 from .permissions import SENSITIVE
+from .progress import said_of
 from .screens.presentation import (
     EMPTY,
     ago,
@@ -32,6 +31,7 @@ from .screens.presentation import (
     time_tag,
     visible,
 )
+from .screens.pressing import outcome_of
 from .screens.story import progress_of
 from .screens.tasklists import ERROR_TAIL, HEAVY
 from .screens.taskverbs import CANCEL, RETRY, buttons_for
@@ -94,15 +94,8 @@ def act_on_mine(request: HttpRequest, task_id: int, verb: str) -> HttpResponse:
     if verb not in VERBS:
         raise Http404
     reason = given_reason(request.POST.get("reason")) if VERBS[verb].takes_reason else ""
-    try:
-        told, level = VERBS[verb].act(task, request.user, reason), messages.SUCCESS
-    except NotPermitted as error:
-        raise PermissionDenied(str(error)) from error
-    except (ObjectDoesNotExist, TaskNotFound) as error:
-        raise Http404 from error
-    except InvalidCall as error:
-        told, level = str(error), messages.WARNING
-    messages.add_message(request, level, visible(told), fail_silently=True)
+    told, level = outcome_of(lambda: VERBS[verb].act(task, request.user, reason))
+    messages.add_message(request, level, visible(told or ""), fail_silently=True)
     return redirect("taskcontrol:my_task", task_id=task_id)
 
 
@@ -127,14 +120,12 @@ def _find(user: Any, task_id: int) -> Any:
 
 def _shown(task: Any) -> dict[str, Any]:
     """Return what a line of the list and the head of a page show of ``task``."""
-    said = task.progress if isinstance(task.progress, dict) else {}
-    text = said.get("description") or said.get("message") or ""
     return {
         "task": task,
         "name": visible(task.job_name),
         "badge": status_badge(task.status, occupies=task.occupies),
         "progress": progress_of(task),
-        "message": visible(text) if isinstance(text, str) else "",
+        "message": visible(said_of(task.progress).text),
         "why": visible(_why(task)),
         "created": ago(task.created_at, task.read_at),
         "ran": "" if task.started_at is None else ran(task, task.read_at),

@@ -23,8 +23,10 @@ WATCHED = "taskcontrol:watched"
 #: Seconds for which a process believes what it heard of watchers. A page that opens in
 #: between looks into the database itself once a second.
 ASK_EVERY = 1.0
-_TIMEOUT = 0.1
-_BREAK_SECONDS = 5.0
+#: Seconds that Redis has for an answer: only the thread of the pokes waits for it.
+_TIMEOUT = 1.0
+#: Seconds without a poke after one that failed.
+_BREAK_SECONDS = 2.0
 #: Keys in one message.
 _PAGE = 1000
 #: What stands before the key of a user who logged out.
@@ -48,7 +50,7 @@ def poke(task_ids: Collection[int]) -> None:
         poker.wake(changed=task_ids)
 
 
-def part_from(user_id: int) -> None:
+def part_from(user_id: Any) -> None:
     """Say now that somebody logged out, so that his open pages are asked again who they are."""
     _poker().wake(gone=[user_id])
 
@@ -61,7 +63,7 @@ class _Poker:
         self._asleep_until = 0.0
         self._awake_until = 0.0
         self._changed: set[int] = set()
-        self._gone: set[int] = set()
+        self._gone: set[Any] = set()
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
@@ -69,7 +71,7 @@ class _Poker:
     def sleeps(self) -> bool:
         return time.monotonic() < self._asleep_until
 
-    def wake(self, *, changed: Collection[int] = (), gone: Collection[int] = ()) -> None:
+    def wake(self, *, changed: Collection[int] = (), gone: Collection[Any] = ()) -> None:
         if bell.redis_url() is None:
             self._asleep_until = float("inf")
             return

@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypedDict
 
 from django.db import InterfaceError, OperationalError
@@ -29,6 +31,10 @@ WRITE_EVERY = 0.25
 #: Seconds after which the last message is written though no other follows it.
 LANDS_AFTER = 0.5
 MAX_BYTES = 4096
+#: The largest count and total: a browser tells each whole number up to it from the next.
+MOST = 10**15
+#: The most seconds that are told as left.
+LONGEST = 10 * 365 * 86400.0
 _FIELDS = ("count", "total", "description")
 
 
@@ -44,6 +50,21 @@ class Message(TypedDict):
     """A message with numbers."""
 
     progress: Progress
+
+
+@dataclass(frozen=True)
+class Said:
+    """What of a stored progress can be shown; None where nothing of it can."""
+
+    count: float | None
+    total: float | None
+    description: str | None
+    message: str | None
+
+    @property
+    def text(self) -> str:
+        """What it says in words."""
+        return self.description or self.message or ""
 
 
 def notify_task_status(message: str | Message) -> None:
@@ -84,25 +105,63 @@ def as_progress(message: Any) -> dict[str, Any]:
     if isinstance(message, dict):
         given = message.get("progress", message)
         known = isinstance(given, dict) and given.keys() <= {*_FIELDS, "message"}
-        if known and _counts(given) and storable(given) and size_of(given) <= MAX_BYTES:
+        if known and _counts(given) and storable(given) and _is_small(given):
             return dict(given)
     elif message is not None:
         return {"message": clean(message, 1000)}
     raise InvalidCall(
         "A progress message is a text or {'progress': {'count': …, 'total': …, "
         f"'description': …}}}} of at most {MAX_BYTES} bytes, in which count and total are "
-        f"numbers from 0, not {message!r:.200}."
+        f"numbers from 0 to {MOST:,}, not {_shown(message)}."
     )
 
 
 def _counts(given: Mapping[str, Any]) -> bool:
     numbers = [given[name] for name in ("count", "total") if given.get(name) is not None]
-    return all(
-        isinstance(one, int | float)
-        and not isinstance(one, bool)
-        and 0 <= one < float("inf")
-        for one in numbers
+    return all(map(_is_count, numbers))
+
+
+def _is_count(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 <= value <= MOST
+
+
+def _is_small(given: Mapping[str, Any]) -> bool:
+    try:
+        return size_of(given) <= MAX_BYTES
+    except ValueError:  # a whole number of more digits than Python writes
+        return False
+
+
+def _shown(message: Any) -> str:
+    try:
+        return f"{message!r:.200}"
+    except Exception:  # noqa: BLE001 - no body fails by what it says
+        return f"a {type(message).__name__} that cannot be written"
+
+
+def said_of(stored: Any) -> Said:
+    """Return what can be shown of the progress of a row.
+
+    A row may have been written by hand or by another version: whatever stands in it must
+    not take down the page that lists it with others.
+    """
+    given = stored if isinstance(stored, dict) else {}
+    count, total = (
+        given[name] if _is_count(given.get(name)) else None for name in ("count", "total")
     )
+    texts = (given.get(name) for name in ("description", "message"))
+    description, message = (None if one is None else clean(one, MAX_BYTES) for one in texts)
+    return Said(count, total, description, message)
+
+
+def seconds_left(said: Said, begun_at: datetime | None, now: datetime) -> float | None:
+    """Return the seconds that are left if the rest goes as the part that is done."""
+    count, total = said.count, said.total
+    if begun_at is None or count is None or total is None or not 0 < count < total:
+        return None
+    left = (now - begun_at).total_seconds() / count * (total - count)
+    return max(left, 0.0) if left <= LONGEST else None
 
 
 def write(task_id: int, attempt: int, progress: dict[str, Any]) -> None:

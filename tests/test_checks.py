@@ -263,10 +263,12 @@ def test_a_server_needs_no_options(database):
     assert "taskcontrol.W041" not in database_findings()
 
 
-def test_a_site_without_time_zones_is_found(settings):
+def test_a_site_without_time_zones_is_refused(settings):
     settings.USE_TZ = False
 
-    assert finding("W042").hint == "Set USE_TZ = True."
+    found = finding("E047")
+    assert found.is_serious()
+    assert found.hint == "Set USE_TZ = True."
 
 
 def test_a_missing_middleware_is_found(settings):
@@ -285,6 +287,56 @@ def test_a_site_without_users_needs_no_middleware(settings):
     settings.MIDDLEWARE = []
 
     assert found() == {}
+
+
+@pytest.fixture
+def order(settings):
+    """Let the templates be found in another order: ``order("django.contrib.admin")`` is first."""
+
+    def put_first(name: str) -> None:
+        others = [one for one in settings.INSTALLED_APPS if one != name]
+        settings.INSTALLED_APPS = [name, *others]
+
+    return put_first
+
+
+def test_a_site_whose_admin_hides_our_module_is_found(order):
+    order("django.contrib.admin")
+
+    told = finding("W046")
+    assert "django/contrib/admin/templates/admin/base_site.html" in told.msg
+    assert 'Put "taskcontrol" above "django.contrib.admin"' in (told.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ('{% extends "admin/base_site.html" %}', False),
+        (
+            '{% extends "admin/base.html" %}{% load taskcontrol %}{% taskcontrol_js %}',
+            False,
+        ),
+        ('{% extends "admin/base.html" %}', True),
+    ],
+)
+def test_a_template_of_the_site_passes_on_to_our_module_or_is_found(
+    settings, tmp_path, text, is_found
+):
+    (tmp_path / "admin").mkdir()
+    (tmp_path / "admin" / "base_site.html").write_text(text)
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(tmp_path)]}]
+
+    assert ("W046" in found()) is is_found
+
+
+def test_a_site_without_admin_needs_no_order(settings):
+    without = {"django.contrib.admin", "taskcontrol"}
+    settings.INSTALLED_APPS = [
+        "taskcontrol",
+        *(one for one in settings.INSTALLED_APPS if one not in without),
+    ]
+
+    assert "W046" not in found()
 
 
 # Celery's settings

@@ -101,6 +101,8 @@ def test_a_run_beyond_its_time_limit_is_on_a_pool_that_has_none():
         ({"count": 3000, "total": 9000, "description": "rows"}, "3,000 of 9,000, rows"),
         ({"count": 3}, "3"),
         ({"message": "reading"}, "reading"),
+        ({"count": [3], "message": "reading"}, "reading"),
+        ({"count": 3, "total": 10**400}, "3"),
     ],
     ids=str,
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 import taskcontrol
 from taskcontrol import lifecycle, progress, side
@@ -81,6 +83,11 @@ def test_a_message_is_stored_in_one_form(message, expected):
         {"progress": {"total": "10"}},
         {"progress": {"total": True}},
         {"progress": {"count": float("inf")}},
+        {"progress": {"count": 1, "total": 1e308}},
+        {"progress": {"count": progress.MOST + 1}},
+        pytest.param({"progress": {"count": 1, "total": 10**400}}, id="huge"),
+        pytest.param({"progress": {"count": 10**5000}}, id="no text can be made of it"),
+        pytest.param({"progress": {"description": 10**5000}}, id="nor of this"),
         None,
     ],
     ids=str,
@@ -88,6 +95,35 @@ def test_a_message_is_stored_in_one_form(message, expected):
 def test_a_message_that_cannot_be_shown_is_refused(message):
     with pytest.raises(InvalidCall, match="progress message"):
         progress.as_progress(message)
+
+
+#: What no call stores, and a hand or another version may have left in a row.
+NONSENSE = [
+    {"count": 1, "total": 10**400},
+    {"count": 1, "total": 1e308},
+    {"count": 1e-320, "total": 1},
+    {"count": "1", "total": "x"},
+    {"count": [1], "total": {"a": []}},
+    {"count": True, "total": -5},
+    {"description": [["a"]], "message": {"b": 1}},
+    ["progress"],
+    "a text",
+    7,
+]
+
+
+@pytest.mark.parametrize("stored", NONSENSE, ids=lambda one: f"{one!r:.40}")
+def test_of_nonsense_in_a_row_only_what_can_be_shown_is_told(stored):
+    said = progress.said_of(stored)
+    now = timezone.now()
+    assert all(one is None or 0 <= one <= progress.MOST for one in (said.count, said.total))
+    assert isinstance(said.text, str)
+    assert progress.seconds_left(said, now - timedelta(hours=1), now) is None
+
+
+def test_what_can_be_shown_is_told_beside_what_cannot():
+    said = progress.said_of({"count": 3, "total": float("nan"), "description": "\ud800x"})
+    assert said == progress.Said(3, None, "\ufffdx", None)
 
 
 def test_a_bad_message_fails_no_body_and_is_told_in_its_log(caplog):

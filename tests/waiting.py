@@ -14,6 +14,9 @@ from django.db import connections
 
 T = TypeVar("T")
 
+#: How many times longer than on a machine with nothing else to do things may take.
+PATIENCE = 3
+
 
 def eventually(
     condition: Callable[[], T],
@@ -22,10 +25,12 @@ def eventually(
     every: float = 0.02,
     why: Callable[[], str] | None = None,
 ) -> T:
-    """Return the first true value of ``condition``, or fail after ``timeout`` seconds.
+    """Return the first true value of ``condition``, or fail in the end.
 
-    ``why`` is asked for the end of the message when it fails: a log, a row.
+    ``timeout``: seconds that it may take on a machine with nothing else to do. ``why`` is asked
+    for the end of the message when it fails: a log, a row.
     """
+    timeout *= PATIENCE
     until = time.monotonic() + timeout
     while True:
         value = condition()

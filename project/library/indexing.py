@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-#: What is indexed: the running Python's standard library, and a few files of our own.
+#: What is indexed: the running Python's standard library or a folder that somebody names
+#: instead, and a few files of our own.
 ROOTS = {
-    "stdlib": Path(sysconfig.get_path("stdlib")),
+    "stdlib": Path(os.environ.get("LIBRARY_DIR") or sysconfig.get_path("stdlib")),
     "samples": Path(__file__).parent / "samples",
 }
 #: Folders below the standard library that are not part of it.

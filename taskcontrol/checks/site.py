@@ -14,6 +14,7 @@ from ..conf import conf, known_queues
 from ..exceptions import MethodNotAllowed, MethodNotCallable, MethodNotFound
 from ..targets import target_of_type
 from .celerysettings import check_celery
+from .ouradmin import check_admin
 from .ourbodies import check_bodies
 from .ourschedules import check_schedules
 from .oursettings import check_settings
@@ -33,6 +34,7 @@ def check_site(**_options: Any) -> list[CheckMessage]:
         *_check_database(connections.settings[conf.DATABASE]),
         *_check_time_zones(),
         *_check_middleware(list(settings.MIDDLEWARE)),
+        *check_admin(),
         *check_celery(),
         *_check_declarations(),
         *check_bodies(),
@@ -62,11 +64,11 @@ def _check_database(database: dict[str, Any]) -> Iterator[CheckMessage]:
 
 def _check_time_zones() -> Iterator[CheckMessage]:
     if not settings.USE_TZ:
-        yield Caution(
-            "USE_TZ is False: times of tasks are shown as if UTC were the local time, and "
-            "run_at= takes no datetime.",
+        yield Error(
+            "USE_TZ is False: the database would give times without their zone, which "
+            "taskcontrol can neither compare nor show.",
             hint="Set USE_TZ = True.",
-            id="taskcontrol.W042",
+            id="taskcontrol.E047",
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..dialect import DatabaseNow
 from ..explanation import explain
 from ..models import Lock, TaskAttempt, TaskEvent, TaskLog, TaskType
+from ..progress import said_of
 from ..status import Status
 from ..wording import counted, duration, listed, moment
 from .diagnosis import examine
@@ -86,14 +87,13 @@ def _seconds_of_run(row: TaskLog) -> float:
 
 
 def _progress(row: TaskLog) -> Iterator[Finding]:
-    said = row.progress or {}
-    if not said:
-        return
-    parts = [str(said[name]) for name in ("message", "description") if said.get(name)]
-    if "count" in said:
-        total = f" of {said['total']:,}" if isinstance(said.get("total"), int) else ""
-        parts.insert(0, f"{said['count']:,}{total}")
-    yield Finding(Level.OK, "Progress", ", ".join(parts))
+    said = said_of(row.progress)
+    parts = [text for text in (said.message, said.description) if text]
+    if said.count is not None:
+        total = "" if said.total is None else f" of {said.total:,}"
+        parts.insert(0, f"{said.count:,}{total}")
+    if parts:
+        yield Finding(Level.OK, "Progress", ", ".join(parts))
 
 
 def _locks(row: TaskLog) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ from .watching import MOST_WATCHED, Asked
 
 #: Seconds for which a token opens what it was made for.
 TOKEN_AGE = 24 * 3600
+#: What is answered to those who have nothing to see at all.
+NOBODY = "Log in, or bring a valid token of what is to be watched."
 _SALT = "taskcontrol.live"
 _BATCH_ID_MAX = 140
 

@@ -17,20 +17,21 @@ def config_for(request: HttpRequest) -> dict[str, Any]:
     """Return the block of settings that a page gives to the module."""
     return {
         "transport": "stream" if isinstance(request, ASGIRequest) else "poll",
-        "stream": _address("live_stream"),
-        "state": _address("live_state"),
-        "act": _address("task_act", task_id=0, verb="act"),
+        "stream": _address(request, "live_stream"),
+        "state": _address(request, "live_state"),
+        "act": _address(request, "task_act", task_id=0, verb="act"),
         "csrf": get_token(request),
         "labels": labels(),
     }
 
 
-def _address(name: str, **given: Any) -> str:
+def _address(request: HttpRequest, name: str, **given: Any) -> str:
     """Return the address of a view: the site's own one, or the one inside admin."""
     try:
         return reverse(f"taskcontrol:{name}", kwargs=given)
     except NoReverseMatch:
-        return reverse(f"admin:taskcontrol_{name}", kwargs=given)
+        site = request.resolver_match.namespace if request.resolver_match else None
+        return reverse(f"admin:taskcontrol_{name}", kwargs=given, current_app=site)
 
 
 def labels() -> dict[str, str]:
@@ -46,4 +47,6 @@ def labels() -> dict[str, str]:
         "{count} failed": _("{count} failed"),
         "about {time} left": _("about {time} left"),
         "Close": _("Close"),
+        "Not up to date since {time}.": _("Not up to date since {time}."),
+        "Reload": _("Reload"),
     }

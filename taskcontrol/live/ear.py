@@ -25,8 +25,8 @@ class Hearer(Protocol):
     def changed(self, task_ids: list[int]) -> None:
         """Take the keys of tasks that changed."""
 
-    def part_from(self, user_id: int) -> None:
-        """Take the key of a user who logged out."""
+    def part_from(self, user_key: str) -> None:
+        """Take the key of a user who logged out, as a text."""
 
 
 def listen(hearer: Hearer, stopped: threading.Event) -> None:
@@ -61,6 +61,6 @@ def _listen(hearer: Hearer, stopped: threading.Event) -> None:
 
 def _tell(hearer: Any, said: str) -> None:
     if said.startswith(OUT):
-        hearer.part_from(int(said.removeprefix(OUT)))
+        hearer.part_from(said.removeprefix(OUT))
     else:
         hearer.changed([int(key) for key in said.split(",")])

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse
 
 from ..exceptions import InvalidCall
-from .asking import asked_by
+from .asking import NOBODY, asked_by
 from .states import State, batches_by_id, newest_own, tasks_by_id, with_newest
 from .watching import Asked, seen_of
 
@@ -19,6 +19,8 @@ def state(request: HttpRequest) -> HttpResponse:
         asked = asked_by(request, getattr(request, "user", None))
     except InvalidCall as error:
         return JsonResponse({"error": str(error)}, status=400)
+    if not asked.may_ask:
+        return JsonResponse({"error": NOBODY}, status=403)
     tasks, batches = present(asked)
     tag = _tag_of([*tasks.values(), *batches.values()])
     if request.headers.get("If-None-Match") == tag:

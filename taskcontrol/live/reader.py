@@ -36,6 +36,8 @@ class Reader:
         self._new: list[Watch] = []
         self._changed: set[int] = set()
         self._wanted = threading.Event()
+        #: Whether the last reading failed, so that it is logged once and not every second.
+        self._failing = False
         self._thread: threading.Thread | None = None
 
     def join(self, watch: Watch) -> None:
@@ -55,8 +57,12 @@ class Reader:
         with self._lock:
             self._watches.discard(watch)
 
-    def streams_of(self, user_id: int | None) -> int:
-        """Return how many streams of one person are open here."""
+    def streams(self) -> int:
+        """Return how many streams are open here."""
+        return len(self._watches)
+
+    def streams_of(self, user_id: Any) -> int:
+        """Return how many streams of one person, or of all without a login, are open here."""
         with self._lock:
             return sum(watch.asked.user_id == user_id for watch in self._watches)
 
@@ -66,10 +72,10 @@ class Reader:
             self._changed.update(task_ids)
         self._wanted.set()
 
-    def part_from(self, user_id: int) -> None:
-        """Close the streams of somebody who logged out somewhere."""
+    def part_from(self, user_key: str) -> None:
+        """Close the streams of somebody who logged out somewhere; a key may be a UUID."""
         with self._lock:
-            theirs = [watch for watch in self._watches if watch.asked.user_id == user_id]
+            theirs = [one for one in self._watches if str(one.asked.user_id) == user_key]
         for watch in theirs:
             watch.close()
 
@@ -105,13 +111,16 @@ class Reader:
         try:
             reading.read(watches, new, changed)
         except Exception as error:  # noqa: BLE001 - the next reading sees all of it again
-            logger.debug("Live pages were not told: %s", error)
+            if not self._failing:
+                logger.warning("Live pages are told nothing for now: %r", error)
+            self._failing = True
             connections.close_all()
             reading.start_over()
             with self._lock:
                 self._new[:0] = new
                 self._changed |= changed
         else:
+            self._failing = False
             close_old_connections()
 
 
@@ -131,5 +140,5 @@ def reader() -> Reader:
 def close_streams(user: Any = None, **_signal: Any) -> None:
     """End the streams of somebody who logs out, here and in every other process."""
     if user is not None and user.pk is not None:
-        reader().part_from(user.pk)
+        reader().part_from(str(user.pk))
         part_from(user.pk)

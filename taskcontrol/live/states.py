@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from django.db import Error
 from django.db.models import CharField, OuterRef, Subquery
 from django.db.models.functions import Coalesce, Right
 
 from ..batches import counts_of
 from ..dialect import DatabaseNow
 from ..models import TaskBatch, TaskLog
+from ..progress import Said, said_of, seconds_left
 from ..status import TERMINAL, Status
 from ..text import last_line
+
+logger = logging.getLogger("taskcontrol")
 
 #: The version of what is sent.
 VERSION = 1
@@ -22,6 +27,8 @@ ERROR_MAX = 500
 PAGE = 500
 #: Own tasks that are told without having been asked for by key, the newest.
 MOST_OWN = 100
+#: Tasks that could not be told, so that each is logged once and not every second.
+_unreadable: set[int] = set()
 _COLUMNS = (
     "pk",
     "job_name",
@@ -72,14 +79,34 @@ def tasks_by_id(task_ids: Collection[int]) -> dict[int, State]:
     ids = sorted(task_ids)
     states: dict[int, State] = {}
     for start in range(0, len(ids), PAGE):
-        states.update(_read(TaskLog.objects.filter(pk__in=ids[start : start + PAGE])))
+        states.update(_readable(ids[start : start + PAGE]))
     return states
 
 
-def _read(rows: Any) -> dict[int, State]:
-    rows = rows.order_by().annotate(
-        read_at=DatabaseNow(),
-        error_tail=Right("error_message", ERROR_MAX, output_field=CharField()),
+def _readable(ids: list[int]) -> dict[int, State]:
+    """Return the states of those that can be read: one bad row keeps no other from its news."""
+    try:
+        return _read(ids)
+    except Error:
+        raise  # the database's, not that of a row
+    except Exception as error:  # noqa: BLE001 - a row written by hand may hold anything
+        if len(ids) > 1:
+            half = len(ids) // 2
+            return {**_readable(ids[:half]), **_readable(ids[half:])}
+        if ids[0] not in _unreadable:
+            _unreadable.add(ids[0])
+            logger.warning("Task %s cannot be told to live pages: %r", ids[0], error)
+        return {}
+
+
+def _read(ids: list[int]) -> dict[int, State]:
+    rows = (
+        TaskLog.objects.filter(pk__in=ids)
+        .order_by()
+        .annotate(
+            read_at=DatabaseNow(),
+            error_tail=Right("error_message", ERROR_MAX, output_field=CharField()),
+        )
     )
     found = (dict(zip(_COLUMNS, row, strict=True)) for row in rows.values_list(*_COLUMNS))
     return {row["pk"]: _task(row) for row in found}
@@ -87,7 +114,8 @@ def _read(rows: Any) -> dict[int, State]:
 
 def _task(row: dict[str, Any]) -> State:
     failed = row["status"] == Status.FAILED
-    said = row["progress"] if isinstance(row["progress"], dict) else {}
+    stored = row["progress"] if isinstance(row["progress"], dict) else {}
+    said = said_of(stored)
     told = {
         "v": VERSION,
         "name": str(row["pk"]),
@@ -95,7 +123,7 @@ def _task(row: dict[str, Any]) -> State:
         "status": row["status"],
         "ended": row["status"] in TERMINAL and row["retry_at"] is None,
         "stopping": bool(row["occupies"] and row["status"] in TERMINAL),
-        "message": _message(said),
+        "message": _message(said, stored),
         "error": last_line(row["error_tail"])[:ERROR_MAX] if failed else None,
         "rev": row["rev"],
         "attempt": row["attempt"],
@@ -105,7 +133,7 @@ def _task(row: dict[str, Any]) -> State:
         "ended_at": _iso(row["ended_at"]),
         "retry_at": _iso(row["retry_at"]),
         "at": _iso(row["read_at"]),
-        "progress": _progress(said, row),
+        "progress": _progress(said, row) if stored else None,
         "batch_id": row["batch_id"],
         **_numbers({}),
     }
@@ -120,35 +148,26 @@ def _iso(time: Any) -> str | None:
     return time.isoformat() if time else None
 
 
-def _message(said: dict[str, Any]) -> Any:
+def _message(said: Said, stored: dict[str, Any]) -> Any:
     """Return the last message as it was given: a text, or the structured progress."""
     fields = {
-        name: said[name] for name in ("count", "total", "description") if name in said
+        name: getattr(said, name)
+        for name in ("count", "total", "description")
+        if name in stored
     }
-    return {"progress": fields} if fields else said.get("message")
+    return {"progress": fields} if fields else said.message
 
 
-def _progress(said: dict[str, Any], row: dict[str, Any]) -> dict[str, Any] | None:
-    if row["status"] != Status.STARTED or not said:
+def _progress(said: Said, row: dict[str, Any]) -> dict[str, Any] | None:
+    if row["status"] != Status.STARTED:
         return None
+    left = seconds_left(said, row["started_at"], row["read_at"])
     return {
-        "count": said.get("count"),
-        "total": said.get("total"),
-        "description": said.get("description") or said.get("message"),
-        "eta_s": _left(said.get("count"), said.get("total"), row),
+        "count": said.count,
+        "total": said.total,
+        "description": said.text or None,
+        "eta_s": None if left is None else round(left, 1),
     }
-
-
-def _left(count: Any, total: Any, row: dict[str, Any]) -> float | None:
-    """Return the seconds that are left if the rest goes as the part that is done."""
-    if not (_number(count) and _number(total) and 0 < count < total):
-        return None
-    passed = (row["read_at"] - row["started_at"]).total_seconds()
-    return float(round(passed / count * (total - count), 1))
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def newest_own(user_id: int | None) -> set[int]:

@@ -16,17 +16,21 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from ..exceptions import InvalidCall
-from .asking import asked_by
+from .asking import NOBODY, asked_by
 from .reader import reader
 from .watching import Asked, Watch
 
-#: Open streams of one person in one process; the page polls beyond.
+#: Open streams in one process: of one person, of all who have a token and no login, and
+#: of everybody; the page polls beyond. Anybody may open one, and each takes memory and a file.
 MOST_STREAMS = 10
+MOST_UNKNOWN = 200
+MOST_OPEN = 1000
 #: Seconds between two signs of life, for proxies and for the page, in a silent stream.
 PING_EVERY = 15.0
 #: Seconds after which a stream ends, and half as much again by chance: the page opens
-#: another one, which asks again who it is, and servers that restart are left slowly.
-LIVES = 120.0
+#: another one, which asks again who it is, so that whoever logs out where no other process
+#: hears of it, or loses a permission, is told nothing more within a minute.
+LIVES = 40.0
 PING = b"event: ping\ndata:\n\n"
 HEADERS = {
     "Cache-Control": "no-store, no-transform",
@@ -68,8 +72,8 @@ _wakes: WeakKeyDictionary[asyncio.AbstractEventLoop, Wakes] = WeakKeyDictionary(
 async def stream(request: HttpRequest) -> Any:
     """Answer the events of what the page asks for.
 
-    204 under WSGI, where a stream would hold a thread: the page polls. 503 when the person
-    has too many open, 400 for a request that makes no sense.
+    204 under WSGI, where a stream would hold a thread: the page polls. 503 when too many
+    are open, 400 for a request that makes no sense, 403 for one that has nothing to see.
     """
     if not isinstance(request, ASGIRequest):
         return HttpResponse(status=204)
@@ -77,11 +81,18 @@ async def stream(request: HttpRequest) -> Any:
         asked = await sync_to_async(_asked)(request)
     except InvalidCall as error:
         return HttpResponse(str(error), status=400, content_type="text/plain")
-    if reader().streams_of(asked.user_id) >= MOST_STREAMS and asked.user_id is not None:
+    if not asked.may_ask:
+        return HttpResponse(NOBODY, status=403, content_type="text/plain")
+    if _is_full(asked):
         return HttpResponse("Too many open pages.", status=503, content_type="text/plain")
     return StreamingHttpResponse(
         _events(asked), content_type="text/event-stream", headers=HEADERS
     )
+
+
+def _is_full(asked: Asked) -> bool:
+    most = MOST_UNKNOWN if asked.user_id is None else MOST_STREAMS
+    return reader().streams() >= MOST_OPEN or reader().streams_of(asked.user_id) >= most
 
 
 def _asked(request: HttpRequest) -> Asked:

@@ -18,7 +18,7 @@ MOST_WATCHED = 200
 class Asked:
     """What a request asks to see, and who asks."""
 
-    user_id: int | None
+    user_id: Any
     #: Whether the person may see every task.
     sees_all: bool = False
     tasks: frozenset[int] = frozenset()
@@ -27,6 +27,11 @@ class Asked:
     own: bool = False
     #: Keys ("task:12", "batch:…") that a signed token opens for everybody.
     opened: frozenset[str] = frozenset()
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether there can be anything for this one to see: a login or a valid token."""
+        return self.user_id is not None or bool(self.opened)
 
     def sees(self, kind: str, state: State) -> bool:
         """Return whether this one may see a thing: by permission, as its owner, by token."""

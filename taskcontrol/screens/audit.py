@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, Q, Subquery
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
@@ -21,6 +21,7 @@ from ..permissions import visible_to
 from ..status import Status
 from ..text import storable
 from . import searching
+from .addresses import admin_url
 from .base import ReadOnlyScreen
 from .machinery import acts_on_machinery
 from .presentation import EMPTY, ago, badge, link, person, status_badge, visible
@@ -260,7 +261,7 @@ class TaskEventAdmin(ReadOnlyScreen):
         """Show the task as a link for those who may see it, and below a link to its events."""
         shown: Any = ""
         if event.label is not None:
-            url = reverse("admin:taskcontrol_tasklog_change", args=[event.task_id])
+            url = admin_url("taskcontrol_tasklog_change", event.task_id)
             shown = link(url, event.label)
         told = _("task %(id)s, attempt %(attempt)s") if event.attempt else _("task %(id)s")
         numbers = told % {"id": event.task_id, "attempt": event.attempt}
@@ -307,8 +308,6 @@ def person_url(user_id: Any) -> str:
     """Return the page of a user in admin; empty where there is none."""
     options = get_user_model()._meta
     try:
-        return reverse(
-            f"admin:{options.app_label}_{options.model_name}_change", args=[user_id]
-        )
+        return admin_url(f"{options.app_label}_{options.model_name}_change", user_id)
     except NoReverseMatch:
         return ""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
@@ -17,8 +16,10 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from ..conf import conf
-from ..exceptions import InvalidCall, NotPermitted, TaskNotFound
+from .addresses import staying_on
 from .presentation import visible
+from .pressing import outcome_of
+from .searching import too_much
 from .tasklists import CappedPaginator
 
 Press = Callable[[HttpRequest, Any], str | None]
@@ -46,6 +47,28 @@ class Screen(ScreenBase):
 
     class Media:
         css = {"all": ("taskcontrol/admin.css",)}
+
+    def lookup_allowed(
+        self, lookup: str, value: Any, request: HttpRequest | None = None
+    ) -> bool:
+        """Allow what the filters ask for.
+
+        Anything more would let a person ask, letter by letter, for what is masked:
+        ``?callbacks__key__startswith=a``.
+        """
+        name = lookup.removesuffix("__exact").removesuffix("__isnull")
+        known = {getattr(one, "parameter_name", one) for one in self.list_filter}
+        return name in known and "\0" not in str(value)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        """Return what the words find; a search that no database takes finds nothing."""
+        refused = too_much(search_term)
+        if refused:
+            self.message_user(request, refused, messages.WARNING)
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -92,14 +115,7 @@ class Screen(ScreenBase):
         return path(f"<path:object_id>/{verb}/", view, name=name)
 
     def _press(self, request: HttpRequest, row: Any, press: Press) -> None:
-        try:
-            told, level = press(request, row), messages.SUCCESS
-        except NotPermitted as error:
-            raise PermissionDenied(str(error)) from error
-        except (ObjectDoesNotExist, TaskNotFound) as error:
-            raise Http404 from error
-        except InvalidCall as error:
-            told, level = str(error), messages.WARNING
+        told, level = outcome_of(lambda: press(request, row))
         self.message_user(request, visible(told or _("Nothing was to be done.")), level)
 
     @staticmethod
@@ -115,6 +131,11 @@ class Screen(ScreenBase):
         """Return the address of one of this screen's pages: changelist, change, a button."""
         name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_{page}"
         return reverse(name, args=args)
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        """Return the addresses; what they lead to is on the same site, if there are several."""
+        return staying_on(self.admin_site.name, self.get_urls())
 
 
 class ReadOnlyScreen(Screen):

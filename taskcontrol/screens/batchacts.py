@@ -18,12 +18,13 @@ from django.utils.translation import gettext_lazy as _
 from .. import permissions
 from ..audit import REASON_MAX, given_reason
 from ..batches import counts_of
-from ..exceptions import BatchNotFound, NotPermitted
+from ..exceptions import NotPermitted, TaskControlError
 from ..text import storable
 from ..wording import counted
 from .batchbuttons import CANCEL, PAUSE, RESUME, RETRY, Verb
 from .batchstate import state_of
 from .presentation import visible
+from .pressing import GONE
 
 #: Batches that one click acts on; each may have many tasks.
 MOST_AT_ONCE = 50
@@ -155,8 +156,10 @@ def act_on_all(
             moved += verb.act(request.user, batch, reason)[0]
         except NotPermitted:
             outcomes["not permitted"] += 1
-        except BatchNotFound:
+        except GONE:
             outcomes["no longer there"] += 1
+        except TaskControlError:
+            outcomes["refused: press the button on their pages to see why"] += 1
         else:
             outcomes[verb.done] += 1
     return outcomes, moved

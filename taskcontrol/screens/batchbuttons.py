@@ -43,12 +43,15 @@ class Verb:
     def act(self, user: Any, batch: TaskBatch, reason: str) -> tuple[int, str | None]:
         """Do it; return how many tasks it moved, and what the history says.
 
-        The history is written behind the act, which goes in many short transactions.
+        It goes in many short transactions, so the history says before the first one what was
+        asked, and behind the last one what came of it: cut between them, it is on record.
         """
-        reason = reason if self.takes_reason else ""
-        count = self.run(batch.pk, user, reason)
-        told = f"{counted(count, 'task')} {self.done}"
-        told = f"{told}: {reason}" if reason else f"{told}."
+        why = f": {reason}" if reason and self.takes_reason else "."
+        if permissions.may_to_batch(user, self.permission, batch):  # else the room refuses
+            asked = self.name.replace("_", " ").capitalize()
+            perform(user, batch, lambda: f"{asked} asked{why}")
+        count = self.run(batch.pk, user, reason if self.takes_reason else "")
+        told = f"{counted(count, 'task')} {self.done}{why}"
         return count, perform(user, batch, lambda: told)
 
 

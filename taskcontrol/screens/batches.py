@@ -13,9 +13,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Max
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
@@ -25,6 +24,7 @@ from ..batches import counts_of, held_reason
 from ..dialect import DatabaseNow
 from ..models import TaskLog
 from ..status import Status
+from .addresses import admin_url
 from .base import ReadOnlyScreen
 from .batchacts import ActsOnBatches
 from .batchbuttons import VERBS, buttons_for
@@ -233,14 +233,13 @@ def _with_note(text: str, note: str) -> SafeString:
 
 
 def _task_link(task: TaskLog) -> SafeString:
-    url = reverse("admin:taskcontrol_tasklog_change", args=[task.pk])
+    url = admin_url("taskcontrol_tasklog_change", task.pk)
     shown = status_badge(task.status, occupies=task.occupies)
     return format_html("{} {}", link(url, task.job_name), shown)
 
 
 def _members_url(key: str, **narrowed: str) -> str:
-    query = urlencode({"batch_id": key, **narrowed})
-    return f"{reverse('admin:taskcontrol_tasklog_changelist')}?{query}"
+    return admin_url("taskcontrol_tasklog_changelist", batch_id=key, **narrowed)
 
 
 def bar(batch: Any) -> SafeString:

@@ -17,11 +17,10 @@ from django.utils.translation import gettext as _
 from ..audit import perform
 from ..conf import conf
 from ..context import current_task
-from ..enqueueing import enqueue
 from ..exceptions import Discard
 from ..models import TaskLog
-from ..options import PRIORITIES
 from ..status import TERMINAL, Status
+from .background import enqueue_for
 from .matches import count_by
 from .presentation import status_badge
 from .tasklists import UNTIL
@@ -126,20 +125,18 @@ def start(
     It goes before all others that wait, since it may be meant for them.
     """
     with transaction.atomic(using=conf.DATABASE):
-        task = enqueue(
+        task = enqueue_for(
+            user,
             act_on_matching,
-            created_by=user,
-            job_name=_("%(verb)s: all that match") % {"verb": verb.label},
-            at_front=True,
-            priority=PRIORITIES[-1],
-            timeout=TIMEOUT,
-            arguments={
+            {
                 "verb": verb.name,
                 "query": query,
                 "until": until,
                 "reason": reason,
                 "site": site,
             },
+            job_name=_("%(verb)s: all that match") % {"verb": verb.label},
+            timeout=TIMEOUT,
         )
         told = f"Started for all tasks that match {query or 'everything'}"
         perform(user, task, lambda: f"{told}: {reason}" if reason else f"{told}.")

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
+from .addresses import admin_url
 from .tasklists import GivenFilter
 
 PARAMETER = "ended"
@@ -50,8 +49,7 @@ def span_text(begin: datetime, end: datetime) -> str:
 def ended_url(begin: datetime, end: datetime, **narrowed: str) -> str:
     """Return the address of the list of what ended from ``begin`` on and before ``end``."""
     span = f"{begin.astimezone(UTC).strftime(_FORM)}..{end.astimezone(UTC).strftime(_FORM)}"
-    query = urlencode({PARAMETER: span, **narrowed})
-    return f"{reverse('admin:taskcontrol_tasklog_changelist')}?{query}"
+    return admin_url("taskcontrol_tasklog_changelist", **{PARAMETER: span, **narrowed})
 
 
 def _parsed(value: str) -> tuple[datetime, datetime] | None:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Count
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from .. import permissions
 from ..models import TaskLog
+from .addresses import admin_url
 from .presentation import ago, link, related, status_badge, visible
 
 #: Holders that a page names, the longest there first.
@@ -58,9 +58,7 @@ def holders_of(method: str, user: Any, now: Any) -> tuple[list[dict[str, Any]], 
 def _holder(row: Any, now: Any) -> dict[str, Any]:
     worker = related(row, "worker")
     return {
-        "task": link(
-            reverse("admin:taskcontrol_tasklog_change", args=[row.pk]), row.job_name
-        ),
+        "task": link(admin_url("taskcontrol_tasklog_change", row.pk), row.job_name),
         "badge": status_badge(row.status, occupies=row.occupies),
         "since": ago(row.started_at or row.queued_at, now),
         "worker": visible(worker) if worker else "",

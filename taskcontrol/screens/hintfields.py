@@ -16,8 +16,9 @@ from django import forms
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import gettext, gettext_lazy as _
 
-from ..arguments import decode, encode
+from ..arguments import encode
 from ..exceptions import ArgumentsNotSerializable
+from .jsonfields import JSONBox, typed
 from .presentation import visible
 
 #: Tells "no default" from "the default is None".
@@ -28,7 +29,7 @@ LISTS: tuple[type, ...] = (list, tuple, set, frozenset)
 _ANY = _('JSON: 12, "text", [1, 2] or {"name": 1}.')
 
 
-class ValueField(forms.JSONField):
+class ValueField(JSONBox):
     """JSON, with types marked as the ledger marks them; perhaps a list or an object only."""
 
     widget = forms.Textarea({"rows": 2, "spellcheck": "false"})
@@ -41,11 +42,7 @@ class ValueField(forms.JSONField):
 
     def clean(self, value: Any) -> Any:
         """Return the value with its types."""
-        given = super().clean(value)
-        try:
-            found = decode(given)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise forms.ValidationError(_("A marked value cannot be read.")) from error
+        found = typed(super().clean(value))
         return found if found is None or self.shape is None else self._shaped(found)
 
     def _shaped(self, found: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What people did to everything but tasks: types, queues, schedules, workers, the dispatcher."""
+"""What people did that no event of a task tells: to types, queues and so on, and deletions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from django.urls import NoReverseMatch
 
+from .addresses import admin_url
 from .presentation import link, person, related, time_tag, visible
 
-#: Acts that are shown, the newest.
+#: Acts that are shown of each kind, the newest.
 MOST_ACTS = 50
 APP = "taskcontrol"
 
@@ -39,8 +40,10 @@ class Act:
     def what(self) -> Any:
         """The thing, as a link to its page."""
         name = visible(self.row.object_repr)
+        kind = self.row.content_type
         try:
-            url = "" if self.row.is_deletion() else self.row.get_admin_url()
+            page = admin_url(f"{kind.app_label}_{kind.model}_change", self.row.object_id)
+            url = "" if self.row.is_deletion() else page
         except NoReverseMatch:
             url = ""
         return link(url, name) if url else name
@@ -52,11 +55,19 @@ class Act:
 
 
 def acts_on_machinery() -> list[Act]:
-    """Return the newest acts on what is no task."""
-    from django.contrib.admin.models import LogEntry
+    """Return the newest acts on what is no task, and the newest deletions of tasks.
+
+    With a task go its events, so that only the history of admin tells who deleted it.
+    """
+    from django.contrib.admin.models import DELETION, LogEntry
     from django.contrib.contenttypes.models import ContentType
 
-    types = ContentType.objects.filter(app_label=APP).exclude(model="tasklog")
-    keys = list(types.values_list("pk", flat=True))
-    rows = LogEntry.objects.filter(content_type__in=keys).order_by("-pk")
-    return [Act(row) for row in rows.select_related("content_type", "user")[:MOST_ACTS]]
+    types = dict(ContentType.objects.filter(app_label=APP).values_list("model", "pk"))
+    of_tasks = types.pop("tasklog", None)
+    rows = LogEntry.objects.order_by("-pk").select_related("content_type", "user")
+    # Each with a bound of its own: many deletions at once push nothing else off the page.
+    found = [
+        *rows.filter(content_type__in=list(types.values()))[:MOST_ACTS],
+        *rows.filter(content_type=of_tasks, action_flag=DELETION)[:MOST_ACTS],
+    ]
+    return [Act(row) for row in sorted(found, key=lambda row: row.pk, reverse=True)]

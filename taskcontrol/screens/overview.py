@@ -7,8 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.http import urlencode
 
 from ..counting import Capped, capped_count
 from ..figures import Figures, all_types, figures_of
@@ -18,6 +16,7 @@ from ..permissions import VIEW, visible_to
 from ..status import Status
 from ..suspension import PERMISSION, dispatcher_state
 from ..wording import duration
+from .addresses import admin_url
 from .charts import PERIODS, USUAL, Charts, charts_of, percent, times_of
 from .dispatcher import switch_context
 from .endings import ended_url
@@ -103,8 +102,8 @@ class Overview:
         if self.sees_all:
             row["url"] = _list_url(queue=queue.name)
             if queue.oldest_task is not None:
-                page = "admin:taskcontrol_tasklog_change"
-                row["oldest_url"] = reverse(page, args=[queue.oldest_task])
+                oldest = queue.oldest_task
+                row["oldest_url"] = admin_url("taskcontrol_tasklog_change", oldest)
         return row
 
     def _charts(self) -> dict[str, Any]:
@@ -130,7 +129,7 @@ def _card(status: Status, number: int) -> dict[str, Any]:
 
 
 def _list_url(**query: str) -> str:
-    return f"{reverse('admin:taskcontrol_tasklog_changelist')}?{urlencode(query)}"
+    return admin_url("taskcontrol_tasklog_changelist", **query)
 
 
 # Types

@@ -8,13 +8,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from ..audit import given_reason, perform
-from ..conf import known_queues
-from ..enqueueing import enqueue
 from ..exceptions import InvalidCall
 from ..flow import Flow
 from ..models import QueueState
-from ..monitoring import get_workers
 from ..purging import newest_pending, pending_in, purge_as_task, purge_queue, require
+from .background import enqueue_for
 from .presentation import visible
 
 #: Tasks that one click cancels; more are canceled by a task.
@@ -52,21 +50,14 @@ def _purge_at_once(name: str, reason: str, up_to: int, user: Any) -> str | None:
 
 
 def _purge_by_task(name: str, reason: str, up_to: int, user: Any) -> str:
-    task = enqueue(
+    # Its own queue at worst: ``up_to`` spares the task itself, which comes behind.
+    task = enqueue_for(
+        user,
         purge_as_task,
-        queue=_beside(name),
+        {"of": name, "reason": reason, "up_to": up_to},
         job_name=f"Purge {name}",
-        arguments={"of": name, "reason": reason, "up_to": up_to},
-        at_front=True,
         timeout=TAKES,
-        created_by=user,
+        beside=name,
     )
     why = f": {reason}" if reason else ""
     return f"Purge begun, task {task.name} cancels what waits now{why}."
-
-
-def _beside(name: str) -> str:
-    """Return a queue that somebody serves, another one than what is purged if there is."""
-    served = {queue for worker in get_workers() for queue in worker.queues}
-    others = [queue for queue in known_queues() if queue != name]
-    return next((queue for queue in others if queue in served), (others or [name])[0])

@@ -7,9 +7,8 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern
 from django.utils.html import format_html, format_html_join
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
@@ -21,6 +20,7 @@ from ..models import QueueState, WaitInterval
 from ..purging import PERMISSION as CONTROL
 from ..status import Status
 from ..wording import duration
+from .addresses import admin_url
 from .base import ReadOnlyScreen
 from .charts import times_of
 from .pausebuttons import pause_context, press_pause, press_resume, state_badge
@@ -178,9 +178,10 @@ class QueueStateAdmin(ReadOnlyScreen):
 
 
 def _waiting(flow: Flow) -> SafeString:
-    url = reverse("admin:taskcontrol_tasklog_changelist")
-    query = urlencode({"queue": flow.name, "status__exact": Status.PENDING})
-    return format_html('<a href="{}?{}">{}</a>', url, query, number_of(flow.waiting))
+    asked = {"queue": flow.name, "status__exact": Status.PENDING}
+    return link(
+        admin_url("taskcontrol_tasklog_changelist", **asked), number_of(flow.waiting)
+    )
 
 
 def number_of(number: int) -> str:
@@ -251,7 +252,7 @@ def _facts(queue: Any, user: Any) -> list[tuple[str, Any]]:
 def _oldest(flow: Flow) -> SafeString | str:
     if flow.oldest_seconds is None:
         return EMPTY
-    url = reverse("admin:taskcontrol_tasklog_change", args=[flow.oldest_task])
+    url = admin_url("taskcontrol_tasklog_change", flow.oldest_task)
     return link(url, duration(flow.oldest_seconds))
 
 
@@ -260,7 +261,7 @@ def _consumers(flow: Flow, user: Any) -> SafeString | str:
         return badge(_("nobody"), "failed") if flow.unserved else _("nobody")
     may_look = user.has_perm("taskcontrol.view_worker")
     shown = [
-        link(reverse("admin:taskcontrol_worker_change", args=[worker.id]), worker.name)
+        link(admin_url("taskcontrol_worker_change", worker.id), worker.name)
         if may_look
         else visible(worker.name)
         for worker in flow.workers

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.urls import reverse
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -17,6 +15,7 @@ from ..obstacles import Reason
 from ..permissions import VIEW
 from ..waits import Part
 from ..wording import duration
+from .addresses import admin_url
 from .presentation import ago, link, visible
 
 #: Holders that are led to.
@@ -72,7 +71,7 @@ def _places(reason: Reason, task: TaskLog, user: Any) -> list[SafeString]:
 
 def task_url(pk: int) -> str:
     """Return the address of the page of a task."""
-    return reverse("admin:taskcontrol_tasklog_change", args=[pk])
+    return admin_url("taskcontrol_tasklog_change", pk)
 
 
 def page_link(model: Any, user: Any, text: Any, **key: Any) -> SafeString | None:
@@ -83,7 +82,7 @@ def page_link(model: Any, user: Any, text: Any, **key: Any) -> SafeString | None
     pk = model.objects.filter(**key).values_list("pk", flat=True).first()
     if pk is None:
         return None
-    return link(reverse(f"admin:taskcontrol_{name}_change", args=[pk]), text)
+    return link(admin_url(f"taskcontrol_{name}_change", pk), text)
 
 
 def _the_type(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
@@ -106,7 +105,7 @@ def _the_batch(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
 def _the_workers(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
     if not user.has_perm("taskcontrol.view_worker"):
         return None
-    return link(reverse("admin:taskcontrol_worker_changelist"), _("the workers"))
+    return link(admin_url("taskcontrol_worker_changelist"), _("the workers"))
 
 
 def _the_line(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
@@ -115,8 +114,7 @@ def _the_line(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
     asked = {"status": "Pending", "queue": task.queue}
     if reason.code == "ahead_in_type":
         asked["method"] = task.method
-    url = reverse("admin:taskcontrol_tasklog_changelist")
-    return link(f"{url}?{urlencode(asked)}", _("what waits"))
+    return link(admin_url("taskcontrol_tasklog_changelist", **asked), _("what waits"))
 
 
 _PLACES: dict[str, Callable[[Reason, TaskLog, Any], SafeString | None]] = {

@@ -7,9 +7,8 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch
 from django.utils.html import format_html, format_html_join
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -17,6 +16,7 @@ from ..copies import COPY
 from ..models import Schedule, TaskBatch, TaskLog
 from ..permissions import visible_to
 from ..status import Status
+from .addresses import admin_url
 from .presentation import link, status_badge, visible
 from .reasons import task_url
 
@@ -39,12 +39,12 @@ def relations_of(task: TaskLog, user: Any) -> list[Relation]:
 def _batch(task: TaskLog, user: Any) -> Iterator[Relation]:
     if not task.batch_id:
         return
-    url = reverse("admin:taskcontrol_tasklog_changelist")
-    members = link(f"{url}?{urlencode({'batch_id': task.batch_id})}", _("its tasks"))
+    url = admin_url("taskcontrol_tasklog_changelist", batch_id=task.batch_id)
+    members = link(url, _("its tasks"))
     batch = TaskBatch.objects.filter(pk=task.batch_id).only("title").first()
     shown: SafeString | str = visible(task.batch_id)
     if batch is not None:
-        page = reverse("admin:taskcontrol_taskbatch_change", args=[batch.pk])
+        page = admin_url("taskcontrol_taskbatch_change", batch.pk)
         shown = link(page, batch.title or batch.pk)
     yield _("batch"), format_html("{} ({})", shown, members)
 
@@ -85,7 +85,7 @@ def _document(task: TaskLog, user: Any) -> Iterator[Relation]:
     name = visible(" ".join(filter(None, parts)))
     url = _document_url(task, user)
     same = {"document_type": task.document_type, "document_name": task.document_name}
-    tasks = f"{reverse('admin:taskcontrol_tasklog_changelist')}?{urlencode(same)}"
+    tasks = admin_url("taskcontrol_tasklog_changelist", **same)
     yield (
         _("document"),
         format_html(
@@ -105,7 +105,7 @@ def _document_url(task: TaskLog, user: Any) -> str:
     if not may or not admin.site.is_registered(model):
         return ""
     try:
-        return reverse(f"admin:{app}_{name}_change", args=[task.document_name])
+        return admin_url(f"{app}_{name}_change", task.document_name)
     except NoReverseMatch:
         return ""
 
@@ -118,6 +118,6 @@ def _schedule(task: TaskLog, user: Any) -> Iterator[Relation]:
         rows = Schedule.objects.filter(name=task.schedule).values_list("pk", flat=True)
         key = rows.first()
         if key is not None:
-            url = reverse("admin:taskcontrol_schedule_change", args=[key])
+            url = admin_url("taskcontrol_schedule_change", key)
             name = link(url, task.schedule)
     yield _("schedule"), name

@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import Count
-from django.urls import reverse
 
 from ..models import TaskAttempt, TaskLog
 from ..status import Status
+from .addresses import admin_url
 from .presentation import ago, link, status_badge, visible
 from .tasklists import HEAVY
 
@@ -54,7 +54,7 @@ def _failed_with(worker: Any) -> Any:
 def _line(task: Any, run: Any, worker: Any) -> dict[str, Any]:
     """``run`` is the attempt that was lost: an earlier one, or the task's own."""
     key = run.pk if run is task else run.task_id
-    url = reverse("admin:taskcontrol_tasklog_change", args=[key])
+    url = admin_url("taskcontrol_tasklog_change", key)
     return {
         "link": link(url, task.job_name) if task is not None else visible(key),
         "attempt": run.attempt,

@@ -9,8 +9,6 @@ from django.db.models import Case, F, JSONField, Q, TextField, When
 from django.db.models.functions import Cast, Length
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -22,6 +20,7 @@ from ..models import TaskType, Worker, seconds
 from ..permissions import CANCEL, SENSITIVE, VIEW, visible_to
 from ..status import Status
 from ..wording import duration
+from .addresses import admin_url
 from .presentation import (
     MASK,
     ago,
@@ -91,7 +90,7 @@ def running_now(user: Any) -> dict[str, Any]:
         "most": MOST_SHOWN if len(rows) > MOST_SHOWN else None,
         "own": not sees_all,
         "sent": capped_count(visible_to(user).filter(occupies=True, status=Status.QUEUED)),
-        "sent_url": f"{_list_url()}?{urlencode({'status__exact': Status.QUEUED})}",
+        "sent_url": _list_url(status__exact=Status.QUEUED),
         "reason_max": REASON_MAX,
     }
 
@@ -123,7 +122,7 @@ def _kinds(tasks: list[Any]) -> Any:
 
 def _bench(worker: Any, user: Any) -> Bench:
     may_look = user.has_perm("taskcontrol.view_worker")
-    url = reverse("admin:taskcontrol_worker_change", args=[worker.pk]) if may_look else ""
+    url = admin_url("taskcontrol_worker_change", worker.pk) if may_look else ""
     return Bench(visible(worker.hostname), url, badge(*state_of(worker)))
 
 
@@ -151,7 +150,7 @@ def _count_slots(
 def _body(task: Any, worker: Any, kind: Any, user: Any) -> dict[str, Any]:
     return {
         "task": task,
-        "url": reverse("admin:taskcontrol_tasklog_change", args=[task.pk]),
+        "url": admin_url("taskcontrol_tasklog_change", task.pk),
         "label": visible(task.job_name),
         "type": _type(task, kind, user),
         "arguments": short_arguments(task, masked=not user.has_perm(SENSITIVE)),
@@ -171,7 +170,7 @@ def _body(task: Any, worker: Any, kind: Any, user: Any) -> dict[str, Any]:
 def _type(task: Any, kind: Any, user: Any) -> SafeString | str:
     if kind is None or not user.has_perm("taskcontrol.view_tasktype"):
         return visible(task.method)
-    return link(reverse("admin:taskcontrol_tasktype_change", args=[kind.pk]), task.method)
+    return link(admin_url("taskcontrol_tasktype_change", kind.pk), task.method)
 
 
 def short_arguments(task: Any, *, masked: bool) -> str:
@@ -229,5 +228,5 @@ def _may_cancel(task: Any, kind: Any, user: Any) -> bool:
     return bool(right) and user.is_active and task.created_by_id == user.pk
 
 
-def _list_url() -> str:
-    return reverse("admin:taskcontrol_tasklog_changelist")
+def _list_url(**asked: str) -> str:
+    return admin_url("taskcontrol_tasklog_changelist", **asked)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db.models import OuterRef, Subquery
-from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -14,6 +13,7 @@ from django.utils.translation import gettext as _
 from ..models import TaskLog
 from ..status import Status
 from ..wording import duration, moment
+from .addresses import admin_url
 from .presentation import EMPTY
 
 #: Squares in a list, and on the page of one schedule.
@@ -94,5 +94,5 @@ def _square(run: TaskLog, *, linked: bool) -> SafeString:
     )
     if not linked:
         return format_html('<span title="{}">{}</span>', told, shown)
-    url = reverse("admin:taskcontrol_tasklog_change", args=[run.pk])
+    url = admin_url("taskcontrol_tasklog_change", run.pk)
     return format_html('<a href="{}" title="{}">{}</a>', url, told, shown)

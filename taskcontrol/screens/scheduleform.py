@@ -10,7 +10,7 @@ from django.contrib.admin.widgets import AdminSplitDateTime
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from ..arguments import decode, encode
+from ..arguments import encode
 from ..calls import call_of
 from ..conf import known_queues
 from ..exceptions import (
@@ -29,6 +29,7 @@ from ..schedules import checked_call
 from ..signature import OPTIONS
 from ..timekeeping import periodic_of
 from ..timetables import Cron, Every, Once, Within, beat_model, timetable_from, timetable_of
+from .jsonfields import JSONBox, typed
 
 #: Which values of a wish the fields make up; the others have fields of their names.
 WHEN = ("cron", "zone", "every", "at")
@@ -43,18 +44,14 @@ PLACES: dict[type[TaskControlError], str] = {
 }
 
 
-class ObjectField(forms.JSONField):
+class ObjectField(JSONBox):
     """A JSON object with names and values, types marked as the ledger marks them."""
 
     widget = forms.Textarea({"rows": 3, "cols": 60})
 
     def clean(self, value: Any) -> dict[str, Any]:
         """Return the values with their types."""
-        given = super().clean(value)
-        try:
-            values = decode(given or {})
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            raise forms.ValidationError(_("A marked value cannot be read.")) from error
+        values = typed(super().clean(value) or {})
         if not isinstance(values, dict):
             raise forms.ValidationError(_('It must be an object: {"name": value}.'))
         return values

@@ -8,10 +8,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, ngettext
 
@@ -22,6 +21,7 @@ from ..models import Schedule, TaskLog
 from ..timekeeping import periodic_of
 from ..timetables import Cron, Within, timetable_of
 from ..wording import duration
+from .addresses import admin_url
 from .cronwords import in_words
 from .presentation import ago, badge, link, person, related, status_badge, visible
 from .runstrips import runs_of, strip
@@ -89,17 +89,16 @@ def last_run_of(one: Any, task: TaskLog | None) -> SafeString | str:
     when = ago(one.last_run_at, one.read_at)
     if task is None:
         return when
-    url = reverse("admin:taskcontrol_tasklog_change", args=[task.pk])
+    url = admin_url("taskcontrol_tasklog_change", task.pk)
     shown = status_badge(task.status, occupies=task.occupies)
     return format_html('{} <a href="{}">{}</a>', shown, url, when)
 
 
 def runs_link(one: Schedule) -> SafeString:
     """Return how many tasks it made, linked to them."""
-    url = reverse("admin:taskcontrol_tasklog_changelist")
     told = ngettext("%(number)s task", "%(number)s tasks", one.run_count)
     text = told % {"number": f"{one.run_count:,}"}
-    return link(f"{url}?{urlencode({'schedule': one.name})}", text)
+    return link(admin_url("taskcontrol_tasklog_changelist", schedule=one.name), text)
 
 
 def _next_runs(one: Any) -> Iterator[tuple[SafeString, Any]]:
@@ -140,8 +139,6 @@ def _beat_url(one: Any, request: HttpRequest) -> str:
     if not request.user.has_perm("django_celery_beat.view_periodictask"):
         return ""
     try:
-        return reverse(
-            "admin:django_celery_beat_periodictask_change", args=[one.periodic_id]
-        )
+        return admin_url("django_celery_beat_periodictask_change", one.periodic_id)
     except NoReverseMatch:
         return ""

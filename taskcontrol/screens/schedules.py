@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _, gettext_lazy
 from .. import permissions, schedules
 from ..audit import perform
 from ..dialect import DatabaseNow
-from ..exceptions import InvalidCall
+from ..exceptions import TaskControlError
 from ..schedulerows import change as change_row, insert
 from ..timekeeping import keep_time
 from ..timetables import beat_is_installed
@@ -176,7 +176,7 @@ class ScheduleAdmin(Screen):
         for one in queryset:
             try:
                 done += bool(self._act(ACTS[verb], request, one))
-            except InvalidCall as error:
+            except TaskControlError as error:
                 self.message_user(request, visible(error), messages.WARNING)
         told = _("Done for %(done)s of the selected.") % {"done": done}
         self.message_user(request, told)

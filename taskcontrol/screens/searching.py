@@ -25,6 +25,9 @@ from .searchkeys import (
 #: Rows that a condition without an index is looked for in, the newest.
 NEWEST = 100_000
 
+#: A longer search, or one with more conditions, is more than a database takes.
+MOST_CHARACTERS, MOST_TERMS = 2_000, 30
+
 #: What stands between spaces; quotes keep a value with spaces together.
 _TOKEN = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _PAIR = re.compile(r'([A-Za-z_][\w-]*(?:\.[^:"<>]+)?)(:[<>]|[:<>])(.*)', re.DOTALL)
@@ -81,6 +84,8 @@ def understand(text: str, asker: Asker) -> Search:
     """Return what ``text`` asks for; mistakes are told, never raised."""
     if not storable(text) or text.count('"') % 2:
         return Search(mistakes=(_('A quote (") is not closed.'),))
+    if refused := too_much(text):
+        return Search(mistakes=(refused,))
     meanings: list[Meaning] = []
     mistakes: list[str] = []
     words: list[str] = []
@@ -93,7 +98,7 @@ def understand(text: str, asker: Asker) -> Search:
         except Mistake as mistake:
             mistakes.append(str(mistake))
     if words and not mistakes:
-        meanings.append(of_text(" ".join(words)))
+        meanings.append(of_text(" ".join(words), asker))
     within = [any_of(one.within) for one in meanings if one.within is not None]
     return Search(
         tuple(one.narrow for one in [*within, *meanings] if one.indexed),
@@ -101,6 +106,15 @@ def understand(text: str, asker: Asker) -> Search:
         tuple(mistakes),
         tuple(one.note for one in meanings if one.note),
     )
+
+
+def too_much(text: str) -> str:
+    """Return the sentence that refuses a search which is too long; empty for any other."""
+    if len(text) > MOST_CHARACTERS:
+        return _("A search takes %(most)s characters.") % {"most": f"{MOST_CHARACTERS:,}"}
+    if len(text.split()) > MOST_TERMS:
+        return _("A search takes %(most)s words and conditions.") % {"most": MOST_TERMS}
+    return ""
 
 
 def _parts(text: str) -> Iterator[tuple[str, str, str]]:

@@ -10,17 +10,23 @@ from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.db import connections
-from django.db.models import Exists, Q
+from django.db.models import CharField, Exists, Q
 from django.db.models.fields.json import KeyTransform
+from django.db.models.functions import Right
 from django.utils.translation import gettext as _
 
+from ..arguments import TAG
 from ..conf import conf
 from ..dialect import DatabaseNow, compile_sql
-from ..models import TaskLog, TaskType, Worker, seconds
+from ..models import TaskType, Worker, seconds
+from ..permissions import visible_to
 from ..status import Status
+from ..text import redact
 from .ages import first_since
 from .presentation import is_secret
 
+#: Characters of the end of an error that a list reads to find its last line.
+ERROR_TAIL = 300
 #: Types whose tasks a part of a method finds.
 MOST_METHODS = 50
 #: An id of more digits would not fit into its column.
@@ -28,8 +34,15 @@ MOST_DIGITS = 18
 #: Ten years.
 MOST_SECONDS = 3650 * 86400
 
+#: Types that the ledger keeps as the text that a page shows.
+_AS_TEXT = ("float", "decimal", "uuid", "complex", "date")
+
 _AGE = re.compile(r"([<>])(\d{1,9}(?:\.\d{1,6})?)(s|m|min|h|d|w)", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+#: Where ``str.splitlines`` ends a line.
+_BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+_BREAK = re.compile(f"[{_BREAKS}]")
 
 Narrowing = Callable[[Any], Any]
 
@@ -63,25 +76,30 @@ def any_of(condition: Q, *, indexed: bool = True, note: str = "") -> Meaning:
     return Meaning(lambda rows: rows.filter(condition), indexed, note)
 
 
-def of_text(text: str) -> Meaning:
+def of_text(text: str, asker: Asker) -> Meaning:
     """Return what free text means: a key, the beginning of a method, or a part of a label.
 
     Each kind of key is probed by its own index, all in one statement. One condition over
-    all of them would read the whole table.
+    all of them would read the whole table. What the person does not see is not there.
     """
     text = text.strip()
     if not text:
         return any_of(Q())
-    keys = _keys(text)
-    meant: list[Any] = [
-        key for key, there in zip(keys, _are_there(keys), strict=True) if there
-    ]
+    keys, label = _keys(text), Q(job_name__icontains=text)
+    there = _are_there(keys, visible_to(asker.user))
+    meant: list[Any] = [key for key, is_there in zip(keys, there, strict=True) if is_there]
+    if not asker.sees_all:
+        # The types tell of the methods of others.
+        own = (
+            Q.create(meant, connector=Q.OR) if meant else label | Q(method__startswith=text)
+        )
+        return any_of(own, indexed=bool(meant))
     methods, note = _methods(Q(method__startswith=text))
     if methods:
         meant.append(Q(method__in=methods))
     if meant:
         return any_of(Q.create(meant, connector=Q.OR), note=note)
-    return any_of(Q(job_name__icontains=text), indexed=False)
+    return any_of(label, indexed=False)
 
 
 def _keys(text: str) -> list[Q]:
@@ -96,10 +114,8 @@ def _keys(text: str) -> list[Q]:
     return [Q(pk=int(text)), *keys] if _is_key(text) else keys
 
 
-def _are_there(keys: Sequence[Q]) -> list[bool]:
-    asked = [
-        compile_sql(Exists(TaskLog.objects.filter(key)), conf.DATABASE) for key in keys
-    ]
+def _are_there(keys: Sequence[Q], rows: Any) -> list[bool]:
+    asked = [compile_sql(Exists(rows.filter(key)), conf.DATABASE) for key in keys]
     sql = ", ".join(sql for sql, _params in asked)
     params = [one for _sql, given in asked for one in given]
     with connections[conf.DATABASE].cursor() as cursor:
@@ -129,6 +145,8 @@ def _id(value: str, asker: Asker) -> Meaning:
 
 def _method(value: str, asker: Asker) -> Meaning:
     parts = Q(method__startswith=value) | Q(method__endswith=f".{value}")
+    if not asker.sees_all:
+        return any_of(parts, indexed=False)
     methods, note = _methods(parts)
     return any_of(Q(method__in=methods or [value]), note=note)
 
@@ -181,14 +199,28 @@ def _document(value: str, asker: Asker) -> Meaning:
 
 def _error(value: str, asker: Asker) -> Meaning:
     """Only the last line is shown to everybody, so only that is searched for them."""
-    text = Q(error_message__icontains=value)
-    if not asker.sees_secrets:
-        text = Q(error_message__iregex=rf"{re.escape(value)}[^\n]*$")
+    narrow = _in_error if asker.sees_secrets else _in_last_line
     return Meaning(
-        lambda rows: rows.filter(text),
+        lambda rows: narrow(rows, value),
         indexed=False,
         within=Q(status__in=(Status.FAILED, Status.CANCELED)),
     )
+
+
+def _in_error(rows: Any, value: str) -> Any:
+    return rows.filter(error_message__icontains=value)
+
+
+def _in_last_line(rows: Any, value: str) -> Any:
+    """Leave those in whose last line ``value`` stands, as a list shows that line.
+
+    A value of two lines would tell the line before it.
+    """
+    if _BREAK.search(value):
+        return rows.none()
+    tail = Right("error_message", ERROR_TAIL, output_field=CharField())
+    pattern = rf"{re.escape(value)}[^{_BREAKS}]*[\s{_BREAKS}]*$"
+    return rows.alias(tc_tail=tail).filter(tc_tail__iregex=pattern)
 
 
 def _age(value: str, asker: Asker) -> Meaning:
@@ -206,14 +238,15 @@ def of_argument(path: Sequence[str], value: str, asker: Asker) -> Meaning:
     """Return the tasks with this argument: a number or a text, as it was given."""
     if not all(path):
         raise Mistake(_("args. needs the name of an argument: args.customer.id:12."))
-    if any(map(is_secret, path)) and not asker.sees_secrets:
+    masked = TAG in path or any(map(is_secret, path)) or redact(value) != value
+    if masked and not asker.sees_secrets:
         told = _("args.%(path)s is masked, and is searched by those who see it.")
         raise Mistake(told % {"path": ".".join(path)})
     place: Any = "arguments"
     for name in path:
         place = KeyTransform(name, place)
-    # A date or a Decimal is stored as {"tc": [its type, its text]}.
-    wanted = Q(tc_found=value) | Q(tc_found__tc__1=value)
+    # A date or a Decimal is stored as {"tc": [its type, its text]}; bytes are masked.
+    wanted = Q(tc_found=value) | Q(tc_found__tc__1=value, tc_found__tc__0__in=_AS_TEXT)
     for plain in _plain(value):
         wanted |= Q(tc_found=plain)
     return Meaning(lambda rows: rows.alias(tc_found=place).filter(wanted), indexed=False)

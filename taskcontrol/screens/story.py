@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -17,10 +16,12 @@ from ..audit import REASON_MAX
 from ..explanation import WORTH_TELLING, explain
 from ..models import QueueState, TaskAttempt, TaskEvent, TaskLog, TaskType
 from ..permissions import SENSITIVE
+from ..progress import said_of, seconds_left
 from ..status import WAITING, Status
 from ..text import last_line
 from ..waits import where_it_went
 from ..wording import duration
+from .addresses import admin_url
 from .copyform import PAGE as EDIT, may_edit
 from .presentation import (
     EMPTY,
@@ -153,12 +154,12 @@ def type_link(method: str, user: Any) -> SafeString | str:
         key = TaskType.objects.filter(method=method).values_list("pk", flat=True).first()
     if key is None:
         return dotted(method)
-    url = reverse("admin:taskcontrol_tasktype_change", args=[key])
+    url = admin_url("taskcontrol_tasktype_change", key)
     return format_html('<a href="{}">{}</a>', url, dotted(method))
 
 
 def _edit_url(task: TaskLog) -> str:
-    return reverse(f"admin:taskcontrol_tasklog_{EDIT}", args=[task.pk])
+    return admin_url(f"taskcontrol_tasklog_{EDIT}", task.pk)
 
 
 def _wait(task: Any) -> list[Slice]:
@@ -177,46 +178,30 @@ def _where(task: TaskLog, user: Any) -> SafeString | str:
     worker = related(task, "worker")
     shown: Any = visible(worker or _("worker %(id)s (gone)") % {"id": task.worker_id})
     if worker and user.has_perm("taskcontrol.view_worker"):
-        shown = link(reverse("admin:taskcontrol_worker_change", args=[worker.pk]), worker)
+        shown = link(admin_url("taskcontrol_worker_change", worker.pk), worker)
     told = _("%(worker)s, process %(pid)s") % {"worker": "{}", "pid": "{}"}
     return format_html(told, shown, task.pid) if task.pid else shown
 
 
 def progress_of(task: Any) -> dict[str, Any] | None:
     """Return how far a running task says it is, as a bar takes it; None when it says nothing."""
-    said = task.progress
-    if task.status != Status.STARTED or not isinstance(said, dict):
+    if task.status != Status.STARTED or not isinstance(task.progress, dict):
         return None
-    count: Any = said.get("count")
-    total: Any = said.get("total")
-    known = _is_number(count) and _is_number(total) and total > 0
-    text = said.get("description") or said.get("message") or ""
-    return {
-        "value": min(count, total) if known else None,
-        "max": total,
-        "numbers": _numbers(count, total) if known else "",
-        "left": _left(count, total, task) if known else "",
-        "text": visible(text),
-    }
+    said = said_of(task.progress)
+    bar: dict[str, Any] = {"value": None, "max": None, "numbers": ""}
+    if said.count is not None and said.total:
+        numbers = _numbers(said.count, said.total)
+        bar = {"value": min(said.count, said.total), "max": said.total, "numbers": numbers}
+    left = seconds_left(said, task.started_at, task.read_at)
+    told = "" if left is None else _("%(time)s left") % {"time": brief(left)}
+    return {**bar, "left": told, "text": visible(said.text)}
 
 
-def _numbers(count: Any, total: Any) -> str:
+def _numbers(count: float, total: float) -> str:
     if count > total:
         told = _("%(count)s (expected %(total)s)")
         return told % {"count": f"{count:,}", "total": f"{total:,}"}
     return f"{count:,} / {total:,}"
-
-
-def _left(count: Any, total: Any, task: Any) -> str:
-    """Return how long it takes if the rest goes as the part that is done."""
-    if not 0 < count < total or task.started_at is None:
-        return ""
-    passed = (task.read_at - task.started_at).total_seconds()
-    return _("%(time)s left") % {"time": brief(passed / count * (total - count))}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def failure_of(row: Any, *, full: bool) -> Failure | None:

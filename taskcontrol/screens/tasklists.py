@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import CharField, IntegerField, OuterRef, Subquery, Value
@@ -22,13 +23,11 @@ from ..status import Status
 from ..text import storable
 from . import searching
 from .searching import HELP, Search, newest_of, search_of
-from .searchkeys import Narrowing
+from .searchkeys import ERROR_TAIL, Narrowing
 from .tabs import PARAMETER, STOPPING, Tab, tabs_of
 
 #: Columns that a list does not read: each may hold many kilobytes.
 HEAVY = ("arguments", "error_message", "debug_log", "result", "options")
-#: Characters of the end of an error that a list reads to find its last line.
-ERROR_TAIL = 300
 
 #: Where a request says which rows it asks for: these, those newer than one, or those that
 #: were there at a time.
@@ -244,6 +243,23 @@ class MethodFilter(GivenFilter):
 
     title = _("task type")
     parameter_name = "method"
+
+
+class CreatorFilter(GivenFilter):
+    """The tasks of one user."""
+
+    title = _("created by")
+    parameter_name = "created_by"
+
+    def chosen(self, rows: Any, value: str) -> Any:
+        """Return the tasks of the user with this key; none for what can be no key."""
+        keys = rows.model._meta.get_field("created_by").target_field
+        try:
+            key = keys.to_python(value)
+        except ValidationError:
+            return rows.none()
+        fits = not isinstance(key, int) or key.bit_length() < 64
+        return rows.filter(created_by=key) if fits else rows.none()
 
 
 class EventFilter(GivenFilter):

@@ -7,20 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
 from django.utils.translation import gettext_lazy as _
 
 from .. import permissions
 from ..audit import CHANGED, DELETED, perform
 from ..cancellation import cancel
 from ..copies import run_again
-from ..exceptions import (
-    InvalidCall,
-    InvalidTransition,
-    KeyTaken,
-    NotPermitted,
-    TaskNotFound,
-)
+from ..exceptions import InvalidTransition, KeyTaken, NotPermitted, TaskControlError
 from ..forcing import force_stop, may_be_forced
 from ..holding import pause, resume
 from ..models import TaskLog
@@ -28,6 +21,7 @@ from ..pruning import delete_tasks
 from ..reordering import MOVABLE, move_to_front
 from ..retries import retry
 from ..status import MOVES, Status, sources_of
+from .pressing import GONE
 
 DELETE = "taskcontrol.delete_tasklog"
 
@@ -188,10 +182,10 @@ def _outcome(verb: Verb, task: TaskLog, user: Any, reason: str) -> str:
         verb.act(task, user, reason)
     except NotPermitted:
         return "not permitted"
-    except InvalidCall as error:
-        return _refusal(verb, error)
-    except (ObjectDoesNotExist, TaskNotFound):
+    except GONE:
         return "no longer there"
+    except TaskControlError as error:
+        return _refusal(verb, error)
     return verb.done
 
 
@@ -200,7 +194,7 @@ def in_the_way(verb: Verb, status: str) -> str:
     return "not ended yet" if verb is ERASE else f"already {status.lower()}"
 
 
-def _refusal(verb: Verb, error: InvalidCall) -> str:
+def _refusal(verb: Verb, error: TaskControlError) -> str:
     if isinstance(error, KeyTaken):
         return "left, since another has their key"
     if isinstance(error, InvalidTransition):

@@ -10,9 +10,10 @@ from django.utils.translation import gettext_lazy as _
 from ..conf import known_queues
 from ..exceptions import InvalidCall
 from ..options import DECLARABLE
+from .jsonfields import JSONBox
 
 
-class PolicyField(forms.JSONField):
+class PolicyField(JSONBox):
     """JSON that shows nothing for nothing."""
 
     def prepare_value(self, value: Any) -> Any:

@@ -6,9 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from .. import dialect
@@ -23,6 +21,7 @@ from ..status import Status
 from ..suspension import dispatcher_state
 from ..tasktypes import changed_by_hand, declared_of, reset_one, reset_to_declared
 from ..wording import duration
+from .addresses import admin_url
 from .gauges import gauge, holders_of, places_of
 from .keptfresh import is_asked_again
 from .presentation import EMPTY, link, visible
@@ -119,7 +118,7 @@ def _reset_one(one: TaskType, name: str, user: Any) -> str | None:
 def tasks_url(method: str, status: str = "") -> str:
     """Return the address of the tasks of a method, perhaps in one status."""
     asked = {"method": method} | ({"status__exact": status} if status else {})
-    return f"{reverse('admin:taskcontrol_tasklog_changelist')}?{urlencode(asked)}"
+    return admin_url("taskcontrol_tasklog_changelist", **asked)
 
 
 def percentiles(numbers: Figures) -> str:

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Case, Value, When
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
@@ -22,6 +22,7 @@ from ..models import TaskLog, Worker
 from ..permissions import VIEW
 from ..status import Status
 from ..wording import duration
+from .addresses import admin_url
 from .base import ReadOnlyScreen
 from .presentation import EMPTY, ago, badge, link, span, status_badge, visible
 from .rescued import numbers_rescued, rescued_from
@@ -257,7 +258,7 @@ def _up_for(worker: Any) -> str:
 
 
 def _task_link(task: Any) -> SafeString:
-    return link(reverse("admin:taskcontrol_tasklog_change", args=[task.pk]), task.job_name)
+    return link(admin_url("taskcontrol_tasklog_change", task.pk), task.job_name)
 
 
 def _held(worker: Any, task: Any) -> dict[str, Any]:

@@ -23,14 +23,17 @@ def taskcontrol_banner(context: Any) -> dict[str, Any]:
     """Say on every page that the dispatcher is suspended."""
     from taskcontrol.screens.dispatcher import switch_context
 
-    return switch_context(context["request"].user, dispatcher_state())
+    request = context["request"]
+    return {**switch_context(request.user, dispatcher_state()), "request": request}
 
 
 @register.inclusion_tag("admin/taskcontrol/overview.html", takes_context=True)
 def taskcontrol_overview(context: Any) -> dict[str, Any]:
     """Show the state of everything."""
+    from taskcontrol.screens.addresses import stay_on
     from taskcontrol.screens.overview import overview_for
 
+    stay_on(context["request"].resolver_match.namespace)
     return {**overview_for(context["request"]), "request": context["request"]}
 
 

@@ -14,6 +14,17 @@ from tests.factories import make_user
 #: What an operator may beside looking.
 OPERATES = ("view_tasklog", "cancel_tasklog", "retry_tasklog", "prioritize_tasklog")
 
+#: What the boxes for JSON are tried with: nothing could keep it, or show it again.
+NONSENSE_IN_JSON = (
+    "{",
+    '{"a": ' + "9" * 5000 + "}",
+    '{"a": ' + "[" * 2000 + "]" * 2000 + "}",
+    '{"a": "\\ud800"}',
+    '{"\\ud800": 1}',
+    '{"a": NaN}',
+    '{"a": 1e400}',
+)
+
 
 @pytest.fixture
 def log_in(db: None) -> Callable[..., Client]:

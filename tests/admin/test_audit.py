@@ -10,12 +10,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import suspension
-from taskcontrol.models import TaskEvent
-from taskcontrol.screens import searching
+from taskcontrol.models import QueueState, TaskEvent
+from taskcontrol.screens import machinery, searching
 from taskcontrol.status import Status
+from taskcontrol.suspension import dispatcher_state
 from taskcontrol.switching import switch
 from tests.admin.conftest import list_url, page_url, text_of
-from tests.factories import make_task, make_type, make_user
+from tests.factories import make_batch, make_task, make_type, make_user, make_worker
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -242,6 +243,48 @@ def test_what_people_did_to_the_machinery_stands_below(auditor):
         "moving the index"
         not in text_of(auditor.get(f"{AUDIT}?kind=paused")).split('id="changelist"')[1]
     )
+
+
+def test_every_act_of_a_screen_is_told_in_the_audit(boss):
+    kind, queue = make_type(), QueueState.objects.create(name="long")
+    worker, batch = make_worker(), make_batch("b", total=1)
+    make_task(queue="long")
+    make_task(Status.FAILED, batch_id="b")
+    gone = make_task(Status.FINISHED, job_name="Old bill")
+    presses = [
+        (kind, "run", {}, "Made task"),
+        (kind, "pause", {"reason": "slow type"}, "slow type"),
+        (kind, "resume", {}, "Resumed"),
+        (queue, "pause", {"reason": "full disk"}, "full disk"),
+        (queue, "resume", {}, "Resumed"),
+        (queue, "purge", {"name": "long", "reason": "wrong import"}, "wrong import"),
+        (worker, "drain", {}, "Told to leave"),
+        (batch, "retry", {}, "Retry asked."),
+        (batch, "cancel", {"reason": "too late"}, "1 task canceled: too late"),
+        (dispatcher_state(), "suspend", {"reason": "moving"}, "moving"),
+        (dispatcher_state(), "resume", {}, "The dispatcher was resumed."),
+        (gone, "delete", {"post": "yes"}, "Old bill"),
+    ]
+    for row, verb, given, _told in presses:
+        answer = boss.post(page_url(row, verb), given)
+        assert answer.status_code == 302, (row, verb, answer.content)
+
+    below = text_of(boss.get(AUDIT)).split('id="tc-machinery"')[1]
+
+    missing = [told for *_press, told in presses if told not in below]
+    assert not missing
+
+
+def test_deletions_of_many_tasks_push_nothing_else_out_of_the_audit(boss, monkeypatch):
+    monkeypatch.setattr(machinery, "MOST_ACTS", 2)
+    switch(boss.user, enable=False, reason="moving the index")
+    for _ in range(3):
+        boss.post(page_url(make_task(Status.FINISHED), "delete"), {"post": "yes"})
+
+    below = text_of(boss.get(AUDIT)).split('id="tc-machinery"')[1]
+
+    assert "moving the index" in below
+    assert below.count("<tr><td>") == 3
 
 
 def test_hostile_texts_are_shown_as_texts(auditor):

@@ -9,7 +9,7 @@ from django.test import Client
 from taskcontrol import batches
 from taskcontrol.models import TaskBatch, TaskEvent
 from taskcontrol.status import Status
-from tests.admin.conftest import messages_of, text_of
+from tests.admin.conftest import messages_of, page_url, text_of
 from tests.factories import make_batch, make_task
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -79,8 +79,9 @@ def test_a_list_action_asks_first_and_then_does_it_to_each(log_in, action):
     for batch in chosen:
         numbers = batches.counts(batch.pk)
         assert {status: numbers[status] for status in becomes} == becomes
-        entry = LogEntry.objects.get(object_id=batch.pk)
-        assert entry.user == client.user
+        entry, asked = LogEntry.objects.filter(object_id=batch.pk)
+        assert entry.user == asked.user == client.user
+        assert " asked" in asked.change_message
         assert done in entry.change_message
         assert entry.change_message.endswith(": as agreed") is (
             action in {"cancel_batches", "pause_batches"}
@@ -156,6 +157,20 @@ def test_a_permission_that_the_room_misses_is_told(overseer, monkeypatch):
     assert messages_of(answer) == ["0 tasks of 0 batches canceled, 1 not permitted."]
     assert batches.counts(batch.pk)[Status.CANCELED] == 0
     assert not LogEntry.objects.exists()
+
+
+def test_an_act_that_is_cut_in_the_middle_is_on_record(boss, monkeypatch):
+    batch = filled("b")
+    monkeypatch.setattr("taskcontrol.batchcontrol._any_left", lambda members: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        boss.post(page_url(batch, "cancel"), {"reason": "wrong import"})
+
+    batch.refresh_from_db()
+    assert batch.canceled_at is not None
+    entry = LogEntry.objects.get()
+    assert (entry.user, entry.object_id) == (boss.user, "b")
+    assert entry.change_message == "Cancel asked: wrong import"
 
 
 def test_a_batch_that_goes_meanwhile_is_told(boss, monkeypatch):

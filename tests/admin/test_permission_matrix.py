@@ -224,7 +224,7 @@ class Row(NamedTuple):
 
 #: In the order of ROLES: anonymous customer staff viewer operator boss owner buyer.
 TABLE: tuple[Row, ...] = (
-    Row("live_state", nothing, "ok ok ok ok ok ok ok ok"),
+    Row("live_state", nothing, "no ok ok ok ok ok ok ok"),
     Row("live_stream", nothing, "empty empty empty empty empty empty empty empty"),
     Row("my_task", task, "login none none none none none ok ok"),
     Row(
@@ -249,7 +249,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "dispatcherstate_suspend", dispatcher, "login login no no go go no login", WHY, LOG
     ),
-    Row("taskcontrol_live_state", nothing, "ok ok ok ok ok ok ok ok"),
+    Row("taskcontrol_live_state", nothing, "no ok ok ok ok ok ok ok"),
     Row(
         "taskcontrol_live_stream",
         nothing,

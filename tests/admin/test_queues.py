@@ -13,6 +13,7 @@ from taskcontrol import dialect
 from taskcontrol.histograms import bin_of, seconds_of
 from taskcontrol.models import QueueState, Rollup, TaskEvent, TaskLog, WaitInterval
 from taskcontrol.pausing import pause_all
+from taskcontrol.purging import purge_queue
 from taskcontrol.rollup import floor_to
 from taskcontrol.screens import purgebutton
 from taskcontrol.status import Status
@@ -211,6 +212,51 @@ def test_a_purge_of_many_is_a_task_in_another_queue(keeper, long, monkeypatch):
     assert messages_of(response) == [told]
     assert LogEntry.objects.get().change_message == told
     assert TaskLog.objects.filter(queue="long", status=Status.PENDING).count() == 2
+
+
+@pytest.mark.parametrize(
+    ("workers", "goes_to"),
+    [
+        ({"default": {}}, "default"),
+        ({"default": {}, "long": {}}, "long"),
+        ({"default": {}, "long": {"last_seen_at": seconds_ago(600)}}, "default"),
+        ({"default": {}, "long": {"leaving_at": seconds_ago(1)}}, "default"),
+        ({"default": {}, "long": {"lost_at": seconds_ago(1)}}, "default"),
+        ({}, "short"),
+    ],
+)
+def test_a_purge_of_many_waits_where_a_live_worker_takes_it(
+    keeper, monkeypatch, workers, goes_to
+):
+    monkeypatch.setattr(purgebutton, "MOST_AT_ONCE", 1)
+    queue = QueueState.objects.create(name="default")
+    for name, columns in workers.items():
+        make_worker([name], **columns)
+    for _ in range(2):
+        make_task(queue="default")
+
+    keeper.post(page_url(queue, "purge"), {"name": "default"})
+
+    task = TaskLog.objects.get(method="taskcontrol.purging.purge_as_task")
+    assert task.queue == goes_to
+    purge_queue("default", up_to=task.arguments["up_to"])
+    assert TaskLog.objects.get(status=Status.PENDING) == task
+
+
+def test_a_purge_of_many_goes_round_a_paused_queue_and_over_its_own_limit(
+    keeper, long, conf, monkeypatch
+):
+    monkeypatch.setattr(purgebutton, "MOST_AT_ONCE", 1)
+    conf(QUEUES={"long": {"max_queued_jobs": 1}})
+    make_worker(["long", "default"])
+    QueueState.objects.create(name="default", paused_at=seconds_ago(5))
+    for _ in range(2):
+        make_task(queue="long")
+
+    keeper.post(page_url(long, "purge"), {"name": "long"})
+
+    task = TaskLog.objects.get(method="taskcontrol.purging.purge_as_task")
+    assert task.queue == "long"
 
 
 def test_nothing_waits_so_nothing_is_purged(keeper, long):

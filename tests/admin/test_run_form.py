@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from html import unescape
 from uuid import UUID
 
 import pytest
@@ -17,7 +18,7 @@ from taskcontrol.models import TaskLog, TaskType
 from taskcontrol.pausing import pause_all
 from taskcontrol.registry import declarations, declare_type
 from taskcontrol.status import Status
-from tests.admin.conftest import messages_of, page_url, text_of
+from tests.admin.conftest import NONSENSE_IN_JSON, messages_of, page_url, text_of
 from tests.factories import make_type, make_user
 from tests.models import Paper
 
@@ -227,7 +228,7 @@ def test_a_paused_type_says_so_and_its_task_waits(runner, monkeypatch):
         ("color", "GREEN", "Select a valid choice."),
         ("names", '{"a": 1}', "It must be a list: [1, 2]."),
         ("options", "[1]", 'It must be an object: {"name": value}.'),
-        ("options", "{", "Enter a valid JSON."),
+        ("options", "{", "This is no JSON"),
         ("wish", '{"tc": ["decimal", "x"]}', "A marked value cannot be read."),
         ("tags", "[[1]]", "unhashable type: 'list'"),
     ],
@@ -267,3 +268,13 @@ def test_a_type_whose_function_is_not_there_says_why_and_has_no_form(runner, met
 def test_hostile_names_are_shown_as_text(runner, every):
     page = text_of(run(runner, every, **{**EVERY, "arg_number": "<script>x"}))
     assert "<script>x" not in page
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE_IN_JSON)
+def test_nonsense_in_json_is_told_and_stays_in_the_box(monkeypatch, runner, nonsense):
+    one = of(monkeypatch, "anything")
+
+    response = run(runner, one, extra_arguments=nonsense)
+
+    assert errors_of(response).keys() == {"extra_arguments"}
+    assert nonsense[:50] in unescape(text_of(response))

@@ -13,7 +13,7 @@ from taskcontrol import firing, schedules, timetables
 from taskcontrol.models import Schedule, TaskLog
 from taskcontrol.status import Status
 from tests import tasks
-from tests.admin.conftest import list_url, messages_of, page_url, text_of
+from tests.admin.conftest import NONSENSE_IN_JSON, list_url, messages_of, page_url, text_of
 from tests.factories import make_task, make_user, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -197,6 +197,15 @@ def test_nonsense_is_refused_at_save_with_a_sentence(manager, changes, field, se
 
     assert sentence in str(errors[field])
     assert Schedule.objects.get().name == "taken"
+
+
+@pytest.mark.parametrize("field", ["arguments", "more"])
+@pytest.mark.parametrize("nonsense", [*NONSENSE_IN_JSON, '{"a": {"tc": ["dict", [1]]}}'])
+def test_nonsense_in_json_is_told_at_its_box(manager, field, nonsense):
+    given = {"name": "new", "method": METHOD, "cron": "0 * * * *", field: nonsense}
+
+    assert errors_of(save(manager, **given)).keys() == {field}
+    assert not Schedule.objects.exists()
 
 
 def test_another_user_is_chosen_here_and_holds_for_what_was_saved(manager, hourly):

@@ -11,7 +11,7 @@ from django.contrib.admin.models import LogEntry
 from taskcontrol.arguments import decode, encode
 from taskcontrol.models import TaskEvent, TaskLog
 from taskcontrol.status import Status
-from tests.admin.conftest import messages_of, page_url, text_of
+from tests.admin.conftest import NONSENSE_IN_JSON, messages_of, page_url, text_of
 from tests.factories import make_task, make_type, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -85,6 +85,15 @@ def test_what_does_not_fit_is_told_and_what_was_typed_stays(editor, task, text, 
     assert TaskLog.objects.count() == 1
     assert not LogEntry.objects.exists()
     assert not TaskEvent.objects.exists()
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE_IN_JSON)
+def test_nonsense_in_json_is_told(editor, task, nonsense):
+    answer = editor.post(form_url(task), {"arguments": nonsense})
+
+    assert answer.status_code == 422
+    assert answer.context["form"].errors.keys() == {"arguments"}
+    assert TaskLog.objects.count() == 1
 
 
 def test_what_has_not_ended_is_refused(editor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 
@@ -9,13 +10,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from taskcontrol.counting import capped_count
 from taskcontrol.models import TaskAttempt, TaskLog, TaskType
 from taskcontrol.screens.tasklists import HEAVY
 from taskcontrol.status import Status
-from tests.admin.conftest import list_url, messages_of, text_of
+from tests.admin.conftest import list_url, messages_of, page_url, text_of
 from tests.factories import make_task, make_type, make_user, seconds_ago
+from tests.test_progress import NONSENSE
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -33,6 +36,25 @@ def shown(response) -> set[int]:
 
 
 # Who sees what
+
+
+@pytest.mark.parametrize("stored", NONSENSE, ids=lambda one: f"{one!r:.40}")
+def test_nonsense_in_the_progress_of_one_row_takes_no_page_down(boss, stored):
+    owner = User.objects.get(pk=boss.session["_auth_user_id"])
+    began = {"occupies": True, "started_at": seconds_ago(3600), "created_by": owner}
+    bad = make_task(Status.STARTED, progress=stored, **began)
+    good = make_task(Status.STARTED, progress={"count": 1, "total": 4}, **began)
+
+    for page in (
+        URL,
+        page_url(bad),
+        reverse("admin:taskcontrol_running"),
+        "/taskcontrol/mine/",
+    ):
+        assert str(bad.pk) in text_of(boss.get(page))
+    told = boss.get(f"/taskcontrol/live/state?tasks={bad.pk},{good.pk}")
+    states = json.loads(told.content, parse_constant=pytest.fail)["tasks"]
+    assert {state["name"] for state in states} == {bad.name, good.name}
 
 
 @pytest.mark.parametrize("status", Status)

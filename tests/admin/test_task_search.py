@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from taskcontrol.arguments import encode
 from taskcontrol.status import Status
-from tests.admin.conftest import text_of
+from tests.admin.conftest import list_url, messages_of, text_of
 from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -244,6 +244,55 @@ def test_a_traceback_is_searched_by_those_who_see_it(log_in, viewer, charge):
     assert found(sees, 'error:"in line 9"') == {charge.pk}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x85", "\u2028"])
+def test_no_line_of_a_traceback_is_told_by_what_stands_behind_it(viewer, log_in, end):
+    told = f"Traceback{end}  key = 'abc'{end}ValueError: shown{end}"
+    task = make_task(Status.FAILED, error_message=told)
+    sees = log_in("sees", "view_tasklog", "view_sensitive_tasklog")
+
+    for text in (f"abc'{end}ValueError", f"abc'{end}", "abc", "Traceback"):
+        assert found(viewer, f'error:"{text}"') == set(), text
+    assert found(viewer, 'error:"ValueError: shown"') == {task.pk}
+    assert found(sees, f'error:"abc\'{end}Value"') == {task.pk}
+
+
+def test_of_a_long_last_line_what_a_list_shows_is_searched(viewer):
+    make_task(Status.FAILED, error_message="hidden" + "x" * 300 + "shown")
+
+    assert found(viewer, "error:hidden") == set()
+    assert len(found(viewer, "error:shown")) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "given"),
+    [
+        ("args.url", "amqp://ann:pw@host/", "amqp://ann:pw@host/"),
+        ("args.blob", "c2VjcmV0", b"secret"),
+        ("args.blob.tc.1", "c2VjcmV0", b"secret"),
+    ],
+)
+def test_a_value_that_is_masked_itself_is_not_confirmed(viewer, path, value, given):
+    make_task(arguments=encode({path.split(".")[1]: given}))
+
+    assert list(find(viewer, f'{path}:"{value}"').context["cl"].result_list) == []
+
+
+def test_what_is_hidden_and_what_is_unknown_are_answered_alike(staff):
+    """A key of somebody else's task must not shadow the labels of the own ones."""
+    make_type("shop.billing.charge")
+    hidden = make_task(
+        Status.FAILED,
+        method="shop.billing.charge",
+        document_name="INV-7",
+        event="e-7",
+        batch_id="b-7",
+    )
+    keys = ["INV-7", "e-7", "b-7", "shop.billing", hidden.celery_task_id, f"{hidden.pk}"]
+    for key in [*keys, "INV-8", "no.such", "987654"]:
+        mine = make_task(job_name=f"about {key}", created_by=staff.user)
+        assert mine.pk in found(staff, key), key
+
+
 def test_who_sees_own_tasks_alone_learns_no_names(staff, charge):
     mine = make_task(created_by=staff.user)
 
@@ -251,6 +300,67 @@ def test_who_sees_own_tasks_alone_learns_no_names(staff, charge):
     assert found(staff, "worker:one.example") == found(staff, "worker:none") == set()
     assert found(staff, f"user:{staff.user.username}") == {mine.pk}
     assert found(staff, "method:shop") == set()
+
+
+# More than a database takes
+
+
+@pytest.mark.parametrize("text", ["status:failed " * 1100, "x" * 100_000, "a " * 600])
+@pytest.mark.parametrize("model", ["taskbatch", "tasktype", "schedule", "taskevent"])
+def test_a_search_that_is_too_long_is_refused_in_a_sentence(boss, text, model):
+    (said,) = mistakes(boss, text)
+    response = boss.get(list_url(model), {"q": text})
+
+    assert said.startswith("A search takes ")
+    assert response.status_code == 200
+    assert model == "taskevent" or said in messages_of(response)
+
+
+@pytest.mark.parametrize("value", ["9" * 20, "-" + "9" * 20, "9" * 5000, " 9_9", "x", "²"])
+def test_what_can_be_no_key_of_a_user_matches_nothing(boss, value):
+    make_task(created_by=boss.user)
+    asked = {"created_by": value}
+
+    assert list(boss.get(URL, asked).context["cl"].result_list) == []
+    assert boss.get(f"{URL}rows", {"newer": "1", **asked}).status_code == 200
+    assert boss.get(URL, {"created_by__exact": value}).status_code == 400
+
+
+def test_the_tasks_of_one_user_are_narrowed_by_the_address(boss):
+    mine = make_task(created_by=boss.user)
+    make_task(created_by=make_user("ann"))
+
+    response = boss.get(URL, {"created_by": boss.user.pk})
+
+    assert [task.pk for task in response.context["cl"].result_list] == [mine.pk]
+
+
+@pytest.mark.parametrize("key", ["9" * 20, "9" * 5000, "x", "1.5"])
+@pytest.mark.parametrize("name", ["id", "p", "newer", "ids", "batch_order", "batch_id"])
+def test_no_number_in_an_address_is_too_large_for_a_list(boss, name, key):
+    make_task()
+
+    for url in (URL, f"{URL}rows", f"{URL}{key}/change/"):
+        assert boss.get(url, {name: key}).status_code in (200, 302, 400)
+
+
+@pytest.mark.parametrize(
+    ("model", "lookup"),
+    [
+        ("taskbatch", "callbacks__on_done__startswith"),
+        ("taskbatch", "created_by"),
+        ("schedule", "declared__arguments__startswith"),
+        ("schedule", "run_as"),
+        ("schedule", "last_task__error_message__contains"),
+        ("tasktype", "id__in"),
+        ("worker", "children__0__x"),
+    ],
+)
+def test_an_address_narrows_a_list_by_its_filters_alone(boss, model, lookup):
+    """Else what is masked could be asked for, letter by letter."""
+    assert boss.get(list_url(model), {lookup: "9" * 20}).status_code == 400
+    assert boss.get(list_url("schedule"), {"enabled__exact": "1"}).status_code == 200
+    assert boss.get(list_url("tasktype"), {"is_standard__exact": "1"}).status_code == 200
 
 
 # Searches that no index serves

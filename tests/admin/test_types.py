@@ -21,7 +21,7 @@ from taskcontrol.screens.gauges import MOST_HOLDERS
 from taskcontrol.screens.tasktypes import TaskTypeAdmin
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
-from tests.admin.conftest import list_url, messages_of, page_url, text_of
+from tests.admin.conftest import NONSENSE_IN_JSON, list_url, messages_of, page_url, text_of
 from tests.factories import make_task, make_type, seconds_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -539,3 +539,16 @@ def test_who_may_not_change_a_type_resets_nothing(log_in, declared):
         tasktypes.reset_one(declared, "priority", user=reader.user)
     declared.refresh_from_db()
     assert declared.priority == 9
+
+
+@pytest.mark.parametrize("field", ["backoff", "retry_on", "retention_days"])
+@pytest.mark.parametrize("nonsense", NONSENSE_IN_JSON)
+def test_nonsense_in_json_is_told_at_its_box(boss, field, nonsense):
+    one = make_type(METHOD)
+
+    response = boss.post(
+        page_url(one), {"method": METHOD, "priority": "1", field: nonsense}
+    )
+
+    assert field in response.context["adminform"].form.errors
+    assert response.status_code == 200

@@ -13,5 +13,5 @@ def test_a_newcomer_indexes_the_library_and_watches(worker, boss, visit):
     page.get_by_role("button", name="Index the library").click()
     expect(page.locator("#work")).to_contain_text("task")
     numbers = page.locator("#work tbody tr").first
-    expect(numbers).to_contain_text("of 1", timeout=30_000)
-    expect(numbers.locator("rect.Finished")).to_be_visible(timeout=30_000)
+    expect(numbers).to_contain_text("of 1", timeout=90_000)
+    expect(numbers.locator("rect.Finished")).to_be_visible(timeout=90_000)

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from taskcontrol.live import states
+from taskcontrol.live.reader import Reader
 from taskcontrol.live.reading import Reading
 from taskcontrol.live.states import tasks_by_id
 from taskcontrol.live.watching import Asked, Watch
@@ -68,6 +70,32 @@ def test_one_reading_costs_the_same_for_one_page_and_for_a_hundred(
     watches, reading = [watcher(tasks=keys) for _ in range(100)], Reading()
     with django_assert_num_queries(1):
         reading.read(watches, watches, set())
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_from_its_news(caplog, monkeypatch):
+    rows = [make_task() for _ in range(5)]
+    told = states._task
+
+    def unreadable(row):
+        return told(row) if row["pk"] != rows[2].pk else 1 / 0
+
+    monkeypatch.setattr(states, "_task", unreadable)
+    for _ in range(2):
+        assert tasks_by_id([row.pk for row in rows]).keys() == {
+            row.pk for row in rows if row != rows[2]
+        }
+    assert caplog.text.count(f"Task {rows[2].pk} cannot be told to live pages") == 1
+
+
+def test_readings_that_fail_are_logged_once_until_one_goes_well(caplog, monkeypatch):
+    watch, reading, reader = watcher(), Reading(), Reader()
+    reader._watches.add(watch)
+    for fails in (True, True, False, True):
+        with monkeypatch.context() as patch:
+            if fails:
+                patch.setattr(reading, "read", lambda *_: 1 / 0)
+            reader._read(reading)
+    assert caplog.text.count("Live pages are told nothing for now: ZeroDivisionError") == 2
 
 
 def test_tasks_of_others_are_not_told_p8():

@@ -96,7 +96,7 @@ def test_the_owner_watches_without_the_permission_and_a_token_opens_one_task_p8(
     ]
     opened = watch(None, f"{asked}&tokens={watch_token(other)}").snapshot()["tasks"]
     assert [one["name"] for one in opened] == [other.name]
-    assert watch(None, f"{asked}&tokens=forged:token").snapshot()["tasks"] == []
+    assert watch(None, f"{asked}&tokens=forged:token").answer.status == 403
 
 
 def test_ones_own_tasks_are_told_without_being_named(web, worker, watch, somebody):
@@ -162,7 +162,7 @@ def test_who_logs_out_is_told_nothing_more_p8(web, workshop, watch, boss):
     cookie = boss.cookie
     boss.client.logout()
     assert stream.ended.wait(10)
-    assert watch(Known(cookie), stream.query).snapshot()["tasks"] == []
+    assert watch(Known(cookie), stream.query).answer.status == 403
 
 
 def test_a_page_hears_on_after_a_restart_of_the_server_p10(start_web, worker, watch, boss):

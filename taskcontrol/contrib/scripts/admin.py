@@ -7,14 +7,13 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
-from ...exceptions import InvalidCall
+from ...exceptions import TaskControlError
+from ...screens.addresses import admin_url
 from ...screens.base import Screen
+from ...screens.presentation import link
 from ...shorthands import enqueue_safe
 from .models import Script
 
@@ -48,7 +47,7 @@ class ScriptAdmin(Screen):
         for script in queryset:
             try:
                 task = enqueue_safe(script.method, created_by=request.user)
-            except (InvalidCall, PermissionError) as error:
+            except TaskControlError as error:
                 self.message_user(request, str(error), messages.WARNING)
             else:
                 told = _("%(script)s is task %(task)s.")
@@ -57,6 +56,6 @@ class ScriptAdmin(Screen):
     @admin.display(description=gettext_lazy("tasks"))
     def tasks(self, script: Script) -> SafeString:
         """Link to the tasks that ran it."""
-        url = reverse("admin:taskcontrol_tasklog_changelist")
-        query = urlencode({"method": script.method})
-        return format_html('<a href="{}?{}">{}</a>', url, query, _("tasks"))
+        return link(
+            admin_url("taskcontrol_tasklog_changelist", method=script.method), _("tasks")
+        )

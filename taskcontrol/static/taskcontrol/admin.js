@@ -9,6 +9,19 @@ const live = /** @type {any} */ (globalThis).taskcontrol;
 const AGAIN = 700;
 /** Milliseconds between two looks for new rows. */
 const LOOK = 4000;
+/** Milliseconds before what did not come is asked for again. */
+const RETRY = 5000;
+/** Milliseconds for which something may be behind before the page says so. */
+const LATE = 5000;
+
+/** Since when what of this page is behind. @type {Map<unknown, number>} */
+const behind = new Map();
+
+/** Note whether `what` came. @param {unknown} what @param {boolean} came */
+function note(what, came) {
+  if (came) behind.delete(what);
+  else if (!behind.has(what)) behind.set(what, Date.now());
+}
 
 /**
  * @param {string} url
@@ -17,12 +30,15 @@ const LOOK = 4000;
 async function load(url, regions = "") {
   const headers = { "X-Requested-With": "taskcontrol", "X-Taskcontrol-Regions": regions };
   const answer = await fetch(url, { credentials: "same-origin", headers });
-  // Logged out, or gone: the page stays as it is.
+  // Logged out, or gone: the page stays as it is, and says so.
   if (!answer.ok || answer.redirected) throw new Error(`${answer.status}`);
   return answer;
 }
 
-/** Return a function that runs `work` soon, never twice at once and never more often than `gap`. */
+/**
+ * Return a function that runs `work` soon, never twice at once and never more often than `gap`;
+ * what failed is tried again until it works.
+ */
 function calmly(/** @type {() => Promise<void>} */ work, gap = AGAIN) {
   let wanted = false;
   let busy = false;
@@ -30,11 +46,12 @@ function calmly(/** @type {() => Promise<void>} */ work, gap = AGAIN) {
     if (busy) return void (wanted = true);
     busy = true;
     wanted = false;
-    await work().catch(() => undefined);
+    const came = await work().then(() => true, () => false);
+    note(work, came);
     setTimeout(() => {
       busy = false;
-      if (wanted) run();
-    }, gap);
+      if (wanted || !came) run();
+    }, came ? gap : RETRY);
   };
   return run;
 }
@@ -78,8 +95,11 @@ function keepRegions() {
     const some = choose();
     const names = some.map((one) => one.dataset.tcLive ?? "").join(",");
     const page = new DOMParser().parseFromString(await (await load(location.href, names)).text(), "text/html");
+    const freshOf = (/** @type {HTMLElement} */ region) =>
+      /** @type {HTMLElement | null} */ (page.querySelector(`[data-tc-live="${region.dataset.tcLive}"]`));
+    if (!some.some(freshOf)) throw new Error("Another page came.");
     for (const region of some) {
-      const fresh = /** @type {HTMLElement | null} */ (page.querySelector(`[data-tc-live="${region.dataset.tcLive}"]`));
+      const fresh = freshOf(region);
       if (!fresh || isUsed(region)) continue;
       replace(region, fresh);
       // What has ended need not be asked for again, what was retried must.
@@ -127,7 +147,10 @@ function keepRows() {
     const ids = [...changed];
     changed.clear();
     const asking = new URLSearchParams({ ids: ids.join(",") });
-    const told = await (await load(`${url}?${asking}`)).json();
+    const told = await load(`${url}?${asking}`).then((answer) => answer.json()).catch((error) => {
+      ids.forEach((key) => changed.add(key));
+      throw error;
+    });
     const table = new DOMParser().parseFromString(told.rows, "text/html");
     for (const cell of cells()) {
       const fresh = table.querySelector(`[data-tc-task="${cell.dataset.tcTask}"]`)?.closest("tr");
@@ -150,21 +173,50 @@ function keepRows() {
     });
   }
 
-  const note = /** @type {HTMLAnchorElement | null} */ (list.querySelector("[data-tc-newer]"));
-  if (!note) return;
-  note.href = location.href;
+  const newer = /** @type {HTMLAnchorElement | null} */ (list.querySelector("[data-tc-newer]"));
+  if (!newer) return;
+  newer.href = location.href;
   setInterval(async () => {
     if (document.hidden) return;
     const asking = new URLSearchParams(location.search);
     asking.set("newer", list.dataset.tcTop ?? "0");
     const told = await load(`${url}?${asking}`).then((answer) => answer.json()).catch(() => null);
+    note(newer, Boolean(told));
     if (!told) return;
-    note.hidden = !told.newer;
-    note.textContent = told.text;
+    newer.hidden = !told.newer;
+    newer.textContent = told.text;
   }, LOOK);
+}
+
+/** Says since when the page is not up to date, as long as it is not: also to `<html>`, for styles. */
+function tellBehind() {
+  if (!document.querySelector("[data-tc-live], [data-tc-rows]")) return;
+  const root = document.documentElement;
+  const words = JSON.parse(document.getElementById("taskcontrol-config")?.textContent || "{}").labels ?? {};
+  const say = (/** @type {string} */ text) => words[text] ?? text;
+  const sign = document.createElement("p");
+  sign.className = "taskcontrol-behind";
+  sign.setAttribute("role", "status");
+  (document.querySelector("main") ?? document.body).append(sign);
+  setInterval(() => {
+    // A stream that ends in order is away for a moment too.
+    note(live, root.dataset.taskcontrol !== "away");
+    const since = Math.min(...behind.values());
+    const late = Date.now() - since >= LATE;
+    if (late === sign.hasChildNodes()) return;
+    root.toggleAttribute("data-taskcontrol-behind", late);
+    sign.replaceChildren();
+    if (!late) return;
+    const time = new Date(since).toLocaleTimeString(root.lang || undefined, { hour: "2-digit", minute: "2-digit" });
+    const again = document.createElement("a");
+    again.href = location.href;
+    again.textContent = say("Reload");
+    sign.append(say("Not up to date since {time}.").replace("{time}", time), " ", again);
+  }, 1000);
 }
 
 if (live) {
   keepRegions();
   keepRows();
+  tellBehind();
 }

@@ -281,6 +281,7 @@ async function poll() {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   const timer = setTimeout(() => undefined, 0);
   pollTimer = timer;
+  let refused = false;
   try {
     const headers = tag ? { "If-None-Match": tag } : undefined;
     const answer = await fetch(`${config.state}?${mine}`, { credentials: "same-origin", cache: "no-store", headers });
@@ -290,10 +291,14 @@ async function poll() {
       tag = answer.headers.get("ETag") ?? "";
       wait = POLL_FROM;
       takeSnapshot(await answer.json());
-    } else throw new Error(`${answer.status}`);
+    } else {
+      refused = answer.status === 403;
+      throw new Error(`${answer.status}`);
+    }
     show("poll");
   } catch {
-    wait = Math.min(wait * 1.5, POLL_TO);
+    // Who has nothing to see, without a login, may log in elsewhere, but hardly now.
+    wait = refused ? POLL_HIDDEN : Math.min(wait * 1.5, POLL_TO);
     show("away");
   }
   if (mine !== asked || pollTimer !== timer) return;
