@@ -42,7 +42,7 @@ def while_full(slots: Slots, before: Collection[str]) -> set[str]:
     """Return what is closed while there is no slot at all, so that no lane was looked at."""
     if not slots.pools:
         return {WORKER}
-    kept = (named(Scope.LIMIT), WORKER)
+    kept = (named(Scope.LIMIT), named(Scope.RATE), WORKER)
     return {POOL, *(name for name in before if name.startswith(kept) and name != WORKER)}
 
 
@@ -59,7 +59,8 @@ def after_choosing(
         if lane.number in gone:
             continue
         if lane.limit <= places[lane.method]:
-            full.add(named(Scope.LIMIT, lane.method))
+            scope = Scope.RATE if lane.by_rate else Scope.LIMIT
+            full.add(named(scope, lane.method))
         elif not slots.serves(lane.queue):
             unserved.add(named(Scope.WORKER, lane.queue))
         else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from django.db import transaction
@@ -84,6 +84,8 @@ class Turn:
     open_batches: bool = False
     #: What keeps the rest waiting: see ``closures.py``.
     closed: Collection[str] = ()
+    #: How many were promoted of types with a rate, by method and rate.
+    rated: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 def _take_turn_and_promote() -> Turn:
@@ -109,7 +111,7 @@ def _use_turn(state: State) -> Turn:
         turn = Turn(broker_error=state.broker_error, closed={closures.BROKER})
     elif state.waiting or state.coming or freed:
         turn = _promote(state)
-    sign(state, promoted=bool(turn.promoted), closed=turn.closed)
+    sign(state, promoted=bool(turn.promoted), closed=turn.closed, rated=turn.rated)
     turn.open_batches = state.open_batch is not None
     return turn
 
@@ -119,7 +121,7 @@ def _promote(state: State) -> Turn:
     if not occupancy.slots.any_left():
         closed = closures.while_full(occupancy.slots, state.was_closed)
         return Turn(ahead=occupancy.slots.ahead, closed=closed)
-    waiting = waiting_lanes(occupancy)
+    waiting = waiting_lanes(occupancy, state.sends)
     lanes = open_lanes(waiting, occupancy.slots)
     fronts = read_fronts(lanes, occupancy.slots)
     slots = deepcopy(occupancy.slots)
@@ -139,7 +141,14 @@ def _promote(state: State) -> Turn:
     place = {task_id: number for number, task_id in enumerate(chosen)}
     promoted.sort(key=lambda task: place[task.pk])
     more = more and bool(promoted)
-    return Turn(promoted, more=more, ahead=slots.ahead, closed=closed)
+    rated = _rated(fronts, place)
+    return Turn(promoted, more=more, ahead=slots.ahead, closed=closed, rated=rated)
+
+
+def _rated(fronts: Fronts, chosen: Collection[int]) -> Counter[tuple[str, str]]:
+    """Count the chosen of each type with a rate."""
+    lanes = (one.lane for one in fronts.rows if one.task_id in chosen)
+    return Counter((lane.method, lane.rate) for lane in lanes if lane.rate)
 
 
 def _let_in() -> None:

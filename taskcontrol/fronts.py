@@ -12,9 +12,8 @@ from .conf import conf
 from .dialect import lane_fronts, lane_heads
 from .models import QueueState, TaskLog, TaskType
 from .occupancy import Occupancy
+from .rates import UNLIMITED, Sends
 from .slots import Slots
-
-UNLIMITED = 1 << 30
 
 
 @dataclass
@@ -25,9 +24,12 @@ class Lane:
     method: str
     queue: str
     priority: int
-    #: Free places of the type.
+    #: How many more of the type may be sent now, by its free places and by its rate.
     limit: int
     usual_seconds: float | None
+    #: The rate of the type as it is written, and whether it leaves less than the places.
+    rate: str = ""
+    by_rate: bool = False
 
 
 class Front(NamedTuple):
@@ -55,7 +57,7 @@ class Fronts(NamedTuple):
     cut: frozenset[int] = frozenset()
 
 
-def waiting_lanes(occupancy: Occupancy) -> list[Lane]:
+def waiting_lanes(occupancy: Occupancy, sends: Sends) -> list[Lane]:
     """Return the lanes with work that no pause holds shut, each with its free places."""
     heads = lane_heads(
         conf.DATABASE,
@@ -66,13 +68,16 @@ def waiting_lanes(occupancy: Occupancy) -> list[Lane]:
     unknown = {method for _, method, _, _, kind, *_ in heads if kind is None}
     if unknown:
         tasktypes.ensure(unknown)
-        return waiting_lanes(occupancy)
+        return waiting_lanes(occupancy, sends)
     lanes = []
-    for number, method, queue, own, _kind, priority, limit, usual, held in heads:
+    for number, method, queue, own, _kind, priority, limit, usual, held, rate in heads:
         free = limit - occupancy.by_type[method] if limit else UNLIMITED
         if not held:
             urgency = priority if own is None else own
-            lanes.append(Lane(number, method, queue, urgency, free, usual))
+            more = sends.left(method, rate)
+            lane = Lane(number, method, queue, urgency, min(free, more), usual, rate)
+            lane.by_rate = more < free
+            lanes.append(lane)
     return lanes
 
 

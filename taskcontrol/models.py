@@ -99,6 +99,12 @@ class TaskType(models.Model):
         default=0,
         help_text=_("Most tasks of this type sent or running at once; 0 = no limit."),
     )
+    rate_limit = models.CharField(
+        _("rate limit"),
+        max_length=20,
+        blank=True,
+        help_text=_("Most of them sent within any period: 10/s, 10/m, 10/h or 10/d."),
+    )
     is_standard = models.BooleanField(
         _("standard"),
         default=False,
@@ -710,6 +716,7 @@ class WaitInterval(models.Model):
         QUEUE = "queue", _("queue")
         TYPE = "type", _("task type")
         LIMIT = "limit", _("limit of a task type")
+        RATE = "rate", _("rate of a task type")
         POOL = "pool", _("slots")
         BROKER = "broker", _("broker")
         WORKER = "worker", _("workers")
@@ -1031,6 +1038,8 @@ class DispatcherState(models.Model):
     #: What holds waiting tasks back since when, as the last pass saw it: microseconds since
     #: 1970 by "scope:key". Becomes a WaitInterval when it is over.
     closed = models.JSONField(default=dict, editable=False)
+    #: What was sent lately of the types with a rate: see ``rates.py``.
+    sent = models.JSONField(default=dict, editable=False)
 
     objects = HomeManager()
 

@@ -10,10 +10,12 @@ from typing import Any
 from django.db.models import F, OuterRef, Q, Subquery
 
 from .batches import held_reason
+from .closures import moment_of
 from .counting import Capped
 from .models import DispatcherState, QueueState, TaskBatch, TaskLog, TaskType, Worker
 from .occupancy import Occupancy, live_workers, read_occupancy
 from .people import name_of
+from .rates import Sends, opens_at, rate_of
 from .standing import ahead_of
 from .status import ACTIVE, Status
 from .suspension import dispatcher_state
@@ -53,6 +55,11 @@ class Scene:
     workers: list[Worker]
     occupancy: Occupancy
 
+    @property
+    def sends(self) -> Sends:
+        """What was sent lately of types with a rate."""
+        return Sends(self.state.sent, round(self.now.timestamp() * 1_000_000))
+
     @classmethod
     def of(cls, task: TaskLog, now: datetime) -> Scene:
         """Read it."""
@@ -80,6 +87,7 @@ def of_pending(task: TaskLog, now: datetime) -> list[Reason]:
         *_no_worker(scene),
         *_no_dispatcher(scene),
         *_limit(scene),
+        *_rate(scene),
         *_slots(scene),
     ]
     return [*reasons, *_line(scene)]
@@ -187,6 +195,20 @@ def _limit(scene: Scene) -> Iterator[Reason]:
         )
 
 
+def _rate(scene: Scene) -> Iterator[Reason]:
+    rate, method = rate_of(scene.kind.rate_limit), scene.task.method
+    sends = scene.sends
+    if rate is None or sends.left(method, str(rate)):
+        return
+    until = moment_of(opens_at(rate, sends.by_method[method], sends.now))
+    yield Reason(
+        "rate",
+        f"Of its type at most {rate.in_words} may start; the next may at {moment(until)}.",
+        until=until,
+        name=method,
+    )
+
+
 def _slots(scene: Scene) -> Iterator[Reason]:
     usual = scene.kind.usual_seconds
     if scene.workers and not scene.occupancy.slots.take(scene.task.queue, usual):
@@ -265,7 +287,7 @@ def _line(scene: Scene) -> Iterator[Reason]:
     task = scene.task
     if task.ready_lane is None:
         return
-    ahead = ahead_of(task, scene.kind.priority, scene.occupancy.by_type)
+    ahead = ahead_of(task, scene.kind.priority, scene.occupancy.by_type, scene.sends)
     yield from _ahead("ahead_in_type", ahead.same_type, "of its own type")
     yield from _ahead("ahead_in_queue", ahead.same_queue, "of other types in its queue")
 

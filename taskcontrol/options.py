@@ -14,6 +14,7 @@ from .conf import known_queues
 from .dialect import DatabaseNow
 from .errorclasses import paths_of
 from .exceptions import InvalidCall, UnknownQueue
+from .rates import rate_of
 from .status import TERMINAL
 
 #: Takes the name of an option and its value; returns what is stored or raises InvalidCall.
@@ -156,6 +157,18 @@ def on_lost(name: str, value: Any) -> str:
     return str(value)
 
 
+def rate(name: str, value: Any) -> str:
+    """Return a rate as it is stored: "10/m"; empty for none."""
+    found = rate_of(value.strip()) if isinstance(value, str) else None
+    if found is None and value != "":
+        raise InvalidCall(
+            f"{name} must be a number of tasks for each second, minute, hour or day, "
+            f'"10/s", "10/m", "10/h" or "10/d", from 1 to a million, or "" for none, not '
+            f"{value!r}."
+        )
+    return str(found or "")
+
+
 def backoff(name: str, value: Any) -> Any:
     """Return how delays grow from retry to retry: a complete dict, or False for not."""
     try:
@@ -209,6 +222,7 @@ DECLARABLE: dict[str, Callable[[str, Any], Any]] = {
     "owner_may_retry": flag,
     "priority": priority,
     "queue": known_queue,
+    "rate_limit": rate,
     "retention_days": retention,
     "retry_delay": duration,
     "retry_on": error_classes,
@@ -232,6 +246,7 @@ class TypeOptions(TypedDict, total=False):
     owner_may_retry: bool | None
     priority: int | None
     queue: str | None
+    rate_limit: str | None
     retention_days: Mapping[str, float | None] | None
     retry_delay: Duration | None
     retry_on: ErrorClasses | None

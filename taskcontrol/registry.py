@@ -42,8 +42,9 @@ def task(method: Any = None, **options: Unpack[TypeOptions]) -> Any:
     The function stays a plain function. Options, all optional: ``queue``, ``timeout``
     (seconds), ``max_retries``, ``retry_delay`` (seconds), ``backoff`` (True or {"factor",
     "max", "jitter"}), ``retry_on`` and ``discard_on`` (exception classes or their paths),
-    ``priority`` (higher first), ``concurrency_limit`` (0 = none), ``atomic`` (body and end in
-    one transaction), ``on_lost`` ("rerun" or "fail"), ``retention_days`` ({"Finished": 7}),
+    ``priority`` (higher first), ``concurrency_limit`` (0 = none), ``rate_limit`` ("10/m":
+    most of them sent within any minute; s, m, h, d), ``atomic`` (body and end in one
+    transaction), ``on_lost`` ("rerun" or "fail"), ``retention_days`` ({"Finished": 7}),
     ``one_per_document``, ``store_celery_result``, ``owner_may_cancel``, ``owner_may_retry``,
     ``description``.
     A person may change them in admin; a later declaration keeps such an edit.

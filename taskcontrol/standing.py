@@ -11,6 +11,7 @@ from .conf import conf
 from .counting import Capped
 from .dialect import lane_fronts, lane_heads
 from .models import QueueState, TaskLog, TaskType
+from .rates import Sends
 
 #: A line may be a million long, so nobody counts beyond this.
 MOST = 1000
@@ -26,14 +27,17 @@ class Ahead:
     same_queue: int
 
 
-def ahead_of(task: TaskLog, usual_priority: int, by_type: Counter[str]) -> Ahead:
+def ahead_of(
+    task: TaskLog, usual_priority: int, by_type: Counter[str], sends: Sends
+) -> Ahead:
     """Return what goes before ``task``, which stands in a lane; reads at most 2,000 rows.
 
-    ``usual_priority`` is that of its type, ``by_type`` the places held by each type.
+    ``usual_priority`` is that of its type, ``by_type`` the places held by each type,
+    ``sends`` what was sent lately.
     """
     own = task.ready_lane
     assert own is not None, "a task in no lane has no place in a line"  # noqa: S101
-    urgency = _open_lanes(task, by_type)
+    urgency = _open_lanes(task, by_type, sends)
     share = MOST // max(len(urgency), 1) + 1
     wanted = {**dict.fromkeys(urgency, share), own: MOST + 1}
     urgency[own] = _chosen(task.priority, usual_priority)
@@ -53,7 +57,7 @@ def _sum(counts: Iterable[int], limit: int) -> int:
     return Capped(total) if limit in counts or sum(counts) > MOST else total
 
 
-def _open_lanes(task: TaskLog, by_type: Counter[str]) -> dict[int, int]:
+def _open_lanes(task: TaskLog, by_type: Counter[str], sends: Sends) -> dict[int, int]:
     """Return the urgency of each other lane of the queue from which a pass would take."""
     heads = lane_heads(
         conf.DATABASE,
@@ -62,8 +66,8 @@ def _open_lanes(task: TaskLog, by_type: Counter[str]) -> dict[int, int]:
         QueueState._meta.db_table,
     )
     lanes = {}
-    for lane, method, queue, own, _kind, usual, limit, _seconds, held in heads:
-        full = limit and by_type[method] >= limit
+    for lane, method, queue, own, _kind, usual, limit, _seconds, held, rate in heads:
+        full = (limit and by_type[method] >= limit) or not sends.left(method, rate)
         if queue == task.queue and lane != task.ready_lane and not held and not full:
             lanes[lane] = _chosen(own, usual or 0)
     return lanes

@@ -11,9 +11,10 @@ from django.db.models.functions import Cast
 
 from . import closures, following
 from .conf import conf
-from .dialect import DatabaseMicroseconds, DatabaseNow
+from .dialect import DatabaseMicroseconds, DatabaseNow, microseconds_now
 from .models import DispatcherState, TaskBatch, TaskLog, seconds
 from .prepared import PreparedQuery
+from .rates import Sends
 from .status import Status
 
 
@@ -34,12 +35,19 @@ class State(NamedTuple):
     #: The microsecond of this pass, and what the one before found closed, as JSON.
     now: int
     closed: str
+    #: What was sent lately of types with a rate, as JSON.
+    sent: str
 
     @property
     def was_closed(self) -> Mapping[str, int]:
         """What the pass before found closed, with the microsecond since when."""
         found: dict[str, int] = json.loads(self.closed)
         return found
+
+    @property
+    def sends(self) -> Sends:
+        """What was sent lately of types with a rate, as of the begin of this pass."""
+        return Sends(json.loads(self.sent), self.now)
 
 
 def take_turn() -> State | None:
@@ -69,6 +77,7 @@ def _build_turn() -> Any:
             open_batch=_first(open_batches, "open_since"),
             now=DatabaseMicroseconds(),
             was_closed=Cast("closed", TextField()),
+            was_sent=Cast("sent", TextField()),
         )
         .values_list(
             "site",
@@ -81,6 +90,7 @@ def _build_turn() -> Any:
             "open_batch",
             "now",
             "was_closed",
+            "was_sent",
         )
     )
 
@@ -109,7 +119,13 @@ def coming() -> Any:
     )
 
 
-def sign(state: State, *, promoted: bool, closed: Collection[str]) -> None:
+def sign(
+    state: State,
+    *,
+    promoted: bool,
+    closed: Collection[str],
+    rated: Mapping[tuple[str, str], int],
+) -> None:
     """Leave the sign of life of this pass, at most once a second when nothing moved."""
     now = DatabaseNow()
     values: dict[str, Any] = {"last_pass_at": now}
@@ -119,6 +135,11 @@ def sign(state: State, *, promoted: bool, closed: Collection[str]) -> None:
     if after != before:
         closures.keep_what_is_over(before, after, state.now)
         values["closed"] = after
+    if rated:
+        # As of the end of the pass, while it was decided as of its begin: so nothing leaves
+        # the period too early, however long the pass took.
+        sends = state.sends._replace(now=microseconds_now(conf.DATABASE))
+        values["sent"] = sends.with_more(rated)
     if promoted:
         values["last_promoted_at"] = now
     elif after == before:

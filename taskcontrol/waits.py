@@ -32,6 +32,8 @@ ORDER = (
     Scope.WORKER,
     Scope.LIMIT,
     Scope.POOL,
+    # Kept while no slot is free, and nobody looks at rates.
+    Scope.RATE,
 )
 
 
@@ -126,6 +128,7 @@ def _scopes(task: TaskLog) -> list[tuple[str, str]]:
         (Scope.DISPATCHER, ""),
         (Scope.TYPE, task.method),
         (Scope.LIMIT, task.method),
+        (Scope.RATE, task.method),
         (Scope.QUEUE, task.queue),
         (Scope.BROKER, ""),
         *((scope, key) for scope in (Scope.WORKER, Scope.POOL) for key in ("", task.queue)),
@@ -174,6 +177,7 @@ _PLAIN: dict[str, str] = {
     Scope.BROKER: "broker not reachable",
     Scope.WORKER: "no worker for its queue",
     Scope.LIMIT: "limit of its type",
+    Scope.RATE: "rate of its type",
     Scope.POOL: "no free slot",
 }
 

@@ -440,6 +440,8 @@ def test_an_option_that_no_type_has_is_refused_with_those_there_are():
         {"priority": 10**6},
         {"concurrency_limit": -1},
         {"concurrency_limit": 2**40},
+        {"rate_limit": "10 per minute"},
+        {"rate_limit": 10},
         {"queue": "nowhere"},
         {"on_lost": "explode"},
         {"description": "x" * 301},

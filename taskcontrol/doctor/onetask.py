@@ -51,6 +51,7 @@ _ADVICE = {
     "failed": "Its traceback stands in admin; manage.py taskcontrol retry ID runs it again.",
     "limit": "Look at those tasks too, or raise the limit of its type in admin.",
     "paused": "taskcontrol.resume(task), or the button in admin.",
+    "rate": "Wait, or raise the rate limit of its type in admin.",
     "slots": "Look at those tasks too, or start more workers.",
     "stopping": "On prefork it is killed soon. Elsewhere it must ask check_canceled(), or "
     "its worker must be restarted.",

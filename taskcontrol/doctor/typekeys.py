@@ -17,6 +17,7 @@ from .findings import Finding, Level
 SET_UP = (
     ~Q(priority=0)
     | Q(concurrency_limit__gt=0)
+    | ~Q(rate_limit="")
     | Q(is_standard=True)
     | Q(paused_at__isnull=False)
 )

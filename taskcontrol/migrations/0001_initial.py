@@ -92,6 +92,7 @@ class Migration(migrations.Migration):
                 ('method', models.CharField(help_text='Dotted path of the callable, or app_label.Model.action.', max_length=255, unique=True, verbose_name='method')),
                 ('priority', models.SmallIntegerField(default=0, help_text='Higher goes first.', verbose_name='priority')),
                 ('concurrency_limit', models.PositiveIntegerField(default=0, help_text='Most tasks of this type sent or running at once; 0 = no limit.', verbose_name='concurrency limit')),
+                ('rate_limit', models.CharField(blank=True, help_text='Most of them sent within any period: 10/s, 10/m, 10/h or 10/d.', max_length=20, verbose_name='rate limit')),
                 ('is_standard', models.BooleanField(default=False, help_text='Declared in code; cannot be deleted or renamed in production.', verbose_name='standard')),
                 ('description', models.CharField(blank=True, max_length=300, verbose_name='description')),
                 ('queue', models.CharField(blank=True, max_length=100, verbose_name='queue')),
@@ -260,6 +261,7 @@ class Migration(migrations.Migration):
                 ('rolled_until', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('broker_error', models.CharField(blank=True, max_length=300)),
                 ('closed', models.JSONField(default=dict, editable=False)),
+                ('sent', models.JSONField(default=dict, editable=False)),
                 ('suspended_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='by')),
             ],
             options={
@@ -362,7 +364,7 @@ class Migration(migrations.Migration):
             name='WaitInterval',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(choices=[('dispatcher', 'dispatcher'), ('queue', 'queue'), ('type', 'task type'), ('limit', 'limit of a task type'), ('pool', 'slots'), ('broker', 'broker'), ('worker', 'workers')], max_length=12, verbose_name='scope')),
+                ('scope', models.CharField(choices=[('dispatcher', 'dispatcher'), ('queue', 'queue'), ('type', 'task type'), ('limit', 'limit of a task type'), ('rate', 'rate of a task type'), ('pool', 'slots'), ('broker', 'broker'), ('worker', 'workers')], max_length=12, verbose_name='scope')),
                 ('key', models.CharField(blank=True, max_length=255, verbose_name='key')),
                 ('reason', models.CharField(blank=True, max_length=300, verbose_name='reason')),
                 ('from_at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow(), verbose_name='from')),

@@ -123,6 +123,7 @@ _PLACES: dict[str, Callable[[Reason, TaskLog, Any], SafeString | None]] = {
     "broker": _the_dispatcher,
     "type_paused": _the_type,
     "limit": _the_type,
+    "rate": _the_type,
     "queue_paused": _the_queue,
     "slots": _the_workers,
     "no_worker": _the_workers,

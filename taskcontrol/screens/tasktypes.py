@@ -59,7 +59,10 @@ class TaskTypeAdmin(Screen):
     actions = ("reset_types",)
     fieldsets = (
         (None, {"fields": ("method", "description", "origin_in_full")}),
-        (_("Order and limit"), {"fields": (("priority", "concurrency_limit"),)}),
+        (
+            _("Order and limits"),
+            {"fields": (("priority", "concurrency_limit", "rate_limit"),)},
+        ),
         (
             _("Where a call does not say"),
             {

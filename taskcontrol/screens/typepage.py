@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest
@@ -15,7 +16,9 @@ from ..exceptions import InvalidCall
 from ..figures import Figures, figures
 from ..models import TaskType
 from ..options import DECLARABLE
+from ..rates import Sends, rate_of
 from ..status import Status
+from ..suspension import dispatcher_state
 from ..tasktypes import changed_by_hand, declared_of, reset_one, reset_to_declared
 from ..wording import duration
 from .addresses import admin_url
@@ -33,6 +36,7 @@ def type_context(
     lines = declared_lines(one)
     return {
         "gauge": gauge(places_of([one.method]).get(one.method, 0), one.concurrency_limit),
+        "rate": rate_line(one, now),
         "holders": holders,
         "others": others,
         "numbers": [] if is_asked_again(request) else _facts(one),
@@ -41,6 +45,17 @@ def type_context(
         "may_change": may_change,
         "may_reset": may_change and any(line["changed"] for line in lines),
     }
+
+
+def rate_line(one: TaskType, now: datetime) -> str:
+    """Return how many of the type may be sent within a period, and how many were lately."""
+    rate = rate_of(one.rate_limit)
+    if rate is None:
+        return ""
+    sends = Sends(dispatcher_state().sent, round(now.timestamp() * 1_000_000))
+    sent = rate.number - sends.left(one.method, one.rate_limit)
+    told = _("At most %(rate)s may start; %(sent)s did within the last period.")
+    return told % {"rate": rate.in_words, "sent": f"{sent:,}"}
 
 
 def declared_lines(one: TaskType) -> list[dict[str, Any]]:

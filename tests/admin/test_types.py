@@ -12,8 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from taskcontrol import bell, tasktypes
+from taskcontrol.dialect import microseconds_now
 from taskcontrol.exceptions import NotPermitted
-from taskcontrol.models import TaskType, WaitInterval
+from taskcontrol.models import DispatcherState, TaskType, WaitInterval
 from taskcontrol.registry import Declaration, declarations
 from taskcontrol.rollup import roll_up
 from taskcontrol.screens.gauges import MOST_HOLDERS
@@ -129,6 +130,8 @@ def test_a_type_is_added_by_hand_and_its_method_is_fixed_then(keeper):
         ("retry_delay", "nan"),
         ("priority", "99999"),
         ("concurrency_limit", "-1"),
+        ("rate_limit", "10 a minute"),
+        ("rate_limit", "0/m"),
         ("max_retries", "99999"),
         ("queue", "nowhere"),
         ("backoff", "{"),
@@ -471,6 +474,27 @@ def test_a_type_whose_tasks_hold_nothing_says_so(boss):
     page = text_of(boss.get(page_url(make_type("a.b", concurrency_limit=2))))
     assert "0 of 2" in page
     assert "None of its tasks is sent or running." in page
+
+
+def test_a_rate_shows_how_much_of_it_was_used(boss):
+    one = make_type("tests.tasks.nothing", rate_limit="3/m", concurrency_limit=9)
+    sent = {one.method: [[microseconds_now("default"), 2]]}
+    dispatcher_state()
+    DispatcherState.objects.update(sent=sent)
+
+    page = text_of(boss.get(page_url(one)))
+
+    assert "At most 3 a minute may start; 2 did within the last period." in page
+    assert "may start" not in text_of(boss.get(page_url(make_type("a.b"))))
+
+
+def test_a_rate_set_by_hand_goes_back_to_what_code_declares(keeper, declared, rings):
+    TaskType.objects.update(rate_limit="9/h")
+
+    told = keeper.post(page_url(declared, "reset"), {"field": "rate_limit"}, follow=True)
+
+    assert messages_of(told) == ["Reset rate_limit to what code declares: -, was 9/h."]
+    assert TaskType.objects.get(pk=declared.pk).rate_limit == ""
 
 
 # One value goes back

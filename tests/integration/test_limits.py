@@ -92,6 +92,18 @@ def most_alive(record, name):
     return most
 
 
+def test_a_rate_holds_over_all_workers_p4(start_workers, record):
+    start_workers({"concurrency": 4}, {"concurrency": 4})
+    make_type("tests.tasks.recorded", rate_limit="4/s")
+    rows = [taskcontrol.enqueue(tasks.recorded, seconds=0) for _ in range(14)]
+
+    all_ended(rows, 30)
+
+    times = sorted(TaskLog.objects.values_list("queued_at", flat=True))
+    for first, fifth in zip(times, times[4:], strict=False):
+        assert (fifth - first).total_seconds() > 0.999
+
+
 def test_a_raised_limit_is_used_at_once_and_a_lowered_one_is_waited_for_p4(
     start_worker, record
 ):
