@@ -79,6 +79,7 @@ ASKABLE = frozenset(
         "batch_id",
         "celery_task_id",
         "document_name",
+        "document_type",
         "ended",
         "error",
         "event",

@@ -122,7 +122,8 @@ class Screen(ScreenBase):
     def _next(request: HttpRequest) -> str | None:
         """Return the page of this site that the form wants to come back to."""
         url = request.POST.get("next", "")
-        safe = url_has_allowed_host_and_scheme(
+        # Anything but a path might be taken for the name of a view.
+        safe = url.startswith("/") and url_has_allowed_host_and_scheme(
             url, {request.get_host()}, request.is_secure()
         )
         return url if safe else None

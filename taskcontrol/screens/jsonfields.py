@@ -11,11 +11,22 @@ from django.utils.translation import gettext as _
 from ..arguments import decode
 from ..exceptions import InvalidCall
 from ..givenjson import given_json
-from .presentation import visible
+from .presentation import visible, without_secrets
 
 
 class JSONBox(forms.JSONField):
     """JSON whose every fault is an error of the form, and stays in the box as it was typed."""
+
+    #: Whether it is only looked at, by somebody who does not see secrets.
+    masked = False
+
+    def mask(self) -> None:
+        """Keep what is stored, and show it without secrets."""
+        self.masked = self.disabled = True
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the text of the box."""
+        return super().prepare_value(without_secrets(value) if self.masked else value)
 
     def to_python(self, value: Any) -> Any:
         """Return what the text says."""

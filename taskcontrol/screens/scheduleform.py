@@ -30,6 +30,7 @@ from ..signature import OPTIONS
 from ..timekeeping import periodic_of
 from ..timetables import Cron, Every, Once, Within, beat_model, timetable_from, timetable_of
 from .jsonfields import JSONBox, typed
+from .presentation import without_secrets
 
 #: Which values of a wish the fields make up; the others have fields of their names.
 WHEN = ("cron", "zone", "every", "at")
@@ -105,6 +106,8 @@ class ScheduleForm(forms.ModelForm):
         fields = ("name", "on_missed", "scheduled_against", "run_as")
 
     wish: Wish
+    #: Whether the person sees what is masked for most.
+    sees_secrets = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -112,6 +115,14 @@ class ScheduleForm(forms.ModelForm):
         usual = ("", _("as its type says, else default"))
         queue.choices = [usual, *((name, name) for name in known_queues())]
         self.initial = {**self.initial, **self._stored(), **(kwargs.get("initial") or {})}
+        for name in ("arguments", "more"):
+            box: Any = self.fields[name]
+            if (
+                not self.sees_secrets
+                and without_secrets(stored := self.initial.get(name)) != stored
+            ):
+                box.mask()
+                box.help_text = _("Secrets are masked for you, so you cannot edit this.")
 
     def clean(self) -> dict[str, Any]:
         """Make the wish, and tell what is wrong with it at its field."""

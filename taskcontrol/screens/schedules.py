@@ -130,6 +130,12 @@ class ScheduleAdmin(Screen):
 
     # What is read and written
 
+    def get_form(self, request: HttpRequest, *given: Any, **options: Any) -> Any:
+        """Return the form, which masks secrets for most as the page of a task does."""
+        form: Any = super().get_form(request, *given, **options)
+        form.sees_secrets = request.user.has_perm(permissions.SENSITIVE)
+        return form
+
     def get_queryset(self, request: HttpRequest) -> Any:
         """Return the schedules as the beat's rows say them, each with the time of reading."""
         return super().get_queryset(request).annotate(read_at=DatabaseNow())

@@ -33,10 +33,14 @@ MOST_METHODS = 50
 MOST_DIGITS = 18
 #: Ten years.
 MOST_SECONDS = 3650 * 86400
+#: Names in the path to an argument.
+MOST_PARTS = 10
 
 #: Types that the ledger keeps as the text that a page shows.
 _AS_TEXT = ("float", "decimal", "uuid", "complex", "date")
 
+#: A place counted from the end, which not every database knows.
+_FROM_BEHIND = re.compile(r"-\d+")
 _AGE = re.compile(r"([<>])(\d{1,9}(?:\.\d{1,6})?)(s|m|min|h|d|w)", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -238,6 +242,11 @@ def of_argument(path: Sequence[str], value: str, asker: Asker) -> Meaning:
     """Return the tasks with this argument: a number or a text, as it was given."""
     if not all(path):
         raise Mistake(_("args. needs the name of an argument: args.customer.id:12."))
+    if len(path) > MOST_PARTS or any(map(_FROM_BEHIND.fullmatch, path)):
+        told = _(
+            "args. takes at most %(most)s names, and places from 0 on: args.items.0:12."
+        )
+        raise Mistake(told % {"most": MOST_PARTS})
     masked = TAG in path or any(map(is_secret, path)) or redact(value) != value
     if masked and not asker.sees_secrets:
         told = _("args.%(path)s is masked, and is searched by those who see it.")

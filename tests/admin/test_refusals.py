@@ -138,3 +138,12 @@ def test_an_overfull_queue_can_be_emptied_from_its_list(boss, full, monkeypatch)
     task = TaskLog.objects.latest("pk")
     assert response.status_code == 302
     assert (task.job_name, task.queue) == ("Cancel: all that match", "default")
+
+
+@pytest.mark.parametrize("url", ["9999-12-31T23:59", "admin:index", "//evil.example/", "x"])
+def test_a_button_goes_back_to_no_page_that_is_none_of_this_site(boss, url):
+    task = make_task(Status.PENDING)
+
+    answer = boss.post(f"{URL}{task.pk}/cancel/", {"next": url})
+
+    assert (answer.status_code, answer["Location"]) == (302, page_url(task))

@@ -152,6 +152,20 @@ def test_the_page_shows_what_is_stored_and_saving_it_changes_nothing(manager, ho
     assert Schedule.objects.get().next_run_at == next_run
 
 
+def test_secrets_are_masked_and_kept_for_who_may_not_see_them(manager, boss):
+    secret = schedules.create(
+        tasks.give_back, every=60, name="secret", arguments={"value": {"api_key": "s3cr3t"}}
+    )
+    url = page_url(secret)
+
+    assert "s3cr3t" not in text_of(manager.get(url))
+    assert "s3cr3t" in text_of(boss.get(url))
+    assert save(manager, url, arguments='{"value": 2}', every=90).status_code == 302
+    secret.refresh_from_db()
+    assert "90" in secret.timetable
+    assert schedules.run(secret).arguments == {"value": {"api_key": "s3cr3t"}}
+
+
 def test_an_edit_sets_the_next_run_and_survives_what_code_says(manager, hourly):
     assert save(manager, page_url(hourly), cron="", every="7200").status_code == 302
 

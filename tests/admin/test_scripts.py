@@ -74,7 +74,8 @@ def test_a_script_is_run_as_the_person(author):
 
     task = TaskLog.objects.get()
     assert (task.method, task.created_by) == ("script:totals", author.user)
-    assert messages_of(page) == [f"totals is task {task.name}."]
+    assert messages_of(page) == [f"totals: Run as task {task.name}."]
+    assert LogEntry.objects.get().change_message == f"Run as task {task.name}."
     assert "/admin/taskcontrol/tasklog/?method=script%3Atotals" in text_of(page)
 
 

@@ -476,7 +476,9 @@ def test_relations_lead_to_everything_near(boss):
         assert f"<dt>{name}</dt>" in near
     assert "Month end" in near
     assert "nightly" in near
-    assert f"document_name={paper.pk}" in near
+    url = f"/admin/taskcontrol/tasklog/?document_type={task.document_type}&document_name={paper.pk}"
+    assert url.replace("&", "&amp;") in near
+    assert boss.get(url).status_code == 200
     of_copy = section(text_of(boss.get(page_url(copy))), "Belongs to")
     assert "<dt>retry of</dt>" in of_copy
 

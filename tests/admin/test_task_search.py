@@ -172,6 +172,8 @@ def test_an_age_is_asked_where_there_are_no_tasks(viewer):
         ('error:"no such', 'A quote (") is not closed.'),
         ("args.password:abc", "args.password is masked"),
         ("args.a..b:1", "args. needs the name"),
+        ("args.x.-1:1", "places from 0 on"),
+        ("args." + ".".join("a" * 200) + ":1", "at most 10 names"),
     ],
 )
 def test_a_mistake_is_a_sentence_on_the_page_and_finds_nothing(viewer, charge, text, told):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -10,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _, gettext_lazy
 
+from ...audit import perform
 from ...exceptions import TaskControlError
 from ...screens.addresses import admin_url
 from ...screens.base import Screen
@@ -46,12 +48,11 @@ class ScriptAdmin(Screen):
         """Enqueue the selected scripts, without arguments, as the person."""
         for script in queryset:
             try:
-                task = enqueue_safe(script.method, created_by=request.user)
+                told = perform(request.user, script, partial(_run, script, request.user))
             except TaskControlError as error:
                 self.message_user(request, str(error), messages.WARNING)
             else:
-                told = _("%(script)s is task %(task)s.")
-                self.message_user(request, told % {"script": script, "task": task.name})
+                self.message_user(request, f"{script}: {told}")
 
     @admin.display(description=gettext_lazy("tasks"))
     def tasks(self, script: Script) -> SafeString:
@@ -59,3 +60,8 @@ class ScriptAdmin(Screen):
         return link(
             admin_url("taskcontrol_tasklog_changelist", method=script.method), _("tasks")
         )
+
+
+def _run(script: Script, user: Any) -> str:
+    task = enqueue_safe(script.method, created_by=user)
+    return f"Run as task {task.name}."
