@@ -27,7 +27,7 @@ RUNS: dict[str, list[str]] = {
     "mariadb": ["-m", "databases"],
 }
 #: Databases that are tested at the same time.
-AT_ONCE = 2
+AT_ONCE = 3
 #: More failures than these have a cause that a second run does not remove.
 RUN_AGAIN_AT_MOST = 8
 FAILED, NOTHING_COLLECTED = 1, 5

@@ -9,7 +9,8 @@ from playwright.sync_api import expect
 import taskcontrol
 from tests import tasks
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 LIST = "/admin/taskcontrol/tasklog/"
 #: A page that is looked at once in 15 seconds says it late.
 PATIENCE = 60_000

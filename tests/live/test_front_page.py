@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 
 
 def test_a_newcomer_indexes_the_library_and_watches(worker, boss, visit):

@@ -10,7 +10,8 @@ import taskcontrol
 from tests import tasks
 from tests.live import bodies
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 LIST = "/admin/taskcontrol/tasklog/"
 
 

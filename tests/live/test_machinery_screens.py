@@ -12,7 +12,8 @@ from taskcontrol.status import Status
 from tests import tasks
 from tests.live import bodies
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 RUNNING = "/admin/taskcontrol/worker/running/"
 QUEUES = "/admin/taskcontrol/queuestate/"
 

@@ -10,7 +10,8 @@ from tests import tasks
 from tests.factories import make_type
 from tests.live import bodies
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 LIST = "/taskcontrol/mine/"
 
 

@@ -10,7 +10,8 @@ from tests import tasks
 from tests.live import bodies
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 
 #: Shows a task and keeps what its handler hears.
 SHOW = """([name, hide]) => {

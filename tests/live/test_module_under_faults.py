@@ -15,7 +15,8 @@ from tests.live import bodies
 from tests.live.test_module import HIDE
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 
 PAGE = "/seeds/"
 BAR = ".taskcontrol-bar"

@@ -16,7 +16,8 @@ from tests import tasks
 from tests.factories import make_task, seconds_ago
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 FRONT = "/admin/taskcontrol/"
 PHONE = {"width": 390, "height": 800}
 

@@ -16,7 +16,8 @@ from tests import tasks
 from tests.live import bodies, seedpages
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 
 BAR = ".taskcontrol-bar"
 

@@ -12,7 +12,8 @@ from taskcontrol.models import TaskLog
 from taskcontrol.status import Status
 from tests import tasks
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 LIST = "/admin/taskcontrol/tasklog/"
 
 

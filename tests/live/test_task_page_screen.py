@@ -13,7 +13,8 @@ from taskcontrol.models import TaskLog, TaskType
 from tests import tasks
 from tests.live import bodies
 
-pytestmark = pytest.mark.integration
+# What the database is makes no difference to a browser.
+pytestmark = [pytest.mark.integration, pytest.mark.only_on("sqlite")]
 
 
 def page_of(task) -> str:
