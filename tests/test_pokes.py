@@ -9,6 +9,7 @@ import taskcontrol
 from taskcontrol import bell, pokes
 from tests import tasks
 from tests.factories import make_task
+from tests.integration.watching import ended
 from tests.waiting import always, eventually, within
 
 
@@ -89,6 +90,9 @@ def test_a_redis_that_is_away_harms_nobody(broker, redis):
 
 @pytest.mark.integration
 def test_a_running_body_is_told_of(worker, heard):
-    task = taskcontrol.enqueue(tasks.report, total=2)
-    told: list[str] = []
-    eventually(lambda: told.append(heard()) or told.count(task.name) >= 2)
+    def told():
+        task = ended(taskcontrol.enqueue(tasks.report, total=2))
+        return list(iter(heard, None)).count(task.name) >= 2
+
+    # A process that has just asked in vain whether anybody watches asks again a second later.
+    eventually(told)
