@@ -15,11 +15,11 @@ from django.template.response import TemplateResponse
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
-from .. import permissions
-from ..audit import REASON_MAX, given_reason
+from ..audit import given_reason
 from ..conf import conf
 from ..dialect import now
 from ..suspension import dispatcher_state
+from .asking import AsksFirst
 from .bulkacts import forecast, start
 from .searchkeys import MOST_DIGITS
 from .tasklists import HEAVY
@@ -41,7 +41,7 @@ from .taskverbs import (
 MOST_AT_ONCE = 500
 
 
-class ActsOnTasks(admin.ModelAdmin):
+class ActsOnTasks(AsksFirst):
     """The list actions; each is shown to those who have its permission."""
 
     actions = (
@@ -53,18 +53,6 @@ class ActsOnTasks(admin.ModelAdmin):
         "cancel_tasks",
         "erase_tasks",
     )
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may cancel the tasks of others."""
-        return request.user.has_perm(permissions.CANCEL)
-
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may retry the tasks of others."""
-        return request.user.has_perm(permissions.RETRY)
-
-    def has_prioritize_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may pause, resume and reorder tasks."""
-        return request.user.has_perm(permissions.PRIORITIZE)
 
     def has_erase_permission(self, request: HttpRequest) -> bool:
         """Return whether the person may delete ended tasks."""
@@ -150,22 +138,14 @@ class ActsOnTasks(admin.ModelAdmin):
         many = len(keys) > MOST_AT_ONCE
         # Few are pinned: what is done is done to those that were counted.
         shown = rows if many else self.model.objects.filter(pk__in=keys)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": verb.label,
-            "opts": self.opts,
-            "media": self.media,
-            "verb": verb,
-            "action": request.POST["action"],
-            "checkbox": ACTION_CHECKBOX_NAME,
-            "keys": [] if many else keys,
-            "until": now(conf.DATABASE).isoformat() if many else "",
-            "waits": many and dispatcher_state().suspended,
-            "forecast": forecast(verb, shown),
-            "reason_max": REASON_MAX,
-            "back": request.get_full_path(),
-        }
-        return TemplateResponse(request, "admin/taskcontrol/tasklog/ask.html", context)
+        return self.question(
+            request,
+            verb,
+            keys=[] if many else keys,
+            until=now(conf.DATABASE).isoformat() if many else "",
+            waits=many and dispatcher_state().suspended,
+            forecast=forecast(verb, shown),
+        )
 
 
 def _is_across(request: HttpRequest) -> bool:

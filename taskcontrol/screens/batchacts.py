@@ -11,16 +11,15 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest
-from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from .. import permissions
-from ..audit import REASON_MAX, given_reason
+from ..audit import given_reason
 from ..batches import counts_of
 from ..exceptions import NotPermitted, TaskControlError
 from ..text import storable
 from ..wording import counted
+from .asking import AsksFirst
 from .batchbuttons import CANCEL, PAUSE, RESUME, RETRY, Verb
 from .batchstate import state_of
 from .presentation import visible
@@ -41,22 +40,10 @@ class Line:
     number: int
 
 
-class ActsOnBatches(admin.ModelAdmin):
+class ActsOnBatches(AsksFirst):
     """The list actions; each is shown to those who have its permission."""
 
     actions = ("resume_batches", "retry_batches", "pause_batches", "cancel_batches")
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may cancel the tasks of others."""
-        return request.user.has_perm(permissions.CANCEL)
-
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may retry the tasks of others."""
-        return request.user.has_perm(permissions.RETRY)
-
-    def has_prioritize_permission(self, request: HttpRequest) -> bool:
-        """Return whether the person may pause and resume tasks."""
-        return request.user.has_perm(permissions.PRIORITIZE)
 
     @admin.action(permissions=["prioritize"], description=_("Resume selected batches…"))
     def resume_batches(self, request: HttpRequest, queryset: Any) -> Any:
@@ -108,21 +95,13 @@ class ActsOnBatches(admin.ModelAdmin):
             self.message_user(request, most % {"most": MOST_AT_ONCE}, messages.WARNING)
             return None
         lines = list(_lines(verb, batches))
-        context = {
-            **self.admin_site.each_context(request),
-            "title": verb.label,
-            "opts": self.opts,
-            "media": self.media,
-            "verb": verb,
-            "action": request.POST["action"],
-            "checkbox": ACTION_CHECKBOX_NAME,
-            "keys": [batch.pk for batch in batches],
-            "lines": lines,
-            "fitting": sum(line.fits for line in lines),
-            "reason_max": REASON_MAX,
-            "back": request.get_full_path(),
-        }
-        return TemplateResponse(request, "admin/taskcontrol/taskbatch/ask.html", context)
+        return self.question(
+            request,
+            verb,
+            keys=[batch.pk for batch in batches],
+            lines=lines,
+            fitting=sum(line.fits for line in lines),
+        )
 
 
 def _lines(verb: Verb, batches: Iterable[Any]) -> Iterable[Line]:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from ..models import DispatcherState, QueueState, TaskBatch, TaskLog, TaskType
 from ..obstacles import Reason
 from ..permissions import VIEW
+from ..status import Status
 from ..waits import Part
 from ..wording import duration
 from .addresses import admin_url
@@ -111,7 +112,7 @@ def _the_workers(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
 def _the_line(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
     if not user.has_perm(VIEW):
         return None
-    asked = {"status": "Pending", "queue": task.queue}
+    asked = {"status": Status.PENDING, "queue": task.queue}
     if reason.code == "ahead_in_type":
         asked["method"] = task.method
     return link(admin_url("taskcontrol_tasklog_changelist", **asked), _("what waits"))
