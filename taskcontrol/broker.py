@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,26 +144,3 @@ def forget_connections() -> None:
     pools.connections.clear()
     current_app.amqp._producer_pool = None  # noqa: SLF001 - Celery has no other way
     current_app._pool = None  # noqa: SLF001
-
-
-def queue_depths(queues: Iterable[str]) -> dict[str, int | None]:
-    """Return how many messages wait in each Celery queue; None where the broker is away."""
-    depths: dict[str, int | None] = dict.fromkeys(queues)
-    try:
-        with current_app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=conf.BROKER_TIMEOUT)
-            for queue in depths:
-                depths[queue] = _depth(connection, queue)
-    except Exception as error:
-        if not isinstance(error, UNREACHABLE) and not _is_transport_error(error):
-            raise
-        logger.debug("No depths of the queues: %s", error)
-    return depths
-
-
-def _depth(connection: Any, queue: str) -> int:
-    try:
-        with connection.channel() as channel:
-            return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except connection.channel_errors:
-        return 0  # where a queue is a list, an empty one is not there

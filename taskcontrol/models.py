@@ -637,13 +637,11 @@ class TaskEvent(models.Model):
         REORDERED = "reordered", _("put to the front")
         COPIED = "copied", _("copied")
         RESCUED = "rescued", _("rescued")
-        LOST = "lost", _("process lost")
         RETURNED = "returned", _("given back")
         RESENT = "resent", _("sent again")
         UNSENT = "unsent", _("not taken by the broker")
         EXPIRED = "expired", _("expired")
         REFUSED = "refused", _("refused")
-        TIMED_OUT = "timed out", _("timed out")
         CALLBACK = "callback", _("callback failed")
 
     task = weak_key(TaskLog, null=False, related_name="events", db_index=False)

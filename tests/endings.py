@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 from django.db import connection, transaction
@@ -12,8 +11,10 @@ from django.db import connection, transaction
 import taskcontrol
 from taskcontrol.context import current_task, current_user
 from taskcontrol.models import TaskLog
+from tests.lab import RECORD
 from tests.models import Counter
-from tests.recording import STARTED, record
+from tests.recording import STARTED, Record, record
+from tests.waiting import eventually
 
 
 def note(job: TaskLog) -> None:
@@ -74,11 +75,12 @@ def ask_in_place(times: int) -> int:
 
 
 def cross(first: int, then: int) -> int:
-    """Lock two rows, with time for another task to lock them the other way round."""
+    """Lock two rows, the second when another task has locked it as its first."""
     record(STARTED)
     with transaction.atomic():
         Counter.objects.select_for_update().get(pk=first)
-        time.sleep(0.7)
+        record("locked", row=first)
+        eventually(lambda: Record(RECORD).lines("locked", row=then))
         Counter.objects.select_for_update().get(pk=then).raise_by()
     return os.getpid()
 

@@ -11,7 +11,7 @@ import pytest
 from celery import current_app
 
 from taskcontrol import broker as room
-from taskcontrol.broker import Message, publish, queue_depths
+from taskcontrol.broker import Message, publish
 from taskcontrol.exceptions import BrokerUnavailable
 from tests.servers.ports import free_port
 from tests.test_dispatch import messages
@@ -212,26 +212,3 @@ def test_our_own_tasks_are_sent_with_an_end(broker):
         message = json.loads(client.lindex("short", 0))
     assert message["headers"]["task"] == room.DELIVER
     assert message["headers"]["expires"] is not None
-
-
-# Depths
-
-
-def test_the_depth_of_a_queue_is_what_waits_in_it(broker):
-    publish(some(3, "long"))
-
-    assert queue_depths(["long", "short"]) == {"long": 3, "short": 0}
-
-
-def test_the_depths_are_unknown_while_the_broker_is_away(broker):
-    broker.kill()
-
-    with within(SLOW):
-        assert queue_depths(["long"]) == {"long": None}
-
-
-def test_the_depths_are_unknown_while_the_broker_hangs(broker):
-    broker.freeze()
-
-    with within(SLOW):
-        assert queue_depths(["long", "short"]) == {"long": None, "short": None}
