@@ -12,6 +12,7 @@ from ..exceptions import InvalidCall
 from ..flow import Flow
 from ..models import QueueState
 from ..purging import newest_pending, pending_in, purge_as_task, purge_queue, require
+from ..suspension import dispatcher_state
 from .background import enqueue_for
 from .presentation import visible
 
@@ -60,4 +61,5 @@ def _purge_by_task(name: str, reason: str, up_to: int, user: Any) -> str:
         beside=name,
     )
     why = f": {reason}" if reason else ""
-    return f"Purge begun, task {task.name} cancels what waits now{why}."
+    when = ", once the dispatcher is resumed" if dispatcher_state().suspended else ""
+    return f"Purge asked for: task {task.name} cancels what waits now{when}{why}."

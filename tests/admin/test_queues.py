@@ -9,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from taskcontrol import dialect
+from taskcontrol import dialect, toggle_dispatcher
 from taskcontrol.histograms import bin_of, seconds_of
 from taskcontrol.models import QueueState, Rollup, TaskEvent, TaskLog, WaitInterval
 from taskcontrol.pausing import pause_all
@@ -198,8 +198,14 @@ def test_a_purge_cancels_what_waits_and_is_on_record(keeper, long):
     assert entry.change_message == "Purged, 1 canceled: wrong import"
 
 
-def test_a_purge_of_many_is_a_task_in_another_queue(keeper, long, monkeypatch):
+@pytest.mark.parametrize(
+    ("suspended", "when"), [(False, ""), (True, ", once the dispatcher is resumed")]
+)
+def test_a_purge_of_many_is_a_task_in_another_queue(
+    keeper, long, monkeypatch, suspended, when
+):
     monkeypatch.setattr(purgebutton, "MOST_AT_ONCE", 1)
+    toggle_dispatcher(enable=not suspended)
     make_worker(["long", "default"])
     for _ in range(2):
         make_task(queue="long")
@@ -208,7 +214,7 @@ def test_a_purge_of_many_is_a_task_in_another_queue(keeper, long, monkeypatch):
 
     task = TaskLog.objects.get(method="taskcontrol.purging.purge_as_task")
     assert (task.queue, task.created_by, task.at_front) == ("default", keeper.user, True)
-    told = f"Purge begun, task {task.pk} cancels what waits now."
+    told = f"Purge asked for: task {task.pk} cancels what waits now{when}."
     assert messages_of(response) == [told]
     assert LogEntry.objects.get().change_message == told
     assert TaskLog.objects.filter(queue="long", status=Status.PENDING).count() == 2
