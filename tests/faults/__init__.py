@@ -1,0 +1,1 @@
+"""The fault laboratory: real servers, real workers, and somebody who breaks them."""
