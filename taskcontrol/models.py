@@ -204,6 +204,8 @@ class Worker(models.Model):
     #: Seconds by which its machine's clock is ahead of the database's.
     clock_offset = models.FloatField(_("clock ahead (s)"), null=True, blank=True)
     children = models.JSONField(_("children"), default=list, blank=True)
+    #: [task, attempt] of each body that its processes have in hand as of ``last_seen_at``.
+    held = models.JSONField(_("holds"), default=list, blank=True)
     versions = models.JSONField(_("versions"), default=dict, blank=True)
 
     objects = HomeManager()
@@ -742,6 +744,69 @@ class WaitInterval(models.Model):
         return f"{self.scope} {self.key}"
 
 
+class Incident(models.Model):
+    """Something that should not be, what mended it, and until when it was so.
+
+    One row for each kind, task and attempt (and ``key``, where these do not tell it):
+    seen again, it counts on. Every column but ``kind`` has a default of the database, so
+    that a trigger may write it too.
+    """
+
+    class Kind(models.TextChoices):
+        """What is amiss; see ``accounting.py``."""
+
+        LOST = "lost", _("lost")
+        GHOST = "ghost", _("ghost message")
+        DOUBLE = "double", _("double")
+        ZOMBIE = "zombie", _("zombie")
+        ILLEGAL = "illegal", _("illegal move")
+
+    kind = models.CharField(_("what"), max_length=10, choices=Kind.choices)
+    #: 0 where it is about no task, or about one that cannot be.
+    task_id = models.BigIntegerField(_("task"), default=0, db_default=0)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0, db_default=0)
+    #: Tells apart what happens to one attempt, or to none: a queue, a rule.
+    key = ExactCharField(max_length=100, blank=True, default="", db_default="")
+    worker = weak_key(Worker, verbose_name=_("worker"), db_index=False)
+    found = models.CharField(
+        _("what was found"), max_length=500, blank=True, default="", db_default=""
+    )
+    repair = models.CharField(
+        _("repair"), max_length=300, blank=True, default="", db_default=""
+    )
+    first_at = models.DateTimeField(_("first seen"), db_default=DatabaseNow())
+    last_at = models.DateTimeField(_("last seen"), db_default=DatabaseNow())
+    count = models.PositiveIntegerField(_("times seen"), default=1, db_default=1)
+    resolved_at = models.DateTimeField(_("over since"), null=True, blank=True)
+
+    objects = HomeManager()
+
+    class Meta:
+        verbose_name = _("incident")
+        verbose_name_plural = _("incidents")
+        ordering = ("-last_at", "-id")
+        default_permissions = ("view",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=["task_id", "attempt", "kind", "key"],
+                name="taskcontrol_incident_once",
+            ),
+        )
+        indexes = (
+            # the overview: what is not over
+            PartialIndex(
+                fields=["last_at"],
+                name="taskcontrol_incident_open",
+                condition=Q(resolved_at=None),
+            ),
+            # the screen and pruning
+            models.Index(fields=["last_at", "id"], name="taskcontrol_incident_last"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.task_id}"
+
+
 class TaskKey(models.Model):
     """A deduplication key and the task that took it last; it counts until that has ended."""
 
@@ -1029,6 +1094,7 @@ class DispatcherState(models.Model):
     last_promoted_at = models.DateTimeField(_("last promotion"), null=True, blank=True)
     beat_seen_at = models.DateTimeField(_("beat last seen"), null=True, blank=True)
     learned_at = models.DateTimeField(null=True, blank=True, editable=False)
+    accounted_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: Before it every end of a task is counted: see ``rollup.py``.
     rolled_until = models.DateTimeField(null=True, blank=True, editable=False)
     #: Why the last message was not taken by the broker; empty when it was.
