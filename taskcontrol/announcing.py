@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Q
 
-from . import context, events
+from . import context, crashpoints, events
 from .conf import conf
 from .dialect import DatabaseNow
 from .models import Announcement, TaskEvent, TaskLog, seconds
@@ -96,8 +96,10 @@ def deliver_stored(task_ids: Collection[int] | None = None, limit: int = 500) ->
 
 
 def _tell_if_free(news: Announcement, until: float) -> int:
+    crashpoints.reached("news.stored")
     if time.monotonic() > until or not _take(news):
         return 0
+    crashpoints.reached("news.taken")
     stored = Announcement.objects.filter(pk=news.pk)
     try:
         if news.tellings < MOST_TELLINGS:
@@ -107,6 +109,7 @@ def _tell_if_free(news: Announcement, until: float) -> int:
     except BaseException:
         stored.update(taken_at=None)
         raise
+    crashpoints.reached("news.told")
     stored.delete()
     return 1
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.conf import settings
 from django.db import transaction
 
+from . import crashpoints
 from .conf import conf
 
 logger = logging.getLogger("taskcontrol")
@@ -32,6 +33,7 @@ def request_dispatch() -> None:
 
 def ring() -> None:
     """Ring now: within a worker its own dispatcher, elsewhere by Redis."""
+    crashpoints.reached("bell.wanted")
     if _pipe.fileno is not None:
         _pipe.write()
     else:

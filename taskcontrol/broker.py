@@ -12,6 +12,7 @@ from celery import current_app
 from kombu import pools
 from kombu.exceptions import OperationalError
 
+from . import crashpoints
 from .conf import conf
 from .exceptions import BrokerUnavailable
 
@@ -64,6 +65,7 @@ def publish(messages: Sequence[Message]) -> None:
                     queue=message.queue,
                     retry=False,
                 )
+                crashpoints.reached("publish.prepared")
     except UNREACHABLE as error:
         raise _unavailable(error) from error
     except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import lifecycle, permissions
+from . import crashpoints, lifecycle, permissions
 from .bell import request_dispatch
 from .lookup import find_task, read_again
 from .models import TaskLog
@@ -32,6 +32,7 @@ def cancel(
     left = lifecycle.cancel(row, actor=user, reason=reason)
     if left is None:
         return False
+    crashpoints.reached("cancel.written")
     read_again(row)
     request_dispatch()
     return True

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.db import transaction
 from django.db.models import F, Q
 
-from . import broker, closures, following, lifecycle
+from . import broker, closures, crashpoints, following, lifecycle
 from .conf import conf
 from .context import without_user_code
 from .dialect import skip_locked
@@ -63,7 +63,8 @@ def make_pass() -> Pass:
                 broker.check()
                 _note_broker("")
                 continue
-            _send(turn.promoted)
+            if turn.promoted:
+                _send(turn.promoted)
             count += len(turn.promoted)
             if not turn.more:
                 return Pass(count, turn.ahead)
@@ -117,6 +118,7 @@ def _use_turn(state: State) -> Turn:
 
 
 def _promote(state: State) -> Turn:
+    crashpoints.reached("dispatch.taken")
     occupancy = read_occupancy()
     if not occupancy.slots.any_left():
         closed = closures.while_full(occupancy.slots, state.was_closed)
@@ -137,6 +139,7 @@ def _promote(state: State) -> Turn:
         slots = occupancy.slots
         chosen, more = _choose(fronts._replace(rows=rows), slots)
     closed = closures.after_choosing(waiting, fronts, chosen, slots)
+    crashpoints.reached("dispatch.locked")
     promoted = lifecycle.promote(chosen, site=state.site)
     place = {task_id: number for number, task_id in enumerate(chosen)}
     promoted.sort(key=lambda task: place[task.pk])
@@ -207,14 +210,18 @@ def _send(promoted: Sequence[TaskLog]) -> None:
         )
         for task in promoted
     ]
+    crashpoints.reached("dispatch.committed")
     try:
         broker.publish(messages)
     except BrokerUnavailable as error:
+        crashpoints.reached("dispatch.refused")
         lifecycle.unsend(
             [(one.task_id, one.attempt) for one in messages], detail=str(error)
         )
+        crashpoints.reached("dispatch.unsent")
         _note_broker(str(error))
         raise
+    crashpoints.reached("dispatch.sent")
 
 
 def _note_broker(error: str) -> None:

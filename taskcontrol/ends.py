@@ -20,7 +20,7 @@ from django.db import (
     transaction,
 )
 
-from . import interrupts, leftovers, lifecycle, memory
+from . import crashpoints, interrupts, leftovers, lifecycle, memory
 from .conf import conf
 from .exceptions import TaskCanceled
 from .failures import failure_of, forced_timeout
@@ -77,6 +77,7 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     leftovers.roll_back_what_is_open()
     if outcome.committed or _persistently(_end_of(row, outcome)):
         return True
+    crashpoints.reached("end.refused")
     _persistently(lambda: lifecycle.release(row.pk, row.attempt))
     return False
 
@@ -110,6 +111,7 @@ def in_one_transaction(row: TaskLog, outcome: Outcome) -> Iterator[None]:
 def _finish_or_roll_back(row: TaskLog, outcome: Outcome) -> None:
     if not finish(row, outcome):
         raise TaskCanceled
+    crashpoints.reached("atomic.ended")
 
 
 def finish(row: TaskLog, outcome: Outcome) -> bool:

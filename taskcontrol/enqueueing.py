@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from django.db import transaction
 from django.db.models import Model
 
-from . import batches, inline
+from . import batches, crashpoints, inline
 from .bell import request_dispatch
 from .conf import conf
 from .deduplication import Admission, admit
@@ -113,6 +113,7 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
         stored = _store(Draft(method, given, kwargs))
     if here and stored.rows:
         return inline.run(stored.rows[0])
+    crashpoints.reached("enqueue.rung")
     return stored.answers[0]
 
 
@@ -125,7 +126,9 @@ def _store(draft: Draft) -> Admission:
         for row in admission.rows:
             if row.batch_id is not None:
                 batches.grow(row.batch_id, 1, created_by=draft.creator)
+            crashpoints.reached("enqueue.checked")
             row.save(force_insert=True, using=conf.DATABASE)
+            crashpoints.reached("enqueue.inserted")
             _read_back_times(row)
             if draft.is_ready:
                 request_dispatch()
@@ -191,6 +194,7 @@ def bulk_enqueue(  # noqa: PLR0913 - as above
     batch_id = str(shared.pop("batch_id", None) or uuid.uuid4())
     with apart() if enqueue_after_commit is False else nullcontext():
         _store_many(tasks, batch_id, shared)
+    crashpoints.reached("bulk.rung")
     return batch_id
 
 
@@ -208,12 +212,14 @@ def _store_many(
             admission.holds.extend(hold_documents(calls))
             glance.refuse_overload(admission.rows)
             TaskLog.objects.bulk_create(admission.rows)
+            crashpoints.reached("bulk.inserted")
             admission.give_keys()
             count += len(admission.rows)
         batches.grow(
             batch_id, count, created_by=creator_of(shared.get("created_by", UNSAID))
         )
         request_dispatch()
+        crashpoints.reached("bulk.whole")
 
 
 def _drafts(

@@ -17,7 +17,7 @@ from django.db import (
     connections,
 )
 
-from . import bell, hooks, interrupts, lifecycle, memory, tasktypes
+from . import bell, crashpoints, hooks, interrupts, lifecycle, memory, tasktypes
 from .arguments import decode
 from .celerytasks import call
 from .conf import conf
@@ -48,6 +48,7 @@ def claim(task_id: int, attempt: int) -> TaskLog | None:
         # Nobody would rescue what a worker runs that has no row.
         logger.warning("Task %s is left to others: this worker is not registered.", task_id)
         return None
+    crashpoints.reached("claim.begun")
     return lifecycle.claim(task_id, attempt, worker_id=here.worker_id, pid=os.getpid())
 
 
@@ -55,11 +56,15 @@ def run_claimed(row: TaskLog) -> bool:
     """Run a claimed attempt and write its end; return whether the end was written."""
     task = CurrentTask(row)
     try:
+        crashpoints.reached("claim.won")
         outcome = Body(row, task).run()
+        crashpoints.reached("body.done")
         written = write_end(row, outcome)
+        crashpoints.reached("end.written")
         if outcome.begun:
             with running(task):
                 hooks.after(row, outcome.value if outcome.error is None else None)
+        crashpoints.reached("attempt.done")
     finally:
         interrupts.forget()
         close_old_connections()
@@ -137,6 +142,7 @@ class Body:
     def _call(self, work: Callable[[], Any]) -> None:
         try:
             with interrupts.allowed(self.row):
+                crashpoints.reached("body.ready")
                 self.outcome.value = work()
         finally:
             self.task.let_go()

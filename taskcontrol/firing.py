@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F
 
-from . import dialect
+from . import crashpoints, dialect
 from .calls import call_of, digest_of
 from .conf import conf
 from .context import on_behalf_of
@@ -76,16 +76,20 @@ def fire(schedule: Schedule) -> int:
     turn = turn_of(schedule, timetable_of(periodic), dialect.now(conf.DATABASE))
     if _waits_for_its_last_run(schedule, turn):
         return 0
+    crashpoints.reached("schedule.due")
     try:
         with transaction.atomic(using=conf.DATABASE):
             if not _take(schedule, turn):
                 return 0
+            crashpoints.reached("schedule.taken")
             made = _run_or_skip(schedule, periodic, turn)
+            crashpoints.reached("schedule.made")
     except (InterfaceError, KeyBusy, OperationalError):
         raise  # it passes, and the time has not been taken
     except Exception as error:  # noqa: BLE001 - whatever the project's code raises
         made = False
         _give_up(schedule, turn, error)
+    crashpoints.reached("schedule.fired")
     if periodic.one_off:
         note_over(schedule)
         _switch_off(periodic)

@@ -14,6 +14,8 @@ import psutil
 from billiard.exceptions import TimeLimitExceeded
 from celery.worker.request import Request
 
+from . import crashpoints
+
 
 @dataclass
 class Held:
@@ -104,9 +106,14 @@ def kill_tree(process: psutil.Process) -> None:
 class HeldRequest(Request):
     """A Celery request that notes which child took it."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        crashpoints.reached("worker.received")
+
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """The child ``pid`` begins; nobody can be stopped by a signal on other pools."""
         try:
+            crashpoints.reached("worker.handed")
             if pid != os.getpid():
                 self._note(pid)
         finally:

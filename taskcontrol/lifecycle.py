@@ -15,7 +15,7 @@ from django.db import connections, models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
-from . import batches, keys
+from . import batches, crashpoints, keys
 from .announcing import announce, anyone_listens
 from .conf import conf
 from .dialect import DatabaseNow, skip_locked, update_returning
@@ -320,6 +320,7 @@ def retry_due(ids: Sequence[int]) -> int:
     with transaction.atomic(using=conf.DATABASE):
         locked = _free_ones(due.filter(status=Status.FAILED))
         archive(locked)
+        crashpoints.reached("retries.archived")
         moved = _again(due.filter(pk__in=locked), Status.FAILED)
     return len(moved)
 
@@ -506,6 +507,7 @@ def _announced(
         moved = arrow.run(conf.DATABASE, given)
         announce(moved, arrow.old, arrow.new, error=error)
         poke_after_commit(moved)
+        _before_commit(moved, arrow.new)
     return moved
 
 
@@ -525,7 +527,13 @@ def _move(
         )
         announce(moved, old, new, message=message)
         poke_after_commit(moved)
+        _before_commit(moved, new)
     return moved
+
+
+def _before_commit(moved: Sequence[TaskLog], new: Status) -> None:
+    if moved:
+        crashpoints.reached(f"moved.{new.lower()}")
 
 
 def _written(old: Status, new: Status, values: dict[str, Any]) -> dict[str, Any]:

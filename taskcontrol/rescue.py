@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from django.db import transaction
 
-from . import lifecycle
+from . import crashpoints, lifecycle
 from .bell import request_dispatch
 from .conf import conf
 from .context import without_user_code
@@ -69,6 +69,7 @@ def _declare_lost() -> None:
             worker.hostname,
             conf.WORKER_LOST_AFTER,
         )
+        crashpoints.reached("rescue.declared")
 
 
 def _rescue_safely(row: TaskLog) -> int:
@@ -76,10 +77,15 @@ def _rescue_safely(row: TaskLog) -> int:
         with transaction.atomic(using=conf.DATABASE):
             # Whoever is changing it has it: the next sweep looks again.
             free = skip_locked(TaskLog.objects.filter(pk=row.pk)).values_list("pk")
-            return rescue_from_worker(row) if list(free) else 0
+            if not list(free):
+                return 0
+            crashpoints.reached("rescue.locked")
+            moved = rescue_from_worker(row)
     except Exception:
         logger.exception("Task %s could not be rescued.", row.pk)
         return 0
+    crashpoints.reached("rescue.moved")
+    return moved
 
 
 def rescue_from_worker(row: TaskLog) -> int:

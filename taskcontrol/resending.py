@@ -7,7 +7,7 @@ import logging
 from django.db import transaction
 from django.db.models import F
 
-from . import broker, lifecycle
+from . import broker, crashpoints, lifecycle
 from .conf import conf
 from .context import without_user_code
 from .dialect import DatabaseNow, skip_locked, update_returning
@@ -79,7 +79,9 @@ def _take(ids: list[int]) -> list[TaskLog]:
 def _send_again(ids: list[int]) -> int:
     if not ids:
         return 0
+    crashpoints.reached("resend.found")
     again = _take(ids)
+    crashpoints.reached("resend.counted")
     try:
         broker.publish(
             [
@@ -90,5 +92,6 @@ def _send_again(ids: list[int]) -> int:
     except BrokerUnavailable as error:
         logger.warning("%s tasks could not be sent again: %s", len(again), error)
         return 0
+    crashpoints.reached("resend.sent")
     record(again, TaskEvent.Kind.RESENT, detail="nobody claimed its message")
     return len(again)

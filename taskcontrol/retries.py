@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import F
 
-from . import lifecycle, permissions
+from . import crashpoints, lifecycle, permissions
 from .bell import request_dispatch
 from .conf import conf
 from .dialect import DatabaseNow
@@ -34,11 +34,14 @@ def retry_failed_tasks() -> int:
     ids = list(due.values_list("pk", flat=True)[: conf.SWEEP_PAGE])
     if not ids:
         return 0
+    crashpoints.reached("retries.found")
     try:
-        return lifecycle.retry_due(ids)
+        moved = lifecycle.retry_due(ids)
     except Exception:
         logger.exception("The retry sweep failed for a page; it goes on row by row.")
-    return sum(_retry_one(task_id) for task_id in ids)
+        moved = sum(_retry_one(task_id) for task_id in ids)
+    crashpoints.reached("retries.moved")
+    return moved
 
 
 def _retry_one(task_id: int) -> int:
@@ -71,6 +74,7 @@ def retry(
         if status not in retryable:
             raise InvalidTransition(row.pk, "retried", status, retryable)
         if lifecycle.retry_by_hand(row.pk, Status(status), actor=user, first=now):
+            crashpoints.reached("retry.written")
             request_dispatch()
             read_again(row)
             return row

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.db.models import Q
 
-from . import batches, lifecycle
+from . import batches, crashpoints, lifecycle
 from .bell import request_dispatch
 from .conf import conf
 from .dialect import DatabaseNow, skip_locked
@@ -78,6 +78,7 @@ def _hold_page(batch_id: str) -> int:
         reason = batch and batches.held_reason(batch)
         if not batch or not reason:
             return 0
+        crashpoints.reached("batch.holding")
         members = TaskLog.objects.filter(batch_id=batch_id)
         return lifecycle.hold_back(members, conf.SWEEP_PAGE, reason=reason)
 
@@ -141,9 +142,11 @@ def _settle(batch_id: str) -> int:
         batch = _taken(batch_id)
         if batch is None or not _ended([batch_id]).exists():
             return 0
+        crashpoints.reached("batch.over")
         TaskBatch.objects.filter(pk=batch_id).update(
             callbacks=_called_back(batch), open_since=None, ended_at=DatabaseNow()
         )
+    crashpoints.reached("batch.settled")
     return 1
 
 
@@ -158,6 +161,7 @@ def _called_back(batch: TaskBatch) -> dict[str, Any]:
             row.save(force_insert=True, using=conf.DATABASE)
             callbacks[event] = {**callback, "task": row.pk}
             request_dispatch()
+            crashpoints.reached("batch.called")
     return callbacks
 
 

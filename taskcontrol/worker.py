@@ -21,6 +21,7 @@ from . import (
     bell,
     broker,
     clocks,
+    crashpoints,
     forcing,
     held,
     lifecycle,
@@ -276,6 +277,7 @@ class Keeper:
             now = DatabaseNow()
             rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
             rows.update(left_at=now, last_seen_at=now)
+            crashpoints.reached("worker.left")
             for row in TaskLog.objects.filter(occupies=True, worker=here.worker_id):
                 if row.status != Status.QUEUED:
                     _safely(partial(rescue.rescue_from_worker, row), self.work)
@@ -285,6 +287,7 @@ class Keeper:
         row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
         if row is None:
             return
+        crashpoints.reached("worker.lost")
         held.drop(task_id, attempt)
         if row.status == Status.STARTED:
             rescue.lose(row, f"{self.boot.facts['hostname']}: {why.rstrip('.')}")
@@ -297,6 +300,7 @@ class Keeper:
         row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
         if row is None or row.status != Status.STARTED:
             return
+        crashpoints.reached("worker.timed_out")
         lifecycle.fail(task_id, attempt, **forced_timeout(row), body_gone=False)
 
     def _run_errands(self) -> None:
@@ -381,6 +385,7 @@ class Keeper:
         key = (row.pk, row.attempt)
         asked = self._asked_at.get(key)
         if asked is None:
+            crashpoints.reached("worker.stopping")
             self._asked_at[key] = time.monotonic()
             held.kill(*key, _cancel_signal())
         elif (
