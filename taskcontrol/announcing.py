@@ -99,9 +99,9 @@ def _tell_if_free(news: Announcement, until: float) -> int:
     crashpoints.reached("news.stored")
     if time.monotonic() > until or not _take(news):
         return 0
-    crashpoints.reached("news.taken")
     stored = Announcement.objects.filter(pk=news.pk)
     try:
+        crashpoints.reached("news.taken")
         if news.tellings < MOST_TELLINGS:
             _tell(news)
         else:
