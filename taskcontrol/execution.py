@@ -17,7 +17,7 @@ from django.db import (
     connections,
 )
 
-from . import bell, crashpoints, hooks, interrupts, lifecycle, memory, tasktypes
+from . import bell, crashpoints, hooks, interrupts, leftovers, lifecycle, memory, tasktypes
 from .arguments import decode
 from .celerytasks import call
 from .conf import conf
@@ -117,6 +117,7 @@ class Body:
                     work = self._prepare()
                 run_through_conflicts(self.row, lambda: self._run_once(work))
             except BaseException as error:  # noqa: BLE001 - nothing that a body throws may harm a worker
+                leftovers.let_go_of_memory(error)
                 outcome.error = error
         if not outcome.committed:
             outcome.measures = self._measures()

@@ -19,7 +19,7 @@ from .exceptions import (
     TimedOut,
 )
 from .models import TaskLog
-from .text import clean, describe
+from .text import clean, describe, safe_str
 
 
 def failure_of(row: TaskLog, error: BaseException) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _reason(row: TaskLog, error: BaseException) -> str:
         case SoftTimeLimitExceeded():
             reason = "timed out"
         case Discard():
-            reason = f"discarded: {error}"
+            reason = f"discarded: {safe_str(error)}"
         case MethodNotFound():
             reason = "unknown method"
         case MethodNotAllowed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -15,6 +16,8 @@ from billiard.exceptions import TimeLimitExceeded
 from celery.worker.request import Request
 
 from . import crashpoints
+
+logger = logging.getLogger("taskcontrol")
 
 
 @dataclass
@@ -103,7 +106,23 @@ def kill_tree(process: psutil.Process) -> None:
             one.kill()
 
 
-class HeldRequest(Request):
+class Sturdy(Request):
+    """A Celery request that harms no worker when its child runs out of memory."""
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
+        """Take a MemoryError for what it is: the end of this message, of nothing else.
+
+        Celery raises it again in the main process, which it ends (celery issue 10462). What
+        the child ran is found by the keeper: it has answered, and its row is Started.
+        """
+        try:
+            return super().on_failure(exc_info, *args, **options)
+        except MemoryError:
+            logger.error("%s[%s] found no memory in its child.", self.name, self.id)  # noqa: TRY400 - it says nothing of where
+            return None
+
+
+class HeldRequest(Sturdy):
     """A Celery request that notes which child took it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

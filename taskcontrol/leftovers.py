@@ -1,7 +1,9 @@
-"""The transactions that a body left open or broke, so that they swallow no end."""
+"""What a body left open, broke or still holds, so that it keeps no end from being written."""
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -30,3 +32,25 @@ def close(connection: Any) -> None:
             connection.connection.rollback()
     with suppress(DatabaseError):
         connection.close()
+
+
+def let_go_of_memory(error: BaseException) -> None:
+    """Drop what the functions that ``error`` has left hold, if it says that memory ran out.
+
+    Its traceback keeps their local variables, and to write an end takes some memory too.
+    """
+    errors = list(_with_causes(error))
+    if any(isinstance(one, MemoryError) for one in errors):
+        for one in errors:
+            traceback.clear_frames(one.__traceback__)
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            left += [more for more in (one.__cause__, one.__context__) if more]

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, TypeVar, Unpack, overload
 
 from celery import Task as CeleryTask, current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from django.apps import apps
 
 from .conf import conf
@@ -238,6 +239,8 @@ def _import_longest(path: str, parts: list[str]) -> tuple[ModuleType, list[str]]
             # A missing module inside the user's module is another fault than a wrong path.
             if error.name and not (name == error.name or name.startswith(f"{error.name}.")):
                 raise MethodNotFound(path, f"importing {name!r} failed: {error}") from error
+        except (SoftTimeLimitExceeded, MemoryError):
+            raise  # of the task, whose time or memory is over: the method is no worse for it
         except Exception as error:
             why = f"importing {name!r} failed: {type(error).__name__}: {error}"
             raise MethodNotFound(path, why) from error

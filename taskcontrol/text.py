@@ -39,10 +39,10 @@ def shorten(text: str, limit: int) -> str:
 
 
 def safe_str(value: Any) -> str:
-    """Return ``str(value)`` even if that raises."""
+    """Return ``str(value)`` even if that raises; what stops a task goes through."""
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001 - a user's __str__ may raise anything
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<{type(value).__name__} whose text cannot be had: {type(error).__name__}>"
 
 

@@ -27,6 +27,20 @@ def verdict(error, **options):
     return failure["reason"], failure["retry_in"]
 
 
+class Mute(Discard):
+    def __str__(self):
+        raise RuntimeError
+
+
+def test_a_discard_without_a_text_is_a_discard():
+    reason, retry_in = verdict(Mute())
+
+    assert (reason, retry_in) == (
+        "discarded: <Mute whose text cannot be had: RuntimeError>",
+        None,
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "options", "expected"),
     [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from taskcontrol.leftovers import close, roll_back_what_is_open
+from taskcontrol.leftovers import close, let_go_of_memory, roll_back_what_is_open
 from tests.models import Counter
 from tests.waiting import beside
 
@@ -85,3 +87,44 @@ def test_a_cursor_that_somebody_still_reads_holds_no_lock():
     assert beside(lambda: Counter.objects.update(value=2)) == 3
     assert set(Counter.objects.values_list("value", flat=True)) == {2}
     assert cursor is not None
+
+
+class Large:
+    """Stands for what fills the memory."""
+
+
+def holding(error):
+    """Raise ``error`` while something large is held."""
+    large = Large()
+    references.append(weakref.ref(large))
+    raise error
+
+
+references: list[weakref.ref[Large]] = []
+
+
+def test_what_is_held_where_memory_ran_out_is_let_go():
+    try:
+        try:
+            holding(MemoryError())
+        except MemoryError:
+            holding(ValueError("on the way"))
+    except ValueError as error:
+        kept = error
+    assert all(one() for one in references[-2:])
+
+    let_go_of_memory(kept)
+
+    assert not any(one() for one in references[-2:])
+
+
+def test_other_errors_keep_what_a_debugger_may_want_to_see():
+    try:
+        holding(ValueError("it failed"))
+    except ValueError as error:
+        kept = error
+    kept.__cause__ = kept  # a loop ends too
+
+    let_go_of_memory(kept)
+
+    assert references[-1]() is not None

@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 from celery import current_app, shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 
 from taskcontrol import options, registry
 from taskcontrol.exceptions import (
@@ -452,3 +453,17 @@ def test_an_option_that_no_type_has_is_refused_with_those_there_are():
 def test_a_value_that_the_database_would_refuse_is_refused_where_it_is_declared(wrong):
     with pytest.raises(InvalidCall, match=next(iter(wrong))):
         registry.declare_type("a.b", **wrong)
+
+
+@pytest.mark.parametrize(
+    "error", ["celery.exceptions.SoftTimeLimitExceeded", "builtins.MemoryError"]
+)
+def test_what_ends_the_task_during_an_import_says_nothing_of_the_method(
+    module, conf, error
+):
+    home, _, name = error.rpartition(".")
+    module("slow_to_import", f"from {home} import {name}\nraise {name}")
+    conf(ALLOWED_MODULES=["slow_to_import"])
+
+    with pytest.raises((SoftTimeLimitExceeded, MemoryError)):
+        registry.resolve("slow_to_import.work")

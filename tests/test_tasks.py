@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from celery import current_app
 from django.conf import settings
+from kombu.utils.imports import symbol_by_name
 
 from taskcontrol import announcing, beating, broker, lifecycle, schedules, tasks
 from taskcontrol.context import without_user_code
+from taskcontrol.held import Sturdy
 from taskcontrol.models import Schedule, TaskLog
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
@@ -42,6 +44,8 @@ def test_the_names_are_those_that_messages_carry():
     registered = {name for name in current_app.tasks if name.startswith("taskcontrol.")}
 
     assert registered == NAMES
+    for name in NAMES:
+        assert issubclass(symbol_by_name(current_app.tasks[name].Request), Sturdy)
     assert SENT_SINGLY < NAMES
     assert all(current_app.tasks[name].ignore_result for name in NAMES)
     assert tasks.run.acks_late is False

@@ -82,6 +82,15 @@ def test_what_has_no_text_is_told_by_its_type():
     assert text.safe_str(5) == "5"
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError])
+def test_a_text_that_would_end_the_process_is_no_text(error):
+    class Leaving:
+        def __str__(self):
+            raise error
+
+    assert text.safe_str(Leaving()).startswith("<Leaving whose text cannot be had: ")
+
+
 @pytest.mark.parametrize(
     "value", [None, True, 1, 10**400, 1.5, "text", [], {}, [{"a": [None]}], {"": ""}]
 )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 import taskcontrol
 from taskcontrol.conf import conf as settings
-from taskcontrol.models import TaskAttempt
 from taskcontrol.status import Status
 from tests import tasks
-from tests.integration.watching import ended, is_alive, kinds
+from tests.integration.watching import ended, is_alive
+from tests.nasty import CORPUS
+from tests.nastyruns import run_all, wrongs
 from tests.servers.worker import Worker
 from tests.waiting import eventually
 
@@ -38,64 +37,34 @@ def run(method, *, timeout=30, **arguments):
     return now
 
 
+def test_every_nasty_end_is_told_and_costs_no_worker(start_worker, record):
+    worker = start_worker(concurrency=6)
+    pid = worker.process.pid
+
+    became = run_all(CORPUS, 60)
+
+    assert wrongs(became) == []
+    assert set(record.starts().values()) == {1}
+    assert (worker.process.running, worker.process.pid) == (True, pid)
+    assert ended(taskcontrol.enqueue(tasks.add, left=1)).result == 1
+
+
 @pytest.mark.parametrize(
     ("method", "arguments", "said"),
     [
-        (tasks.fail, {}, "ValueError: it failed"),
         (tasks.leave, {"status": 0}, "SystemExit: 0"),
-        (tasks.leave, {"status": 3}, "SystemExit: 3"),
-        (tasks.interrupt, {}, "KeyboardInterrupt"),
         (tasks.run_out_of_memory, {}, "MemoryError: no more"),
         (tasks.recurse, {}, "RecursionError"),
-        (tasks.fail_with_nul, {}, "ValueError: before\ufffdafter"),
-        (tasks.fail_with_surrogate, {}, "ValueError: before\ufffdafter"),
-        (tasks.fail_with_megabytes, {"megabytes": 5}, "tail"),
-        (tasks.fail_unpicklably, {}, "Unpicklable: cannot be pickled"),
-        (tasks.fail_without_text, {}, "Mute"),
-        (tasks.fail_in_chain, {"depth": 300}, "ValueError: level 300"),
-        (tasks.fail_in_group, {}, "KeyError: 'two'"),
         (tasks.fail_in_group, {}, "ValueError: one"),
-        (tasks.stop_iterating, {}, "StopIteration"),
-        (tasks.exit_generator, {}, "GeneratorExit"),
-        (tasks.cancel_itself_in_asyncio, {}, "CancelledError"),
-        (tasks.fail_with_base_exception, {}, "Rude: out of the way"),
-        (tasks.fail_when_shown, {}, "ValueError"),
-        (tasks.raise_a_class_that_lies, {}, "Liar"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_is_raised_is_told_and_costs_no_process(lively, method, arguments, said):
+def test_what_is_raised_costs_not_even_its_child(lively, method, arguments, said):
     now = run(method, **arguments)
 
     assert (now.status, now.attempt, now.lost_count) == (Status.FAILED, 1, 0)
     assert said in now.error_message
     assert is_alive(now.pid)
-
-
-@pytest.mark.parametrize(
-    ("method", "arguments"),
-    [
-        (tasks.leave_at_once, {"status": 0}),
-        (tasks.leave_at_once, {"status": 1}),
-        (tasks.kill_itself, {"number": int(signal.SIGKILL)}),
-        (tasks.kill_itself, {"number": int(signal.SIGABRT)}),
-        (tasks.crash, {}),
-    ],
-    ids=["os._exit(0)", "os._exit(1)", "SIGKILL", "SIGABRT", "SIGSEGV"],
-)
-def test_a_task_that_kills_its_process_runs_again_and_then_fails(
-    lively, record, method, arguments
-):
-    now = run(method, **arguments)
-
-    lives = 1 + settings.LOST_LIMIT
-    assert (now.status, now.lost_count, now.attempt) == (Status.FAILED, lives, lives)
-    assert now.error_message.startswith(
-        "WorkerLost: The process that ran this task was lost"
-    )
-    assert len(record.lines("started", task=now.pk)) == lives
-    assert kinds(now) == ["rescued"] * settings.LOST_LIMIT
-    assert TaskAttempt.objects.filter(task=now).count() == settings.LOST_LIMIT
 
 
 def test_a_process_that_is_lost_costs_no_automatic_retry(lively, record):
@@ -136,9 +105,6 @@ def test_a_body_that_swallows_the_order_to_go_and_returns_is_finished(lively, re
     [
         (tasks.return_unstorable, {}),
         (tasks.return_megabytes, {}),
-        (tasks.give_back, {"value": float("nan")}),
-        (tasks.give_back_nul, {}),
-        (tasks.return_deep, {}),
         (tasks.talk_much, {"megabytes": 5}),
         (tasks.talk_unstorably, {}),
     ],
