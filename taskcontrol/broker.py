@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +115,22 @@ def ping(hostname: str) -> float | None:
             raise
         raise _unavailable(error) from error
     return time.monotonic() - asked_at if answers else None
+
+
+@contextmanager
+def looking() -> Iterator[Any]:
+    """Give the block a channel of the broker, of its own; raise BrokerUnavailable.
+
+    As ``messages.py`` uses it nothing is consumed.
+    """
+    try:
+        with current_app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, timeout=conf.BROKER_TIMEOUT)
+            yield connection.default_channel
+    except Exception as error:
+        if not isinstance(error, UNREACHABLE) and not _is_transport_error(error):
+            raise
+        raise _unavailable(error) from error
 
 
 def check() -> None:

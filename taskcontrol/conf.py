@@ -64,6 +64,8 @@ class Conf:
     #: Seconds between two signs of life of a worker's main process, and between two looks
     #: for lost workers and lost messages.
     HEARTBEAT_INTERVAL: float = 5.0
+    #: Seconds between two accounts of rows, messages and what workers hold.
+    ACCOUNT_INTERVAL: float = 60.0
     #: Seconds of silence after which a worker counts as lost.
     WORKER_LOST_AFTER: float = 20.0
     #: How often a task may be lost with its process before it fails for good.

@@ -20,11 +20,12 @@ from django.db import (
     transaction,
 )
 
-from . import crashpoints, interrupts, leftovers, lifecycle, memory
+from . import crashpoints, incidents, interrupts, leftovers, lifecycle, memory
 from .conf import conf
 from .exceptions import TaskCanceled
 from .failures import failure_of, forced_timeout
 from .models import TaskLog
+from .status import TERMINAL
 from .text import storable
 
 logger = logging.getLogger("taskcontrol")
@@ -78,8 +79,36 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     if outcome.committed or _persistently(_end_of(row, outcome)):
         return True
     crashpoints.reached("end.refused")
-    _persistently(lambda: lifecycle.release(row.pk, row.attempt))
+    if not _persistently(lambda: lifecycle.release(row.pk, row.attempt)):
+        _persistently(lambda: _report_zombie(row))
     return False
+
+
+def _report_zombie(row: TaskLog) -> bool:
+    """Write down that an attempt came to its end although it had been given up on.
+
+    Not if it ended itself, on a connection that broke before it heard so, or was canceled.
+    """
+    now = TaskLog.objects.filter(pk=row.pk).only("status", "attempt", "lost_count").first()
+    if now and now.status in TERMINAL and _of_same_run(now) == _of_same_run(row):
+        return False
+    stands = f"{now.status} with attempt {now.attempt}" if now else "gone"
+    incidents.report(
+        incidents.Kind.ZOMBIE,
+        f"Attempt {row.attempt} of task {row.pk} came to its end in process {row.pid} after it "
+        f"had been given up on: the task is {stands}.",
+        task_id=row.pk,
+        attempt=row.attempt,
+        key="end",
+        worker=row.worker_id,
+        repair="its end was refused",
+        over=True,
+    )
+    return True
+
+
+def _of_same_run(row: TaskLog) -> tuple[int, int]:
+    return row.attempt, row.lost_count
 
 
 @contextmanager

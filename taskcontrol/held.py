@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,27 @@ class Held:
 
 
 _held: dict[tuple[int, int], Held] = {}
+#: What runs in this process itself: in a pool of threads or of one.
+_here: set[tuple[int, int]] = set()
+
+#: Attempts that a worker's row names; no pool is so large.
+MOST_NAMED = 1000
+
+
+def attempts() -> list[tuple[int, int]]:
+    """Return the attempts whose bodies this worker has in hand: what it vouches for."""
+    children = [key for key, one in list(_held.items()) if not one.body_is_gone()]
+    return sorted({*children, *list(_here)})[:MOST_NAMED]
+
+
+@contextmanager
+def in_this_process(task_id: int, attempt: int) -> Iterator[None]:
+    """Note that an attempt runs here, for as long as the block lasts."""
+    _here.add((task_id, attempt))
+    try:
+        yield
+    finally:
+        _here.discard((task_id, attempt))
 
 
 def accepted(task_id: int, attempt: int, held: Held) -> None:

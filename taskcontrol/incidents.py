@@ -36,7 +36,7 @@ def report(
         "repair": clipped(repair, 300),
         "worker_id": worker,
     }
-    again = {"count": F("count") + 1, "last_at": DatabaseNow()}
+    again: dict[str, Any] = {"count": F("count") + 1, "last_at": DatabaseNow()}
     again["resolved_at"] = DatabaseNow() if over else None
     if same.update(**told, **again):
         return

@@ -17,6 +17,7 @@ from .conflicts import is_conflict
 from .dialect import DatabaseNow, skip_locked
 from .models import (
     Checkpoint,
+    Incident,
     TaskAttempt,
     TaskBatch,
     TaskEvent,
@@ -32,6 +33,8 @@ from .status import TERMINAL, Status
 WORKER_DAYS = 7
 #: Days for which it is kept what held waiting tasks back.
 WAIT_DAYS = 30
+#: Days for which an incident is kept after it was last seen.
+INCIDENT_DAYS = 90
 
 
 def prune_ended_tasks(*, seconds: float = 300.0) -> int:
@@ -48,6 +51,8 @@ def prune_ended_tasks(*, seconds: float = 300.0) -> int:
     _prune_workers()
     long_ago = DatabaseNow() - timedelta(days=WAIT_DAYS)
     WaitInterval.objects.filter(to_at__lt=long_ago).delete()
+    long_ago = DatabaseNow() - timedelta(days=INCIDENT_DAYS)
+    Incident.objects.filter(last_at__lt=long_ago).delete()
     return count
 
 

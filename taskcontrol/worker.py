@@ -24,6 +24,7 @@ from . import (
     crashpoints,
     forcing,
     held,
+    incidents,
     lifecycle,
     measures,
     rescue,
@@ -31,6 +32,7 @@ from . import (
     rollup,
     timekeeping,
 )
+from .accounting.sweep import Accountant
 from .announcing import has_stored
 from .burst import burst
 from .conf import conf, known_queues
@@ -146,12 +148,28 @@ class Boot:
 
     def register_again(self) -> None:
         """Begin a new life after this worker was declared lost: others have its tasks now."""
+        before, outlived = here.worker_id, held.attempts()
         self.register()
         if self.prefork:
             # They inherited the number of the lost worker, and what they run is others' now.
             for pid in self.consumer.pool.info["processes"]:
                 with suppress(psutil.NoSuchProcess):
                     held.kill_tree(psutil.Process(pid))
+        for task_id, attempt in outlived:
+            self._report_outlived(task_id, attempt, before)
+
+    def _report_outlived(self, task_id: int, attempt: int, worker_id: int | None) -> None:
+        incidents.report(
+            incidents.Kind.ZOMBIE,
+            f"Attempt {attempt} of task {task_id} still ran in {self.facts['hostname']}, "
+            "which was silent, and had been declared lost.",
+            task_id=task_id,
+            attempt=attempt,
+            key="body",
+            worker=worker_id,
+            repair="its process was ended" if self.prefork else "its end is refused",
+            over=True,
+        )
 
     def in_loop(self, call: Callable[..., Any], *args: Any) -> None:
         """Run ``call`` in the worker's event loop, where children change hands."""
@@ -167,6 +185,7 @@ class Boot:
             Every(conf.HEARTBEAT_INTERVAL, resending.resend_unclaimed),
             Every(measures.EVERY, measures.learn),
             Every(rollup.EVERY, rollup.roll_up),
+            Every(conf.HEARTBEAT_INTERVAL, Accountant().run),
             Every(SCHEDULES_EVERY, self._have_schedules_fired),
             Every(conf.DISPATCH_INTERVAL, self._end_burst),
         ]
@@ -335,6 +354,7 @@ class Keeper:
             "memory_kb": self.boot.process.memory_info().rss // 1024,
             "cpu_percent": self.boot.process.cpu_percent(),
             "children": _children(self.boot.process),
+            "held": held.attempts(),
             "clock_offset": clocks.seconds_ahead(conf.DATABASE),
         }
 

@@ -21,7 +21,7 @@ from ..exceptions import BrokerUnavailable, InvalidCall
 from ..models import TaskLog, Worker
 from ..permissions import VIEW
 from ..status import Status
-from ..wording import duration
+from ..wording import duration, listed
 from .addresses import admin_url
 from .base import ReadOnlyScreen
 from .presentation import EMPTY, ago, badge, link, span, status_badge, visible
@@ -40,6 +40,8 @@ from .vitals import (
 
 #: Tasks that the page of a worker shows, and those beside its name in the list.
 MOST_HELD, MOST_NAMED = 100, 3
+#: Attempts that it shows of those which the worker itself says it holds.
+MOST_SAID = 10
 
 
 class WorkerList(ChangeList):
@@ -76,7 +78,7 @@ class WorkerAdmin(ReadOnlyScreen):
                     ("started_at", "last_seen_at", "consuming"),
                     ("leaving_at", "left_at", "lost_at"),
                     ("memory_kb", "cpu_percent", "clock_offset"),
-                    ("children", "versions"),
+                    ("children", "held", "versions"),
                     ("boot", "prefetch_off"),
                 ),
             },
@@ -229,6 +231,7 @@ def _bodies(workers: list[int]) -> Any:
 def _facts(worker: Any) -> list[tuple[str, Any]]:
     return [
         (_("slots taken"), _slots(worker)),
+        (_("says it holds"), _named(worker) or EMPTY),
         (_("queues"), _queues(worker)),
         (_("memory"), memory_of_all(worker)),
         (_("processor"), processor(worker) or EMPTY),
@@ -246,6 +249,11 @@ def _warned(text: str) -> SafeString:
 
 def _slots(worker: Any) -> str:
     return f"{worker.taken:,} / {worker.pool_size:,}"
+
+
+def _named(worker: Any) -> str:
+    told = [f"{task} ({_('attempt %s') % attempt})" for task, attempt in worker.held]
+    return listed(told, MOST_SAID)
 
 
 def _queues(worker: Any) -> str:
