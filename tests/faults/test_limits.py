@@ -1,0 +1,219 @@
+"""P4: no limit is passed by running bodies, though dispatchers die and everything is disturbed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+
+import taskcontrol
+from taskcontrol.exceptions import InvalidTransition
+from taskcontrol.models import TaskEvent, TaskLog, TaskType
+from taskcontrol.status import Status
+from tests.factories import make_type
+from tests.faults import racing
+from tests.faults.figures import figure
+from tests.faults.herd import Herd
+from tests.faults.tiers import SEED, sized
+from tests.integration.watching import all_ended
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+COUNT = sized(300, 4_000, 20_000)
+KILLS = sized(8, 40, 100)
+DISPATCHERS = 8
+#: Two of the limits are changed while tasks run.
+LIMITS = {"limited_1": 1, "limited_2": 2, "limited_5": 5, "limited_17": 17}
+CHANGED = {"limited_2": (1, 2, 4), "limited_5": (3, 5, 8)}
+#: Of so many tasks each type gets so many, such that none keeps the others waiting.
+SHARES = {"limited_1": 2, "limited_2": 3, "limited_5": 6, "limited_17": 19}
+#: How bodies end, and how many of a thousand do so.
+ENDS = {"fail": 60, "die": 15, "over_time": 15, "swallow": 15, "in_c": 15}
+WORKERS, SLOTS = 2, 14
+CONF = {"CANCEL_GRACE": 0.7, "RESEND_AFTER": 1.5, "LOST_LIMIT": 100}
+#: Seconds that a pass may take from reading a limit to sending under it.
+PASS = 2.0
+POINTS = [
+    f"dispatch.{name}"
+    for name in ("taken", "locked", "promoted", "committed", "sent", "unsent")
+]
+
+
+def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
+    dice = random.Random(SEED)
+    for name, limit in LIMITS.items():
+        make_type(f"tests.faults.racing.{name}", concurrency_limit=limit)
+    start_workers(*[{"concurrency": SLOTS, "conf": CONF}] * WORKERS)
+    storm = Storm(dice)
+
+    with Herd("dispatch", DISPATCHERS, SEED, POINTS) as storm.herd:
+        enqueue(dice)
+        eventually(storm.over, sized(60, 900, 5400), every=0.1, why=lambda: str(storm.did))
+        crashes = Counter(storm.herd.crashes())
+    rows = all_ended(TaskLog.objects.only("pk"), 60)
+
+    starts = record.lines("started")
+    ends = {(one["task"], one["attempt"]): one["at"] for one in record.lines("ended")}
+    assert set(record.starts().values()) == {1}
+    together = [(one, together_with(one, ends)) for one in starts]
+    above = [
+        (one, len(others))
+        for one, others in together
+        if len(others) > storm.allowed(one, others, starts)
+    ]
+    assert not above, f"{len(above)} above their limit, the first: {above[0]}\n{storm.did}"
+    assert not any(twice(others) for _, others in together)
+    peaks = {name: peak(name, together) for name in LIMITS}
+    for name, limit in LIMITS.items():
+        assert peaks[name] >= min(limit, 5), f"hardly used: {peaks}"
+    assert storm.did["dispatchers killed"] >= KILLS
+    figure(
+        "limits",
+        tasks=len(rows),
+        bodies=len(starts),
+        dispatchers=DISPATCHERS + WORKERS,
+        **{name.replace(" ", "_"): number for name, number in sorted(storm.did.items())},
+        crashes_at_points=sum(crashes.values()),
+        timed_out=TaskLog.objects.filter(ended_reason="timed out").count(),
+        forced=TaskEvent.objects.filter(kind=TaskEvent.Kind.FORCED).count(),
+        peaks=peaks,
+        above_the_limit=0,
+        attempts_together=0,
+    )
+
+
+def enqueue(dice):
+    """Enqueue all tasks in a few calls, each to end in a way that the dice say."""
+    names = dice.choices(list(SHARES), list(SHARES.values()), k=COUNT)
+    kinds = dice.choices(
+        ["ok", *ENDS], [1000 - sum(ENDS.values()), *ENDS.values()], k=COUNT
+    )
+    for first in range(0, COUNT, 1000):
+        taskcontrol.bulk_enqueue(
+            {
+                "method": getattr(racing, name),
+                "timeout": 1,
+                "max_retries": 1,
+                "arguments": {"kind": kind, "seconds": dice.uniform(0.02, 0.15)},
+            }
+            for name, kind in list(zip(names, kinds, strict=True))[first : first + 1000]
+        )
+
+
+class Storm:
+    """What is done to tasks, limits and dispatchers until everything has ended."""
+
+    def __init__(self, dice):
+        self.dice, self.did = dice, Counter()
+        self.herd = None
+        #: The limits of each type: from when to when, and how much.
+        self.limits = {name: [[0.0, float("inf"), n]] for name, n in LIMITS.items()}
+        self.retried = set()
+
+    def over(self):
+        """Disturb; return whether all tasks have ended and every kill was made."""
+        done = TaskLog.objects.ended().count()
+        due = (KILLS + 1) * done / COUNT
+        if self.did["dispatchers killed"] < min(due, KILLS):
+            self.herd.kill_one(self.dice)
+            self.did["dispatchers killed"] += 1
+        for chance, act in (
+            (0.30, self.cancel),
+            (0.15, self.kill_a_body),
+            (0.15, self.retry),
+            (0.10, self.change_a_limit),
+        ):
+            if self.dice.random() < chance:
+                act()
+        return TaskLog.objects.ended().count() == COUNT and due >= KILLS
+
+    def cancel(self):
+        """Cancel one that runs, or one that waits."""
+        status = self.dice.choice((Status.STARTED, Status.STARTED, Status.PENDING))
+        row = self._one(TaskLog.objects.filter(status=status))
+        if row is not None and taskcontrol.cancel(row):
+            self.did["canceled"] += 1
+
+    def kill_a_body(self):
+        """Kill the process of one that runs."""
+        row = self._one(TaskLog.objects.filter(status=Status.STARTED).exclude(pid=None))
+        if row is not None:
+            with suppress(ProcessLookupError):
+                os.kill(row.pid, signal.SIGKILL)
+                self.did["bodies killed"] += 1
+
+    def retry(self):
+        """Run one again whose body may still be there."""
+        again = (Status.CANCELED, Status.FAILED)
+        row = self._one(
+            TaskLog.objects.filter(status__in=again, occupies=True)
+            or TaskLog.objects.filter(status__in=again)
+        )
+        if row is None or row.pk in self.retried:
+            return
+        self.retried.add(row.pk)
+        with suppress(InvalidTransition):
+            taskcontrol.retry(row)
+            self.did["retried"] += 1
+
+    def change_a_limit(self):
+        """Raise or lower one; both hold while it is written."""
+        name = self.dice.choice(list(CHANGED))
+        limit = self.dice.choice(CHANGED[name])
+        begun = time.time()  # noqa: TID251 - compared with times of rows
+        kind = TaskType.objects.get(method=f"tests.faults.racing.{name}")
+        kind.concurrency_limit = limit
+        kind.save()
+        self.limits[name][-1][1] = time.time()  # noqa: TID251
+        self.limits[name].append([begun, float("inf"), limit])
+        self.did["limits changed"] += 1
+
+    def _one(self, rows):
+        found = list(rows.order_by("pk")[:40])
+        return self.dice.choice(found) if found else None
+
+    def allowed(self, line, others, starts):
+        """Return the highest limit that held since the first of ``others`` was sent."""
+        first = min(sent_at(starts)[other] for other in others) - PASS
+        spans = self.limits[line["type"]]
+        return max(
+            n for begun, ended, n in spans if begun <= line["clock"] and first < ended
+        )
+
+
+_sent_at: dict[int, dict[tuple[int, int], float]] = {}
+
+
+def sent_at(starts):
+    """Return when each attempt was sent."""
+    if id(starts) not in _sent_at:
+        _sent_at.clear()
+        _sent_at[id(starts)] = {
+            (one["task"], one["attempt"]): one["sent"] for one in starts
+        }
+    return _sent_at[id(starts)]
+
+
+def together_with(line, ends):
+    """Return (task, attempt) of all bodies of its type that ran when this one began.
+
+    Who looks at one after the other may see one that ended meanwhile: its record says so.
+    """
+    company = [tuple(one) for one in line["company"]]
+    return [one for one in company if ends.get(one, float("inf")) >= line["at"]]
+
+
+def twice(others):
+    """Return whether two attempts of one task are among them."""
+    return len({task for task, _ in others}) < len(others)
+
+
+def peak(name, together):
+    """Return how many bodies of a type ran at the same time at most."""
+    return max(len(others) for one, others in together if one["type"] == name)
