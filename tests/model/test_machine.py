@@ -1,0 +1,13 @@
+"""Whatever is done to tasks, in whatever order, they are as a small oracle says (P1-P10)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model.machine import let_anything_happen
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
+
+
+def test_whatever_is_done_the_rows_are_as_the_oracle_says(conf, monkeypatch):
+    let_anything_happen(conf, monkeypatch, examples=30, steps=30)
