@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.db import transaction
@@ -50,6 +51,15 @@ def is_wanted(row: TaskLog) -> bool:
     """Return whether somebody wants the body of this attempt to be killed at once."""
     events = TaskEvent.objects.filter(task=row.pk, attempt=row.attempt)
     return bool(events.filter(kind=TaskEvent.Kind.FORCING).exists())
+
+
+def wanted_of(attempts: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return those of these attempts whose bodies somebody, or an account, wants killed."""
+    if not attempts:
+        return []
+    events = TaskEvent.objects.filter(task__in=[task_id for task_id, _ in attempts])
+    told = events.filter(kind=TaskEvent.Kind.FORCING).values_list("task_id", "attempt")
+    return sorted(set(attempts) & set(told))
 
 
 def _stoppable(row: TaskLog) -> Any:

@@ -250,6 +250,8 @@ class Keeper:
         self._errands: list[Callable[[], Any]] = []
         self._unheld_since: dict[tuple[int, int], float] = {}
         self._asked_at: dict[tuple[int, int], float] = {}
+        #: What ran here at the last look although no row waited for it.
+        self._strays: set[tuple[int, int]] = set()
         self._loop_seen_at = time.monotonic()
         self.work = DatabaseWork()
 
@@ -375,10 +377,22 @@ class Keeper:
                 self._check_held(row)
             else:
                 self._stop(row)
+        self._end_unwanted(set(held.attempts()) - seen)
         held.sweep(keep=seen)
         for memory in (self._unheld_since, self._asked_at):
             for key in memory.keys() - seen:
                 del memory[key]
+
+    def _end_unwanted(self, strays: set[tuple[int, int]]) -> None:
+        """End the bodies that no row waits for, once an account has said so.
+
+        One that claims at this moment, or is busy after its end, is here for a good reason.
+        """
+        for key in forcing.wanted_of(strays & self._strays):
+            if held.kill(*key, signal.SIGKILL):
+                gone = TaskLog(pk=key[0], attempt=key[1])
+                record([gone], TaskEvent.Kind.FORCED, detail="it had been given up on")
+        self._strays = strays
 
     def _check_held(self, row: TaskLog) -> None:
         """A Started row that no child holds was lost with its process."""

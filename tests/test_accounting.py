@@ -276,7 +276,7 @@ def test_a_place_that_nobody_fills_is_a_zombie_p4():
         Status.CANCELED, worker=worker, occupies=True, started_at=seconds_ago(LONG)
     )
 
-    assert found() == [(Kind.ZOMBIE, task.pk, Repair.RELEASE)]
+    assert found() == [(Kind.ZOMBIE, task.pk, Repair.RESCUE)]
 
 
 # When the broker does not tell

@@ -20,7 +20,6 @@ class Repair(Enum):
 
     UNSEND = auto()
     RESCUE = auto()
-    RELEASE = auto()
     REMOVE = auto()
     STOP = auto()
 

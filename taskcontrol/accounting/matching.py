@@ -79,7 +79,7 @@ def _held(facts: Facts, row: TaskLog, worker_id: int) -> Iterator[Finding]:
             finding,
             text=f"{body}, {verb} in {worker.hostname}, which holds no such body.",
             mended_by="its worker notices it within seconds",
-            repair=Repair.RESCUE if started else Repair.RELEASE,
+            repair=Repair.RESCUE,
             word_of=worker.last_seen_at,
         )
     elif not started and _is_late(facts, row):
@@ -87,8 +87,8 @@ def _held(facts: Facts, row: TaskLog, worker_id: int) -> Iterator[Finding]:
             finding,
             text=f"{body}, is {row.status}, but its body still runs in {worker.hostname}, "
             "although it was told to stop.",
-            mended_by="its worker ends the process after the grace; on threads and solo "
-            "pools it must ask check_canceled()",
+            mended_by="its worker kills the process; on threads and solo pools the body must "
+            "ask check_canceled()",
             repair=Repair.STOP,
             word_of=worker.last_seen_at,
         )
@@ -181,6 +181,11 @@ def _of_strangers(facts: Facts) -> Iterator[Finding]:
 
 # What workers hold: each attempt once, and only while its row is with it
 
+_ENDED = (
+    "its worker is told to kill the process, on pools that have some; what the body writes as "
+    "its end is refused"
+)
+
 
 def _of_holders(facts: Facts) -> Iterator[Finding]:
     for key, workers in facts.holders.items():
@@ -195,7 +200,7 @@ def _of_holders(facts: Facts) -> Iterator[Finding]:
             Kind.ZOMBIE,
             *key,
             text=f"{workers[0].hostname} runs attempt {key[1]} of task {key[0]}, {why}.",
-            mended_by="what it writes as its end is refused",
+            mended_by=_ENDED,
             repair=Repair.STOP,
             worker=workers[0].pk,
             word_of=workers[0].last_seen_at,
@@ -224,8 +229,7 @@ def _two_live(facts: Facts, key: Key, row: TaskLog) -> Finding:
         key="attempts",
         text=f"Two bodies of task {row.pk} run at once: attempt {key[1]}, and attempt "
         f"{row.attempt} in {there.hostname}.",
-        mended_by="what the earlier one writes as its end is refused",
-        repair=Repair.STOP,
+        mended_by=_ENDED,
         word_of=min(there.last_seen_at, facts.holders[key][0].last_seen_at),
     )
 

@@ -11,8 +11,10 @@ from .. import incidents
 from ..conf import conf
 from ..context import without_user_code
 from ..dialect import DatabaseNow
+from ..history import record
 from ..incidents import Kind
-from ..models import DispatcherState, TaskEvent, seconds
+from ..models import DispatcherState, TaskEvent, TaskLog, seconds
+from .evidence import Finding, Repair
 from .looks import Account, Look, between_looks, confirmed, look
 
 #: What an account finds; the referee in the database writes the others.
@@ -29,8 +31,10 @@ MENDING = (
 
 
 def write_down(account: Account) -> None:
-    """Record what stands, and note what is over and what mended it."""
+    """Record what stands, have bodies ended that were given up, and note what is over."""
     for one in account.standing:
+        if one.repair is Repair.STOP:
+            tell_to_stop(one)
         incidents.report(
             one.kind,
             one.text,
@@ -46,6 +50,16 @@ def write_down(account: Account) -> None:
     for row in incidents.unresolved().filter(kind__in=OURS)[: conf.SWEEP_PAGE]:
         if (row.kind, row.task_id, row.attempt, row.key) not in seen:
             incidents.resolve([row.pk], repair=_what_mended(row))
+
+
+def tell_to_stop(finding: Finding) -> None:
+    """Let the worker kill a body that nobody waits for; on threads and solo pools none can."""
+    body = TaskLog(pk=finding.task_id, attempt=finding.attempt)
+    told = TaskEvent.objects.filter(
+        task=body.pk, attempt=body.attempt, kind=TaskEvent.Kind.FORCING
+    )
+    if not told.exists():
+        record([body], TaskEvent.Kind.FORCING, detail="an account found it")
 
 
 def _what_mended(incident: Any) -> str:
