@@ -1,4 +1,4 @@
-"""Steps and consumer of a worker's main process, which outlive outages of the broker."""
+"""Steps and consumer of a worker's main process, which outlive what the broker does to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker.consumer import Consumer
 
 logger = logging.getLogger("taskcontrol")
@@ -14,13 +14,39 @@ logger = logging.getLogger("taskcontrol")
 DEFAULT_CONSUMER = "celery.worker.consumer:Consumer"
 
 
+#: What kombu and Celery throw when they read a message that nobody of theirs has written.
+SPOILT = (TypeError, ValueError, LookupError, AttributeError)
+
+
 class SoonBack(Consumer):
     """Celery's consumer, which after an outage of the broker is back within seconds.
 
-    By itself it would wait longer with each failure, up to half a minute in the end.
+    By itself it would wait longer with each failure, up to half a minute in the end; and
+    a single spoilt message would end the worker (kombu issue 2421).
     """
 
     longest_pause = 4
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.loop = partial(_outliving_spoilt_messages, self.loop)
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """Reject a message that cannot be read: given back, it would come again for ever."""
+        handle = super().create_task_handler(*args, **options)
+
+        def on_task_received(message: Any) -> Any:
+            try:
+                return handle(message)
+            except SPOILT as error:
+                return self._reject(message, error)
+
+        return on_task_received
+
+    def _reject(self, message: Any, error: Exception) -> None:
+        logger.error("A message was spoilt on its way and is dropped: %r", error)
+        message.reject_log_error(logger, self.connection_errors)
+        signals.task_rejected.send(sender=self, message=message, exc=error)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, trying again every few seconds."""
@@ -40,6 +66,18 @@ class SoonBack(Consumer):
         except Exception as error:  # noqa: BLE001 - kombu throws AttributeError and others
             logger.warning("The lost connection to the broker was not closed: %r", error)
             self.connection = None
+
+
+def _outliving_spoilt_messages(loop: Any, *args: Any) -> None:
+    """Run the event loop; what was read and makes no sense costs a new connection at most.
+
+    It is out of its queue by then, and what was lost with it is sent again.
+    """
+    try:
+        loop(*args)
+    except SPOILT as error:
+        logger.exception("The worker stumbled over a message and connects again.")
+        raise ConnectionError(f"a message could not be read: {error!r}") from error
 
 
 class PoolCare(bootsteps.StartStopStep):

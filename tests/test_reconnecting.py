@@ -44,3 +44,14 @@ def test_a_connection_that_cannot_be_closed_does_not_end_the_worker_p1(
 
     assert consumer.connection is None
     assert "was not closed: AttributeError" in caplog.text
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, AttributeError, ValueError])
+def test_a_message_that_cannot_be_read_costs_a_connection_and_not_the_worker_p1(
+    consumer, error
+):
+    def loop(*_args):
+        raise error("it makes no sense")
+
+    with pytest.raises(consumer.connection_errors):
+        reconnecting._outliving_spoilt_messages(loop)
