@@ -21,6 +21,7 @@ from .dialect import DatabaseNow
 from .live.addresses import addresses
 from .models import (
     DispatcherState,
+    Incident,
     QueueState,
     Schedule,
     TaskBatch,
@@ -39,6 +40,7 @@ from .screens.copyform import PAGE as EDIT, edit_and_retry
 from .screens.dispatcher import DispatcherStateAdmin
 from .screens.endings import EndedFilter
 from .screens.freshrows import fresh_rows
+from .screens.incidents import IncidentAdmin
 from .screens.presentation import (
     ago,
     brief,
@@ -334,3 +336,4 @@ admin.site.register(Worker, WorkerAdmin)
 admin.site.register(QueueState, QueueStateAdmin)
 admin.site.register(DispatcherState, DispatcherStateAdmin)
 admin.site.register(TaskEvent, TaskEventAdmin)
+admin.site.register(Incident, IncidentAdmin)

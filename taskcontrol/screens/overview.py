@@ -60,7 +60,7 @@ class Overview:
         if self._wants("health"):
             found["switch"] = switch_context(self.user, self.state)
             if self.oversees:
-                found["signs"] = signs_of(self.now, self.state)
+                found["signs"] = signs_of(self.now, self.state, self.user)
         if self._wants("queues") and self.oversees:
             found["queues"] = [self._queue_row(one) for one in self.now.queues.values()]
         if self._wants("charts") and self.sees_all:

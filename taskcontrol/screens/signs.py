@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F
+from django.db.models import Count, F
 from django.utils.html import format_html
 from django.utils.translation import gettext as _, ngettext
 
@@ -16,6 +16,7 @@ from ..conf import conf, known_queues
 from ..doctor.findings import Level
 from ..doctor.punctuality import examine_schedules
 from ..flow import Flow, flows
+from ..incidents import Kind, unresolved
 from ..models import DispatcherState, TaskLog
 from ..monitoring import (
     DispatcherNumbers,
@@ -27,7 +28,9 @@ from ..monitoring import (
 )
 from ..obstacles import PASS_OVERDUE
 from ..wording import listed
-from .presentation import ago, visible
+from .addresses import admin_url
+from .incidents import OPEN, PERMISSION as SEES_INCIDENTS
+from .presentation import ago, link, visible
 
 #: Seconds after which what a sweep should have done is late.
 SWEEP_LATE = 30.0
@@ -66,12 +69,13 @@ def present() -> Present:
     return Present(at, workers, flows(), paused_queues(), dispatcher_numbers())
 
 
-def signs_of(now: Present, state: DispatcherState) -> list[Sign]:
+def signs_of(now: Present, state: DispatcherState, user: Any) -> list[Sign]:
     """Return what is alive, silent, late or lost."""
     return [
         _dispatcher(now),
         _workers(now),
         _lost(now),
+        _incidents(user),
         _queues(now),
         _sweeps(now, state),
         _beat(now),
@@ -114,6 +118,22 @@ def _lost(now: Present) -> Sign:
         return Sign(_("Lost workers"), _("none"), good=True)
     told = _("%(number)s within the hour") % {"number": len(names)}
     return Sign(_("Lost workers"), told, visible(listed(names, 3)))
+
+
+def _incidents(user: Any) -> Sign:
+    """Messages that lead to nothing are told, and are no reason to worry."""
+    kinds = unresolved().order_by().values_list("kind").annotate(number=Count("pk"))
+    numbers = dict(kinds)
+    if not numbers:
+        return Sign(_("Incidents"), _("none"), good=True)
+    told = ", ".join(f"{Kind(kind).label} {n:,}" for kind, n in sorted(numbers.items()))
+    number = sum(numbers.values())
+    word = ngettext("%(number)s unresolved", "%(number)s unresolved", number)
+    shown = visible(told)
+    if user.has_perm(SEES_INCIDENTS):
+        shown = link(admin_url("taskcontrol_incident_changelist", state=OPEN), told)
+    harmless = numbers.keys() <= {Kind.GHOST}
+    return Sign(_("Incidents"), word % {"number": number}, shown, good=harmless)
 
 
 def _queues(now: Present) -> Sign:

@@ -117,6 +117,7 @@ def test_what_is_dead_is_visible(viewer, state):
     told = {name: (sign.word, sign.good) for name, sign in signs.items()}
     assert told == {
         "Lost workers": ("none", True),
+        "Incidents": ("none", True),
         "Sweeps": ("in time", True),
         "Last pass": ("never", False),
         "Workers": ("none", False),
@@ -145,6 +146,7 @@ def test_what_is_late_or_silent_is_visible(viewer, state):
     told = {name: (sign.word, sign.good) for name, sign in signs.items()}
     assert told == {
         "Lost workers": ("1 within the hour", False),
+        "Incidents": ("none", True),
         "Sweeps": ("late", False),
         "Last pass": ("late", False),
         "Workers": ("1 live", False),

@@ -51,6 +51,7 @@ OPERATES = (
 SEES = (
     "view_tasklog",
     "view_taskevent",
+    "view_incident",
     "view_tasktype",
     "view_taskbatch",
     "view_worker",
@@ -288,6 +289,7 @@ TABLE: tuple[Row, ...] = (
         EVENT,
         more=("cancel",),
     ),
+    Row("incident_changelist", nothing, "login login no ok ok ok no login"),
     Row("taskbatch_add", nothing, "login login no no no no no login"),
     Row("taskbatch_add", nothing, "login login no no no no no login", BARE),
     Row("taskbatch_cancel", batch, "login login none no go go go login", WHY, BEHIND),

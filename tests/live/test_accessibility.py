@@ -66,6 +66,7 @@ SCREENS: dict[str, Callable[[Any], str]] = {
     "new schedule": lambda _: f"{ADMIN}schedule/add/",
     "dispatcher": lambda _: f"{ADMIN}dispatcherstate/",
     "audit": lambda _: f"{ADMIN}taskevent/",
+    "incidents": lambda _: f"{ADMIN}incident/",
     "my tasks": lambda _: "/taskcontrol/mine/",
     "my task": lambda rows: f"/taskcontrol/mine/{rows['started'].pk}/",
     "my failed task": lambda rows: f"/taskcontrol/mine/{rows['failed'].pk}/",
