@@ -129,6 +129,7 @@ class Postgres:
             "max_connections=200",
             "timezone=Asia/Kathmandu",
             f"fsync={durable}",
-            f"synchronous_commit={durable}",
+            # Or else a server that is killed forgets what it has said was committed.
+            "synchronous_commit=on",
             f"full_page_writes={durable}",
         ]
