@@ -1,0 +1,395 @@
+"""The nemesis: breaks what it can reach, one fault after the other, as its dice say."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import psutil
+from django.db import InterfaceError, OperationalError, connection
+from redis import RedisError
+
+from taskcontrol import broker as courier, toggle_dispatcher
+from taskcontrol.exceptions import BrokerUnavailable
+from taskcontrol.models import TaskLog, TaskType
+from tests.faults.scene import HASTY, Machine, Scene, patiently
+
+#: Seconds for which a frozen or cut-off worker is silent: long enough to be given up on.
+SILENCE = HASTY["WORKER_LOST_AFTER"] + 2.0
+
+
+class NotNow(Exception):
+    """A fault cannot be made while another one lasts."""
+
+
+class Undo(NamedTuple):
+    """The end of a fault that lasts."""
+
+    at: float
+    call: Callable[[], Any]
+
+
+FAULTS: dict[str, tuple[int, Callable[[Nemesis], None]]] = {}
+
+
+def fault(weight: int) -> Callable[[Callable[[Nemesis], None]], Callable[[Nemesis], None]]:
+    """Register a fault that is drawn ``weight`` times in a round."""
+
+    def register(function: Callable[[Nemesis], None]) -> Callable[[Nemesis], None]:
+        FAULTS[function.__name__] = (weight, function)
+        return function
+
+    return register
+
+
+class Nemesis:
+    """Strikes a scene; undoes in time what lasts, and at the end of its block what is left."""
+
+    def __init__(self, scene: Scene, seed: int, *, without: tuple[str, ...] = ()) -> None:
+        self.scene, self.dice = scene, random.Random(seed)
+        self.did: Counter[str] = Counter()
+        #: What happened, with seconds since the beginning, for the message of a failed test.
+        self.story: list[str] = []
+        #: Processes that ended although nobody killed them.
+        self.ended_themselves: list[str] = []
+        self.last_at = self._began = time.monotonic()
+        self._without = without
+        self._deck: list[str] = []
+        self._undo: list[Undo] = []
+
+    def __enter__(self) -> Nemesis:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for undo in self._undo:
+            undo.call()
+        self._undo.clear()
+        self.scene.put_in_order()
+        self.last_at = time.monotonic()
+        self.say("all in order")
+
+    @property
+    def struck(self) -> int:
+        """How many faults there were."""
+        return self.did.total()
+
+    def strike(self) -> None:
+        """Break one thing more."""
+        self.look_after()
+        for _ in range(len(FAULTS)):
+            name = self._draw()
+            try:
+                self._do(name)
+            except NotNow:
+                self._deck.insert(0, name)
+            else:
+                return
+
+    def look_after(self) -> None:
+        """Undo what has lasted for long enough, and start what ended by itself."""
+        for undo in [one for one in self._undo if one.at <= time.monotonic()]:
+            self._undo.remove(undo)
+            undo.call()
+        for name, process in self.scene.revive():
+            self.ended_themselves.append(name)
+            self.say(f"{name} had ended by itself:\n{process.tail(60)}")
+
+    def say(self, what: str) -> None:
+        """Add to the story."""
+        self.story.append(f"{time.monotonic() - self._began:6.2f} {what}")
+
+    def told(self) -> str:
+        """Return the story."""
+        return "\n".join(self.story)
+
+    def _draw(self) -> str:
+        if not self._deck:
+            for name, (weight, _) in sorted(FAULTS.items()):
+                self._deck += [name] * (weight if name not in self._without else 0)
+            self.dice.shuffle(self._deck)
+        return self._deck.pop()
+
+    def _do(self, name: str) -> None:
+        with suppress(psutil.Error, ProcessLookupError, RedisError, BrokerUnavailable):
+            FAULTS[name][1](self)
+        self.did[name] += 1
+        self.last_at = time.monotonic()
+        self.say(name)
+
+    # What faults ask for
+
+    def machine(self) -> Machine:
+        """Return one of the workers."""
+        return self.dice.choice(self.scene.machines)
+
+    def lasts(self, seconds: float, undo: Callable[[], Any]) -> None:
+        """Undo it so much later; only one fault lasts at a time, or nothing would move."""
+        self._undo.append(Undo(time.monotonic() + seconds, undo))
+
+    def nothing_lasts(self) -> None:
+        """Refuse to begin while another fault lasts."""
+        if self._undo:
+            raise NotNow
+
+
+# Processes
+
+
+@fault(6)
+def kill_a_child(nemesis: Nemesis) -> None:
+    """SIGKILL to a process of a pool, as the kernel does when memory is short."""
+    children = nemesis.machine().worker.children()
+    if children:
+        os.kill(nemesis.dice.choice(children).pid, signal.SIGKILL)
+
+
+@fault(3)
+def kill_a_worker(nemesis: Nemesis) -> None:
+    """SIGKILL to a worker and its pool, which a supervisor starts again."""
+    nemesis.nothing_lasts()
+    worker = nemesis.machine().worker
+    worker.process.kill()
+    worker.launch()
+
+
+@fault(3)
+def freeze_a_worker(nemesis: Nemesis) -> None:
+    """SIGSTOP to a worker and its pool until it is given up on: then it wakes as a zombie."""
+    nemesis.nothing_lasts()
+    main = psutil.Process(nemesis.machine().worker.process.pid)
+    frozen = [main, *main.children(recursive=True)]
+
+    def thaw() -> None:
+        for one in frozen:
+            with suppress(psutil.Error):
+                one.resume()
+
+    nemesis.lasts(SILENCE, thaw)
+    for one in frozen:
+        with suppress(psutil.NoSuchProcess):
+            one.suspend()
+
+
+@fault(1)
+def kill_beat(nemesis: Nemesis) -> None:
+    """SIGKILL to beat, which a supervisor starts again."""
+    _kill_and_start(nemesis.scene.beat)
+
+
+@fault(2)
+def kill_the_dispatcher(nemesis: Nemesis) -> None:
+    """SIGKILL to a process that dispatches, wherever in a pass it is."""
+    _kill_and_start(nemesis.scene.dispatcher)
+
+
+def _kill_and_start(what: Any) -> None:
+    if what is None:
+        raise NotNow
+    what.process.kill()
+    what.process.start()
+
+
+# The broker
+
+
+@fault(3)
+def restart_the_broker(nemesis: Nemesis) -> None:
+    """SIGKILL to the broker, which starts again without its messages."""
+    nemesis.nothing_lasts()
+    nemesis.scene.broker.kill()
+    nemesis.scene.broker.start()
+
+
+@fault(2)
+def empty_the_broker(nemesis: Nemesis) -> None:
+    """FLUSHALL: every message and every binding is gone."""
+    nemesis.scene.broker.flush()
+
+
+@fault(1)
+def freeze_the_broker(nemesis: Nemesis) -> None:
+    """The broker takes connections and answers nothing, for a while."""
+    nemesis.nothing_lasts()
+    nemesis.scene.broker.freeze()
+    nemesis.lasts(nemesis.dice.uniform(1, 4), nemesis.scene.broker.thaw)
+
+
+@fault(3)
+def copy_messages(nemesis: Nemesis) -> None:
+    """Send again what was sent before: late, twice, and of attempts that are over."""
+    sent = TaskLog.objects.filter(attempt__gt=0).order_by("-pk")
+    rows = list(patiently(lambda: list(sent.values_list("pk", "attempt")[:200])))
+    _publish(
+        [
+            (pk, attempt)
+            for pk, last in nemesis.dice.sample(rows, min(5, len(rows)))
+            for attempt in (last, last - 1, last)
+        ]
+    )
+
+
+@fault(2)
+def forge_messages(nemesis: Nemesis) -> None:
+    """Send messages that nobody wrote: of attempts to come, and of tasks that never were."""
+    pks = patiently(lambda: list(TaskLog.objects.order_by("-pk").values_list("pk")[:50]))
+    later = [
+        (pk, nemesis.dice.randint(2, 9))
+        for (pk,) in nemesis.dice.sample(pks, len(pks) // 10)
+    ]
+    _publish([*later, (10**9 + nemesis.dice.randrange(1000), 1), (0, 0), (-1, 1)])
+
+
+def _publish(attempts: list[tuple[int, int]]) -> None:
+    courier.forget_connections()
+    courier.publish(
+        [
+            courier.Message(pk, attempt, "default", f"forged-{pk}-{attempt}-{number}", 60)
+            for number, (pk, attempt) in enumerate(attempts)
+        ]
+    )
+
+
+# The database
+
+
+@fault(2)
+def restart_the_database(nemesis: Nemesis) -> None:
+    """End every process of the database at once, and start it: it recovers from its log."""
+    nemesis.nothing_lasts()
+    nemesis.scene.database.kill()
+    nemesis.scene.database.start()
+
+
+@fault(4)
+def end_a_connection(nemesis: Nemesis) -> None:
+    """Let the database end one of its connections, in the middle of what it does."""
+
+    def ask() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend' ORDER BY pid"
+            )
+            pids = [pid for (pid,) in cursor.fetchall()]
+            if pids:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(%s)", [nemesis.dice.choice(pids)]
+                )
+
+    patiently(ask)
+
+
+# The network
+
+
+@fault(3)
+def cut_the_database_off(nemesis: Nemesis) -> None:
+    """Close all connections of one worker to the database."""
+    nemesis.machine().to_database.cut()
+
+
+@fault(3)
+def cut_an_answer_of_the_database(nemesis: Nemesis) -> None:
+    """Close them after some more bytes: in the middle of a question or of an answer."""
+    nemesis.machine().to_database.cut_after(nemesis.dice.randrange(1, 5000))
+
+
+@fault(2)
+def cut_the_broker_off(nemesis: Nemesis) -> None:
+    """Close all connections of one worker to the broker."""
+    nemesis.machine().to_broker.cut()
+
+
+@fault(2)
+def cut_an_answer_of_the_broker(nemesis: Nemesis) -> None:
+    """Close them after some more bytes: a message may be taken and never arrive."""
+    nemesis.machine().to_broker.cut_after(nemesis.dice.randrange(1, 3000))
+
+
+@fault(1)
+def slow_lines(nemesis: Nemesis) -> None:
+    """Let everything of one worker take long."""
+    nemesis.nothing_lasts()
+    machine = nemesis.machine()
+    machine.to_broker.delay = machine.to_database.delay = nemesis.dice.uniform(0.02, 0.2)
+    nemesis.lasts(3, machine.heal)
+
+
+@fault(1)
+def black_hole_before_the_database(nemesis: Nemesis) -> None:
+    """Let one worker write to the database and hear nothing, until it is given up on."""
+    nemesis.nothing_lasts()
+    machine = nemesis.machine()
+    machine.to_database.swallow("up", "down")
+    nemesis.lasts(SILENCE, machine.heal)
+
+
+@fault(1)
+def black_hole_before_the_broker(nemesis: Nemesis) -> None:
+    """Let one worker write to the broker and hear nothing."""
+    nemesis.nothing_lasts()
+    machine = nemesis.machine()
+    machine.to_broker.swallow("up", "down")
+    nemesis.lasts(3, machine.heal)
+
+
+@fault(2)
+def half_open_to_the_database(nemesis: Nemesis) -> None:
+    """Let the database do what it is told, and its answers be lost: was it committed?"""
+    nemesis.nothing_lasts()
+    machine = nemesis.machine()
+    machine.to_database.swallow("down")
+    nemesis.lasts(nemesis.dice.uniform(0.5, 3), machine.heal)
+
+
+@fault(2)
+def half_open_to_the_broker(nemesis: Nemesis) -> None:
+    """Let the broker hand out messages that never arrive."""
+    nemesis.nothing_lasts()
+    machine = nemesis.machine()
+    machine.to_broker.swallow("down")
+    nemesis.lasts(nemesis.dice.uniform(0.5, 3), machine.heal)
+
+
+@fault(1)
+def refuse_the_database(nemesis: Nemesis) -> None:
+    """Take no connection of one worker to the database."""
+    nemesis.nothing_lasts()
+    machine = nemesis.machine()
+    machine.to_database.refuse()
+    nemesis.lasts(2, machine.heal)
+
+
+@fault(1)
+def refuse_the_broker(nemesis: Nemesis) -> None:
+    """Take no connection of one worker to the broker."""
+    nemesis.nothing_lasts()
+    machine = nemesis.machine()
+    machine.to_broker.refuse()
+    nemesis.lasts(2, machine.heal)
+
+
+# People
+
+
+@fault(2)
+def change_a_limit(nemesis: Nemesis) -> None:
+    """Lower or raise the limit of a type while its bodies run."""
+    kinds = TaskType.objects.filter(method__endswith=".few")
+    limit = nemesis.dice.choice((1, 2, 3))
+    with suppress(OperationalError, InterfaceError):
+        patiently(lambda: kinds.update(concurrency_limit=limit))
+
+
+@fault(1)
+def suspend_the_dispatcher(nemesis: Nemesis) -> None:
+    """Suspend the dispatcher for a moment."""
+    nemesis.nothing_lasts()
+    patiently(lambda: toggle_dispatcher(False, reason="the nemesis"))
+    nemesis.lasts(1, lambda: patiently(lambda: toggle_dispatcher(True)))

@@ -1,0 +1,54 @@
+"""A body that writes within fenced() writes once, however often it runs and whatever breaks."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskcontrol.models import TaskLog
+from taskcontrol.status import Status
+from tests.faults import bodies
+from tests.faults.figures import figure
+from tests.faults.ledger import Ledger
+from tests.faults.nemesis import Nemesis
+from tests.faults.scene import Scene, patiently
+from tests.faults.striking import strike_while
+from tests.faults.tiers import SEED, sized
+from tests.models import Counter
+
+pytestmark = pytest.mark.integration
+
+TASKS, FAULTS = sized(100, 1000), sized(20, 200)
+PACE = sized(0.5, 1.5)
+METHOD = "tests.faults.bodies.count"
+
+
+def test_a_fenced_counter_equals_what_has_finished_whatever_breaks(
+    workshop, broker, database_server, record
+):
+    fenced, unfenced = (Counter.objects.create(name=name) for name in ("in", "beside"))
+    ledger = Ledger(record)
+
+    def call() -> None:
+        ledger.enqueue(bodies.count, fenced="in", unfenced="beside", max_retries=50)
+
+    with Scene(broker, database_server) as scene:
+        with Nemesis(scene, SEED) as nemesis:
+            strike_while(nemesis, faults=FAULTS, pace=PACE, calls=TASKS, call=call)
+        quiet_after = ledger.quiet(nemesis)
+
+    finished = patiently(TaskLog.objects.filter(status=Status.FINISHED).count)
+    told = ledger.summary()
+    story = f"{told}\n{nemesis.told()}\n" + "\n".join(ledger.wrong()[:20])
+    for counter in (fenced, unfenced):
+        counter.refresh_from_db()
+    assert fenced.value == finished, f"{fenced.value} {story}"
+    assert (told["lost"], told["duplicated"]) == (0, 0), story
+    figure(
+        "fenced",
+        **told,
+        faults=nemesis.struck,
+        finished=finished,
+        counter=fenced.value,
+        unfenced=unfenced.value,
+        quiet_after=quiet_after,
+    )

@@ -1,0 +1,109 @@
+"""Working again within seconds: after a restart of the broker, of the database, of a worker."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.db import InterfaceError, OperationalError, connections
+
+import taskcontrol
+from taskcontrol.conf import Conf
+from taskcontrol.models import TaskLog
+from taskcontrol.status import Status
+from tests import tasks
+from tests.faults.figures import figure
+from tests.faults.scene import Scene, patiently
+from tests.faults.tiers import sized
+from tests.integration.watching import is_alive, story
+from tests.servers.worker import QUICK
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+TIMES = sized(1, 10)
+#: Seconds in which a restart is over, and in which a task of a killed worker runs elsewhere.
+RESTART, ELSEWHERE = 15.0, 30.0
+#: What a site has that sets nothing: tests of other things use shorter times.
+DEFAULTS = {name: getattr(Conf, name) for name in QUICK}
+
+
+@pytest.fixture(scope="module")
+def took():
+    """Seconds until it worked again, by what was broken."""
+    return {"broker": [], "database": [], "worker": []}
+
+
+def test_everything_works_again_within_seconds_with_default_settings(
+    workshop, broker, database_server, record, took
+):
+    with Scene(broker, database_server, conf=DEFAULTS, more=False) as scene:
+        for _ in range(TIMES):
+            took["broker"].append(after_a_restart(scene, broker))
+            took["database"].append(after_a_restart(scene, database_server))
+            took["worker"].append(after_the_loss_of_a_worker(scene, record))
+
+    assert max(took["broker"]) <= RESTART, took
+    assert max(took["database"]) <= RESTART, took
+    assert max(took["worker"]) <= ELSEWHERE, took
+    worst = {f"{what}_seconds": max(seconds) for what, seconds in took.items()}
+    figure("recovery", times=TIMES, **worst)
+
+
+def after_a_restart(scene, server):
+    """Kill a server under running bodies, start it; return how long a new task takes then."""
+    runs = taskcontrol.enqueue(tasks.recorded, seconds=2)
+    eventually(lambda: _status(runs) == Status.STARTED, 20, why=lambda: story(runs))
+    server.kill()
+    server.start()
+    began = time.monotonic()
+    after = _enqueued()
+    until = time.monotonic()
+    for row in (after, runs):
+        eventually(
+            lambda row=row: _status(row) == Status.FINISHED, 40, why=lambda: story(after)
+        )
+        until = time.monotonic() if row is after else until
+    assert patiently(TaskLog.objects.get(pk=runs.pk).refresh_from_db) is None
+    assert TaskLog.objects.get(pk=runs.pk).attempt == 1, story(runs)
+    return round(until - began, 1)
+
+
+def after_the_loss_of_a_worker(scene, record):
+    """Kill a worker with all it runs; return how long until its body runs elsewhere."""
+    record.clear()
+    task = taskcontrol.enqueue(tasks.slow_at_first, seconds=120)
+    first = eventually(lambda: record.lines("started", task=task.pk), 30)[0]
+    machine = next(
+        one
+        for one in scene.machines
+        if first["pid"] in [child.pid for child in one.worker.children()]
+    )
+    machine.worker.kill()
+    began = time.monotonic()
+    assert not is_alive(first["pid"])
+    again = eventually(
+        lambda: record.lines("started", task=task.pk, attempt=2),
+        60,
+        why=lambda: story(task),
+    )
+    took = again[0]["at"] - began
+    eventually(lambda: _status(task) == Status.FINISHED, 20, why=lambda: story(task))
+    machine.worker.launch()
+    eventually(machine.worker.ready, 60, every=0.1, why=machine.worker.process.tail)
+    return round(took, 1)
+
+
+def _enqueued():
+    """Enqueue as a caller does, who tries again when the database was away."""
+    while True:
+        try:
+            return taskcontrol.enqueue(tasks.recorded)
+        except (OperationalError, InterfaceError):
+            connections["default"].close()
+
+
+def _status(row):
+    return patiently(
+        lambda: TaskLog.objects.values_list("status", flat=True).get(pk=row.pk)
+    )
