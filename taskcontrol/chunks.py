@@ -205,7 +205,7 @@ def _check_loop(task: CurrentTask, name: str) -> None:
 def _transaction(task: CurrentTask | None) -> Iterator[None]:
     """A transaction that a task commits only while it is its own; a savepoint within one."""
     if task is not None and not connections[conf.DATABASE].in_atomic_block:
-        with task.fenced():
+        with task.held():
             yield
         return
     if task is not None:

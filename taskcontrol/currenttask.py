@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import ReferenceType, WeakSet
 
@@ -33,6 +33,8 @@ class CurrentTask:
         self.attempt: int = row.attempt
         self._reporter = Reporter(row.pk, row.attempt)
         self._user: Any = None
+        #: How whoever runs the body commits a block together with its end.
+        self.end_with: Callable[[], AbstractContextManager[None]] | None = None
         #: The loops over chunks that this run of the body has begun, by name. Held weakly,
         #: since one that the body lets go of ends at once.
         self.loops: dict[str, ReferenceType[Generator[Any]]] = {}
@@ -69,13 +71,27 @@ class CurrentTask:
 
     @contextmanager
     def fenced(self) -> Iterator[None]:
+        """Commit what the block writes together with the end of the task, or neither.
+
+        So its writes to the tasks' database happen exactly once, however often the body
+        runs. Behind the block the task is Finished: what the body still does cannot change
+        that, and an error of it is logged; what it returns is kept as the result. When the
+        task was canceled, or given to another attempt because this worker was silent for too
+        long, TaskCanceled is raised and the block is rolled back.
+
+        Raises RuntimeError inside ``transaction.atomic()``, and for a second block of one
+        body: for steps before the last there is ``held()``. A body with ``atomic=True`` is
+        fenced as a whole, and there the block is a part of that transaction.
+        """
+        with self.held() if self.end_with is None else self.end_with():
+            yield
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
         """Commit what the block writes only if this attempt still holds the task.
 
-        The block is a transaction of the tasks' database. When the task was canceled, or
-        given to another attempt because this worker was silent for too long, TaskCanceled
-        is raised and the block is rolled back. Opens a transaction of its own, so it must
-        not stand inside ``transaction.atomic()`` (RuntimeError); a body with ``atomic=True``
-        is fenced as a whole, and there the block is a part of that transaction.
+        As ``fenced``, but the task goes on: a crash later lets the body, and so the block,
+        run again.
         """
         self.check_canceled()
         if self.row.options.get("atomic") and connections[conf.DATABASE].in_atomic_block:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore
 from django.db import (
@@ -19,14 +19,18 @@ from django.db import (
     connections,
     transaction,
 )
+from django.db.models import F
 
 from . import crashpoints, incidents, interrupts, leftovers, lifecycle, memory
 from .conf import conf
 from .exceptions import TaskCanceled
 from .failures import failure_of, forced_timeout
 from .models import TaskLog
-from .status import TERMINAL
+from .status import TERMINAL, Status
 from .text import storable
+
+if TYPE_CHECKING:
+    from .currenttask import CurrentTask
 
 logger = logging.getLogger("taskcontrol")
 
@@ -48,6 +52,9 @@ class Outcome:
     measures: dict[str, Any] = field(default_factory=dict)
     #: Whether the end was committed, together with what the body wrote.
     committed: bool = False
+
+    #: The same, by a fenced block of the body, which then went on.
+    fenced: bool = False
 
     def mark_committed(self) -> None:
         """Note that the transaction of body and end was committed."""
@@ -112,15 +119,18 @@ def _of_same_run(row: TaskLog) -> tuple[int, int]:
 
 
 @contextmanager
-def in_one_transaction(row: TaskLog, outcome: Outcome) -> Iterator[None]:
-    """Commit the block, a body that has finished, and its end as one; or neither of them.
+def in_one_transaction(
+    row: TaskLog, outcome: Outcome, *, durable: bool = False
+) -> Iterator[None]:
+    """Commit the block and the end of its task, Finished, as one; or neither of them.
 
     A canceled or superseded attempt cannot write its end, and what it did is rolled back.
+    ``durable``: raise RuntimeError inside another transaction.
     """
     using = conf.DATABASE
     within_anothers = connections[using].in_atomic_block
     try:
-        with transaction.atomic(using=using):
+        with transaction.atomic(using=using, durable=durable):
             transaction.on_commit(outcome.mark_committed, using=using)
             yield
             _finish_or_roll_back(row, outcome)
@@ -132,9 +142,60 @@ def in_one_transaction(row: TaskLog, outcome: Outcome) -> Iterator[None]:
     outcome.committed |= within_anothers
     if not outcome.committed:
         raise transaction.TransactionManagementError(
-            "The body has rolled back, or left open, the transaction that atomic=True "
-            "commits together with its end."
+            "The body has rolled back, or left open, the transaction that is to be "
+            "committed together with its end."
         )
+
+
+def fence(
+    row: TaskLog, task: CurrentTask, outcome: Outcome, measure: Callable[[], None]
+) -> None:
+    """Let ``task.fenced()`` commit its block together with the end of the task.
+
+    ``measure`` writes into ``outcome`` what the end is to tell.
+    """
+    using = conf.DATABASE
+    whole = bool(row.options.get("atomic"))
+
+    @contextmanager
+    def end_with() -> Iterator[None]:
+        if outcome.fenced:
+            raise RuntimeError(
+                f"Task {row.pk} has ended with its first fenced() block: a body has one, and "
+                "steps before it stand in held()."
+            )
+        task.check_canceled()
+        if whole and connections[using].in_atomic_block:
+            with transaction.atomic(using=using):
+                yield  # the end of the body decides for all of it
+            return
+        with in_one_transaction(row, outcome, durable=True):
+            yield
+            measure()
+        outcome.fenced = True
+
+    task.end_with = end_with
+
+
+@contextmanager
+def past_the_fence(row: TaskLog, outcome: Outcome) -> Iterator[None]:
+    """Let no error of a body undo, or run again, what its fenced block has ended."""
+    try:
+        yield
+    except BaseException as error:
+        if not outcome.fenced:
+            raise
+        leftovers.let_go_of_memory(error)
+        logger.exception("Task %s stays Finished: its body failed after its end.", row.pk)
+
+
+def tell_the_rest(row: TaskLog, outcome: Outcome) -> None:
+    """Add to an end that a block has committed what the body returned and printed since."""
+    same = TaskLog.objects.filter(
+        pk=row.pk, attempt=row.attempt, status=Status.FINISHED, ended_at__isnull=False
+    )
+    values = {"result": _as_result(outcome.value), **outcome.measures}
+    same.update(**values, rev=F("rev") + 1)
 
 
 def _finish_or_roll_back(row: TaskLog, outcome: Outcome) -> None:

@@ -23,7 +23,15 @@ from .celerytasks import call
 from .conf import conf
 from .context import running
 from .currenttask import CurrentTask
-from .ends import Outcome, in_one_transaction, measures_of, write_end
+from .ends import (
+    Outcome,
+    fence,
+    in_one_transaction,
+    measures_of,
+    past_the_fence,
+    tell_the_rest,
+    write_end,
+)
 from .models import TaskLog
 from .output import Capture, captured
 from .reruns import run_through_conflicts
@@ -106,6 +114,7 @@ class Body:
         self.outcome = Outcome()
         self.output = Capture()
         self._began = time.monotonic()
+        fence(row, task, self.outcome, self._measure)
 
     def run(self) -> Outcome:
         """Run the body, again in place where that helps; return how it ended."""
@@ -120,7 +129,7 @@ class Body:
                 leftovers.let_go_of_memory(error)
                 outcome.error = error
         if not outcome.committed:
-            outcome.measures = self._measures()
+            self._measure()
         return outcome
 
     def _prepare(self) -> Callable[[], Any]:
@@ -138,18 +147,23 @@ class Body:
             return
         with in_one_transaction(self.row, self.outcome):
             self._call(work)
-            self.outcome.measures = self._measures()
+            self._measure()
 
     def _call(self, work: Callable[[], Any]) -> None:
         try:
-            with interrupts.allowed(self.row):
+            with past_the_fence(self.row, self.outcome), interrupts.allowed(self.row):
                 crashpoints.reached("body.ready")
                 self.outcome.value = work()
         finally:
             self.task.let_go()
+        if self.outcome.fenced:
+            self._measure()
+            tell_the_rest(self.row, self.outcome)
 
-    def _measures(self) -> dict[str, Any]:
-        return measures_of(self._began, self.output.text(), self.task.progress)
+    def _measure(self) -> None:
+        self.outcome.measures = measures_of(
+            self._began, self.output.text(), self.task.progress
+        )
 
 
 def _confirm_type(method: str) -> None:

@@ -21,7 +21,15 @@ from .celerytasks import call
 from .conf import conf
 from .context import running
 from .currenttask import CurrentTask
-from .ends import Outcome, finish, in_one_transaction, measures_of
+from .ends import (
+    Outcome,
+    fence,
+    finish,
+    in_one_transaction,
+    measures_of,
+    past_the_fence,
+    tell_the_rest,
+)
 from .failures import failure_of
 from .lookup import read_again
 from .models import TaskLog
@@ -70,17 +78,29 @@ class _Body:
         self.within = bool(connections[conf.DATABASE].in_atomic_block)
         self.output = Capture()
         self._began = time.monotonic()
+        if self.within:
+            # All of it is a part of the caller's transaction, and so is the end.
+            self.task.end_with = lambda: transaction.atomic(using=conf.DATABASE)
+        else:
+            fence(row, self.task, self.outcome, self._measure)
 
     def run(self) -> None:
         """Run it; whatever it raises is kept."""
         memory.reset_peak()
         with captured() as self.output, running(self.task), closing(self.task):
             try:
-                with _time_limit(self.row.timeout), self._transaction():
+                with (
+                    past_the_fence(self.row, self.outcome),
+                    _time_limit(self.row.timeout),
+                    self._transaction(),
+                ):
                     self.outcome.value = self._call()
             except BaseException as error:  # noqa: BLE001 - raised when its end is written
                 self.outcome.error = error
-        if not self.outcome.committed:
+        if self.outcome.fenced:
+            self._measure()
+            tell_the_rest(self.row, self.outcome)
+        elif not self.outcome.committed:
             self._measure()
 
     def _call(self) -> Any:

@@ -1,10 +1,13 @@
-"""fenced(): what a block writes is committed only while the attempt holds the task."""
+"""fenced() and held(): what a block writes is committed with the end, or while it is held."""
 
 from __future__ import annotations
 
-import pytest
-from django.db import connection, transaction
+import sys
 
+import pytest
+from django.db import OperationalError, connection, transaction
+
+import taskcontrol
 from taskcontrol import execution, lifecycle
 from taskcontrol.context import current_task
 from taskcontrol.currenttask import CurrentTask
@@ -42,6 +45,97 @@ def test_a_fenced_block_of_the_holder_is_committed():
     row = outcome(body)
 
     assert (row.status, row.result, written()) == (Status.FINISHED, False, ["inside"])
+
+
+def test_the_block_and_the_end_are_one_transaction_p3():
+    task = queued()
+    seen = []
+
+    def body():
+        with current_task().fenced():
+            Counter.objects.create(name="inside")
+        seen.append(TaskLog.objects.get(pk=task.pk).status)
+        sys.stdout.write("afterwards\n")
+        return 7
+
+    assert run_with(task, body) is True
+
+    now = TaskLog.objects.get(pk=task.pk)
+    assert seen == [Status.FINISHED]
+    assert (now.status, now.result, now.debug_log) == (Status.FINISHED, 7, "afterwards\n")
+    assert not now.occupies
+
+
+def test_a_process_that_dies_behind_the_block_lets_nothing_run_again():
+    """What a rescue would find of it: an end, which is final."""
+    task = queued()
+
+    def body():
+        with current_task().fenced():
+            Counter.objects.create(name="once")
+        assert not lifecycle.rescue(task.pk, 1, detail="lost")
+
+    assert run_with(task, body) is True
+    assert written() == ["once"]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("late"), OperationalError("deadlock detected")]
+)
+def test_an_error_behind_the_block_changes_nothing_and_is_logged(error, caplog):
+    runs = []
+
+    def body():
+        runs.append(1)
+        with current_task().fenced():
+            Counter.objects.create(name="once")
+        raise error
+
+    row = outcome(body)
+
+    assert (row.status, row.error_message, len(runs)) == (Status.FINISHED, "", 1)
+    assert f"Task {row.pk} stays Finished: its body failed after its end." in caplog.text
+    assert written() == ["once"]
+
+
+def test_a_body_has_one_fenced_block():
+    def body():
+        for name in ("first", "second"):
+            with current_task().fenced():
+                Counter.objects.create(name=name)
+
+    row = outcome(body)
+
+    assert (row.status, written()) == (Status.FINISHED, ["first"])
+    assert "a body has one, and steps before it stand in held()" in row.debug_log
+
+
+def test_steps_before_the_end_are_committed_while_it_holds_the_task():
+    def body():
+        for name in ("first", "second"):
+            with current_task().held():
+                Counter.objects.create(name=name)
+        raise ValueError
+
+    assert (outcome(body).status, written()) == (Status.FAILED, ["first", "second"])
+
+
+def test_what_runs_at_once_is_fenced_too():
+    made["body"] = exclaim_in_a_fence
+
+    row = taskcontrol.enqueue("tests.test_execution.made_up", now=True)
+
+    assert (row.status, row.result, written()) == (Status.FINISHED, "!", ["!"])
+    with transaction.atomic():
+        taskcontrol.enqueue("tests.test_execution.made_up", now=True)
+        transaction.set_rollback(True)
+    assert written() == ["!"]
+
+
+def exclaim_in_a_fence():
+    with current_task().fenced():
+        Counter.objects.create(name="!")
+    return "!"
 
 
 def test_an_attempt_that_was_given_up_on_does_not_enter_p3():
