@@ -64,6 +64,30 @@ class DatabaseMicroseconds(models.Func):
         )
 
 
+class IdleBound(models.Func):
+    """Bounds how long this transaction may do nothing, with all that it has locked.
+
+    A process that sleeps, or that the network has lost, would keep its locks for as long as
+    its connection seems to stand, which may be hours. PostgreSQL then ends the connection;
+    nothing happens elsewhere.
+    """
+
+    template = "SET_CONFIG('idle_in_transaction_session_timeout', %(expressions)s, true)"
+
+    def __init__(self, seconds: float) -> None:
+        bound = models.Value(f"{max(1, round(seconds * 1000))}ms")
+        super().__init__(bound, output_field=models.TextField())
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template=_ONLY_SAID, **extra)
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template=_ONLY_SAID, **extra)
+
+
+_ONLY_SAID = "%(expressions)s"
+
+
 class SecondsOf(models.Func):
     """A duration in seconds."""
 

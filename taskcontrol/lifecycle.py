@@ -18,7 +18,7 @@ from django.db.models.functions import Cast, Concat
 from . import batches, crashpoints, keys
 from .announcing import announce, anyone_listens
 from .conf import conf
-from .dialect import DatabaseNow, skip_locked, update_returning
+from .dialect import DatabaseNow, IdleBound, skip_locked, update_returning
 from .history import CLEARED, archive, record
 from .lanes import ready_lane
 from .models import TaskEvent, TaskLog
@@ -318,7 +318,7 @@ def retry_due(ids: Sequence[int]) -> int:
         pk__in=ids, retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
     )
     with transaction.atomic(using=conf.DATABASE):
-        locked = _free_ones(due.filter(status=Status.FAILED))
+        locked = _free_ones(due.filter(status=Status.FAILED), bounded=True)
         archive(locked)
         crashpoints.reached("retries.archived")
         moved = _again(due.filter(pk__in=locked), Status.FAILED)
@@ -410,7 +410,7 @@ def _rerun(
 ) -> bool:
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, status=Status.STARTED)
     with transaction.atomic(using=conf.DATABASE):
-        locked = _free_ones(rows)
+        locked = _free_ones(rows, bounded=True)
         archive(locked, ended_reason=detail)
         moved = _move(
             rows.filter(pk__in=locked),
@@ -542,13 +542,15 @@ def _written(old: Status, new: Status, values: dict[str, Any]) -> dict[str, Any]
     return {"status": new, "rev": F("rev") + 1, **values}
 
 
-def _free_ones(rows: Any) -> list[int]:
+def _free_ones(rows: Any, *, bounded: bool = False) -> list[int]:
     """Lock ``rows`` and return their keys, without those that somebody else is changing.
 
-    A sweep that waited for a caller's open transaction would stop the dispatcher.
+    A sweep that waited for a caller's open transaction would stop the dispatcher. And all
+    other sweeps pass over what one holds that sleeps: what is ``bounded`` does not for long.
     """
     rows = rows if rows.query.is_sliced else rows.order_by("pk")
-    return list(skip_locked(rows).values_list("pk", flat=True))
+    bound = (IdleBound(conf.WORKER_LOST_AFTER / 2),) if bounded else ()
+    return [row[0] for row in skip_locked(rows).values_list("pk", *bound)]
 
 
 def _locked(rows: Any) -> Any:

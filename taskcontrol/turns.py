@@ -11,7 +11,7 @@ from django.db.models.functions import Cast
 
 from . import closures, following
 from .conf import conf
-from .dialect import DatabaseMicroseconds, DatabaseNow, microseconds_now
+from .dialect import DatabaseMicroseconds, DatabaseNow, IdleBound, microseconds_now
 from .models import DispatcherState, TaskBatch, TaskLog, seconds
 from .prepared import PreparedQuery
 from .rates import Sends
@@ -53,11 +53,12 @@ class State(NamedTuple):
 def take_turn() -> State | None:
     """Lock the dispatcher's row: one pass at a time, in whatever process.
 
-    The lock is the transaction's own, so that a crash frees it; what is due is asked in
-    the same statement, so that an idle pass costs only this one. None without the row.
+    The lock is the transaction's own, so that a crash frees it; who sleeps with it for half
+    of the time after which a worker is lost, loses it too. What is due is asked in the same
+    statement, so that an idle pass costs only this one. None without the row.
     """
-    rows = _TURN.rows(conf.DATABASE)
-    return State(*rows[0]) if rows else None
+    rows = _TURN.rows(conf.DATABASE, conf.WORKER_LOST_AFTER)
+    return State(*rows[0][: len(State._fields)]) if rows else None
 
 
 def _build_turn() -> Any:
@@ -78,6 +79,7 @@ def _build_turn() -> Any:
             now=DatabaseMicroseconds(),
             was_closed=Cast("closed", TextField()),
             was_sent=Cast("sent", TextField()),
+            bound=IdleBound(conf.WORKER_LOST_AFTER / 2),
         )
         .values_list(
             "site",
@@ -91,6 +93,7 @@ def _build_turn() -> Any:
             "now",
             "was_closed",
             "was_sent",
+            "bound",
         )
     )
 

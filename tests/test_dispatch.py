@@ -9,14 +9,14 @@ from datetime import timedelta
 
 import pytest
 import time_machine
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from hypothesis.extra.django import TestCase
 
 import taskcontrol
-from taskcontrol import dispatch, tasktypes, turns
+from taskcontrol import dispatch, lifecycle, tasktypes, turns
 from taskcontrol.dialect import lane_fronts, lane_heads
 from taskcontrol.dispatch import dispatch_pending
 from taskcontrol.exceptions import BrokerUnavailable
@@ -678,6 +678,40 @@ def test_one_pass_at_a_time():
             beside(dispatch_pending, timeout=0.5)
 
     assert eventually(queued)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("work", ["a pass", "the sweep of retries", "a rescue"])
+def test_who_sleeps_in_the_middle_of_it_keeps_what_is_locked_for_a_while_only_p1(
+    conf, work
+):
+    conf(WORKER_LOST_AFTER=2)
+    make_worker()
+    lost = make_task(Status.STARTED)
+    due = make_task(Status.FAILED, max_retries=1, retry_at=seconds_ago(1))
+    dispatch.dispatcher_state()
+    begin, of_others = {
+        "a pass": (turns.take_turn, dispatch_pending),
+        "a rescue": (
+            lambda: lifecycle.rescue(lost.pk, 1, detail="lost"),
+            lambda: lifecycle.cancel(lost),
+        ),
+        "the sweep of retries": (
+            lambda: lifecycle.retry_due([due.pk]),
+            lambda: lifecycle.cancel(due),
+        ),
+    }[work]
+
+    def sleep_in_the_middle():
+        with transaction.atomic():
+            begin()
+            # As on a machine that is paused, or that the network has lost.
+            assert beside(of_others) is not None
+            TaskLog.objects.count()
+
+    with pytest.raises(DatabaseError, match="idle"):
+        sleep_in_the_middle()
 
 
 @pytest.mark.django_db(transaction=True)
