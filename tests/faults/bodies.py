@@ -6,7 +6,6 @@ import time
 
 from django.db.models import F
 
-import taskcontrol
 from taskcontrol.context import current_task
 from tests.faults.company import in_company
 from tests.models import Counter
@@ -59,7 +58,8 @@ def _run(kind: str, tag: str, seconds: float) -> str:
 
 def count(tag: str, fenced: str, unfenced: str) -> str:
     """Raise one counter beside the fence and one within it."""
-    task = taskcontrol.current_task()
+    task = current_task()
+    assert task is not None
     record(STARTED, kind="count", tag=tag)
     _raise(unfenced)
     time.sleep(0.1)

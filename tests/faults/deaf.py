@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from taskcontrol import bell
 
-bell._Pipe.write = lambda _self: None  # type: ignore[method-assign]
+bell._Pipe.write = lambda _self: None  # type: ignore[method-assign,assignment]

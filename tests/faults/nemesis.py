@@ -141,7 +141,7 @@ class Nemesis:
 # Processes
 
 
-@fault(6)
+@fault(4)
 def kill_a_child(nemesis: Nemesis) -> None:
     """SIGKILL to a process of a pool, as the kernel does when memory is short."""
     children = nemesis.machine().worker.children()
@@ -149,7 +149,7 @@ def kill_a_child(nemesis: Nemesis) -> None:
         os.kill(nemesis.dice.choice(children).pid, signal.SIGKILL)
 
 
-@fault(3)
+@fault(2)
 def kill_a_worker(nemesis: Nemesis) -> None:
     """SIGKILL to a worker and its pool, which a supervisor starts again."""
     nemesis.nothing_lasts()
@@ -158,7 +158,7 @@ def kill_a_worker(nemesis: Nemesis) -> None:
     worker.launch()
 
 
-@fault(3)
+@fault(2)
 def freeze_a_worker(nemesis: Nemesis) -> None:
     """SIGSTOP to a worker and its pool until it is given up on: then it wakes as a zombie."""
     nemesis.nothing_lasts()
@@ -198,7 +198,7 @@ def _kill_and_start(what: Any) -> None:
 # The broker
 
 
-@fault(3)
+@fault(2)
 def restart_the_broker(nemesis: Nemesis) -> None:
     """SIGKILL to the broker, which starts again without its messages."""
     nemesis.nothing_lasts()
@@ -206,7 +206,7 @@ def restart_the_broker(nemesis: Nemesis) -> None:
     nemesis.scene.broker.start()
 
 
-@fault(2)
+@fault(1)
 def empty_the_broker(nemesis: Nemesis) -> None:
     """FLUSHALL: every message and every binding is gone."""
     nemesis.scene.broker.flush()
@@ -234,7 +234,7 @@ def copy_messages(nemesis: Nemesis) -> None:
     )
 
 
-@fault(2)
+@fault(1)
 def forge_messages(nemesis: Nemesis) -> None:
     """Send messages that nobody wrote: of attempts to come, and of tasks that never were."""
     pks = patiently(lambda: list(TaskLog.objects.order_by("-pk").values_list("pk")[:50]))
@@ -266,7 +266,7 @@ def restart_the_database(nemesis: Nemesis) -> None:
     nemesis.scene.database.start()
 
 
-@fault(4)
+@fault(3)
 def end_a_connection(nemesis: Nemesis) -> None:
     """Let the database end one of its connections, in the middle of what it does."""
 
@@ -288,7 +288,7 @@ def end_a_connection(nemesis: Nemesis) -> None:
 # The network
 
 
-@fault(3)
+@fault(2)
 def cut_the_database_off(nemesis: Nemesis) -> None:
     """Close all connections of one worker to the database."""
     nemesis.machine().to_database.cut()
@@ -300,7 +300,7 @@ def cut_an_answer_of_the_database(nemesis: Nemesis) -> None:
     nemesis.machine().to_database.cut_after(nemesis.dice.randrange(1, 5000))
 
 
-@fault(2)
+@fault(1)
 def cut_the_broker_off(nemesis: Nemesis) -> None:
     """Close all connections of one worker to the broker."""
     nemesis.machine().to_broker.cut()

@@ -16,13 +16,13 @@ from tests.faults.figures import figure
 from tests.faults.nemesis import Nemesis
 from tests.faults.scene import Scene, patiently
 from tests.faults.striking import strike_while
-from tests.faults.tiers import SEED, sized
+from tests.faults.tiers import SEED, TIER, sized
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
 BATCHES, MEMBERS, FAULTS = sized(10, 100), sized(20, 100), sized(10, 100)
-PACE = sized(0.7, 1.5)
+PACE = (0.7, 1.5, 1.5)[TIER]
 #: Every so many batches one has a member that fails.
 ONE_FAILS_OF = 3
 

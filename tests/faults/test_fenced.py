@@ -12,13 +12,13 @@ from tests.faults.ledger import Ledger
 from tests.faults.nemesis import Nemesis
 from tests.faults.scene import Scene, patiently
 from tests.faults.striking import strike_while
-from tests.faults.tiers import SEED, sized
+from tests.faults.tiers import SEED, TIER, sized
 from tests.models import Counter
 
 pytestmark = pytest.mark.integration
 
 TASKS, FAULTS = sized(100, 1000), sized(20, 200)
-PACE = sized(0.5, 1.5)
+PACE = (0.5, 1.5, 1.5)[TIER]
 METHOD = "tests.faults.bodies.count"
 
 

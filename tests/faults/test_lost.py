@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,16 +16,16 @@ from tests.faults.ledger import Audit, Ledger
 from tests.faults.nemesis import Nemesis
 from tests.faults.scene import Scene, patiently
 from tests.faults.striking import strike_while
-from tests.faults.tiers import SEED, sized
+from tests.faults.tiers import SEED, TIER, sized
 
 pytestmark = pytest.mark.integration
 
 TASKS, FAULTS = sized(1000, 2000, 10_000), sized(40, 300)
 #: Seconds between two faults; a tier that asks for more tasks gives them more time.
-PACE = sized(1.3, 1.5, 6.0)
+PACE = (1.3, 1.5, 6.0)[TIER]
 LIMITS = {"alone": 1, "few": 3}
 #: What is enqueued, in a hundred tasks.
-MIX = (
+MIX: tuple[tuple[int, Callable[..., Any], dict[str, Any]], ...] = (
     (60, bodies.quick, {}),
     (10, bodies.slow, {}),
     (8, bodies.alone, {}),
