@@ -365,6 +365,19 @@ class WorkerLost(TaskControlError):
         )
 
 
+class OutOfMemory(WorkerLost):
+    """The kernel has killed the process that ran a task, because memory was short."""
+
+    def __init__(self, where: str, times: int, limit: int) -> None:
+        TaskControlError.__init__(
+            self,
+            f"The kernel killed the process that ran this task because memory was short "
+            f"({where}); it was lost {times} {'time' if times == 1 else 'times'} by now, and a "
+            f"task runs again after at most {limit}. Let it hold less at once, let fewer run "
+            "beside it, or give its worker more memory.",
+        )
+
+
 class TimedOut(TaskControlError):
     """A task ran longer than its timeout."""
 

@@ -71,6 +71,8 @@ def _reason(row: TaskLog, error: BaseException) -> str:
             reason = "timed out"
         case Discard():
             reason = f"discarded: {safe_str(error)}"
+        case MemoryError():
+            reason = _why_not_again(row, error) or "out of memory"
         case MethodNotFound():
             reason = "unknown method"
         case MethodNotAllowed():

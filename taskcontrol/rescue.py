@@ -12,7 +12,7 @@ from .bell import request_dispatch
 from .conf import conf
 from .context import without_user_code
 from .dialect import DatabaseNow, skip_locked, update_returning
-from .exceptions import TimedOut, WorkerLost
+from .exceptions import OutOfMemory, TimedOut, WorkerLost
 from .models import OnLost, TaskLog, TaskType, Worker, seconds
 from .status import Status
 
@@ -114,20 +114,26 @@ def _end_abandoned(row: TaskLog) -> bool:
     )
 
 
-def lose(row: TaskLog, where: str) -> bool:
-    """Let a Started task whose process was lost run again, or fail it; return if it moved."""
+#: What is said of a task whose process was lost.
+LOST, OUT_OF_MEMORY = "its process was lost", "out of memory: the kernel killed its process"
+
+
+def lose(row: TaskLog, where: str, *, for_memory: bool = False) -> bool:
+    """Let a Started task whose process was lost run again, or fail it; return if it moved.
+
+    ``for_memory`` says that the kernel killed it because memory was short.
+    """
     times = row.lost_count + 1
-    lost = WorkerLost(where, times, conf.LOST_LIMIT)
+    kind, reason = (OutOfMemory, OUT_OF_MEMORY) if for_memory else (WorkerLost, LOST)
     if _on_lost(row) == OnLost.RERUN and times <= conf.LOST_LIMIT:
-        moved = lifecycle.rescue(
-            row.pk, row.attempt, detail=f"its process was lost ({where})"
-        )
+        moved = lifecycle.rescue(row.pk, row.attempt, detail=f"{reason} ({where})")
     else:
+        error = kind(where, times, conf.LOST_LIMIT)
         moved = lifecycle.fail(
             row.pk,
             row.attempt,
-            error=f"WorkerLost: {lost}",
-            reason="its process was lost",
+            error=f"{kind.__name__}: {error}",
+            reason=reason,
             lost_count=times,
         )
     request_dispatch()

@@ -27,6 +27,7 @@ from . import (
     incidents,
     lifecycle,
     measures,
+    memory,
     rescue,
     resending,
     rollup,
@@ -253,6 +254,7 @@ class Keeper:
         #: What ran here at the last look although no row waited for it.
         self._strays: set[tuple[int, int]] = set()
         self._loop_seen_at = time.monotonic()
+        self._kills = memory.KillsForMemory()
         self.work = DatabaseWork()
 
     def do(self, errand: Callable[[], Any]) -> None:
@@ -311,7 +313,9 @@ class Keeper:
         crashpoints.reached("worker.lost")
         held.drop(task_id, attempt)
         if row.status == Status.STARTED:
-            rescue.lose(row, f"{self.boot.facts['hostname']}: {why.rstrip('.')}")
+            where = f"{self.boot.facts['hostname']}: {why.rstrip('.')}"
+            killed = "SIGKILL" in why and self._kills.explain_one()
+            rescue.lose(row, where, for_memory=killed)
         else:
             lifecycle.release(task_id, attempt)
         bell.ring()
@@ -349,6 +353,7 @@ class Keeper:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _vitals(self) -> dict[str, Any]:
+        self._kills.look()
         answered = self._loop_seen_at
         self.boot.in_loop(self._loop_is_alive)
         return {
@@ -379,9 +384,9 @@ class Keeper:
                 self._stop(row)
         self._end_unwanted(set(held.attempts()) - seen)
         held.sweep(keep=seen)
-        for memory in (self._unheld_since, self._asked_at):
-            for key in memory.keys() - seen:
-                del memory[key]
+        for times in (self._unheld_since, self._asked_at):
+            for key in times.keys() - seen:
+                del times[key]
 
     def _end_unwanted(self, strays: set[tuple[int, int]]) -> None:
         """End the bodies that no row waits for, once an account has said so.

@@ -102,3 +102,12 @@ def test_delays_grow_with_the_number_of_retries():
 
 def test_a_class_is_judged_by_where_it_is_defined():
     assert verdict(TimedOut(1), retry_on=["builtins.TimeoutError"])[1] is None
+
+
+def test_a_body_that_is_refused_memory_says_so_and_is_retried_as_any_other():
+    assert verdict(MemoryError()) == ("out of memory", 7)
+    listed = {"discard_on": ["builtins.MemoryError"]}
+    assert verdict(MemoryError(), **listed) == (
+        "discarded: MemoryError is in discard_on",
+        None,
+    )

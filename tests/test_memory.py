@@ -60,3 +60,30 @@ def test_on_a_mac_the_system_counts_bytes(monkeypatch):
 
     assert memory.peak_kb() == pytest.approx(kilobytes / 1024, rel=0.5)
     assert isinstance(memory._CLEAR, Path)
+
+
+def test_a_kill_for_memory_is_told_of_once_and_not_for_long(tmp_path, monkeypatch):
+    counted = tmp_path / "vmstat"
+    monkeypatch.setattr(memory, "_STATISTICS", counted)
+
+    def kernel_has_killed(number):
+        counted.write_text(f"nr_free_pages 5\noom_kill {number}\noom_kill_total 9\n")
+
+    kernel_has_killed(3)
+    kills = memory.KillsForMemory()
+    assert not kills.explain_one(), "what was before is nobody's"
+    kernel_has_killed(5)
+    assert [kills.explain_one() for _ in range(3)] == [True, True, False]
+    kernel_has_killed(6)
+    kills.look()
+    assert kills.explain_one(), "one look later it may still be this one"
+    kernel_has_killed(7)
+    kills.look()
+    kills.look()
+    assert not kills.explain_one()
+
+
+def test_where_nobody_counts_kills_for_memory_none_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_STATISTICS", tmp_path / "nothing")
+
+    assert not memory.KillsForMemory().explain_one()

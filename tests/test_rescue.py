@@ -10,9 +10,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from taskcontrol import lifecycle
+from taskcontrol.exceptions import OutOfMemory
 from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, Worker
 from taskcontrol.rescue import lose, rescue_lost_tasks
 from taskcontrol.status import Status
+from taskcontrol.tolderrors import error_of
 from tests.factories import make_task, make_type, make_worker, seconds_ago
 from tests.waiting import beside, race, race_over
 
@@ -75,6 +77,24 @@ def test_a_worker_that_left_in_order_gives_its_tasks_back_uncounted():
     assert TaskEvent.objects.get().kind == TaskEvent.Kind.RETURNED
 
 
+def test_a_worker_that_left_in_order_is_never_called_lost():
+    make_worker(left_at=seconds_ago(50), last_seen_at=seconds_ago(60))
+
+    rescue_lost_tasks()
+
+    assert Worker.objects.get().lost_at is None
+
+
+def test_a_worker_is_declared_lost_once():
+    silent()
+    rescue_lost_tasks()
+    first = Worker.objects.get().lost_at
+
+    rescue_lost_tasks()
+
+    assert Worker.objects.get().lost_at == first
+
+
 def test_a_task_that_was_lost_too_often_fails_p1(conf):
     task = make_task(Status.STARTED, worker=silent(), lost_count=3, max_retries=5)
 
@@ -85,6 +105,30 @@ def test_a_task_that_was_lost_too_often_fails_p1(conf):
     assert after.ended
     assert "4 times by now" in after.error_message
     assert after.ended_reason == "its process was lost"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_process_that_the_kernel_killed_for_its_memory_is_told_in_its_own_words(
+    conf, times
+):
+    conf(LOST_LIMIT=1)
+    task = make_task(Status.STARTED, worker=silent(), lost_count=times - 1)
+
+    assert lose(task, "w@host: signal 9 (SIGKILL)", for_memory=True)
+
+    after = row(task)
+    assert after.lost_count == times
+    if times == 1:
+        assert after.status == Status.PENDING
+        (event,) = TaskEvent.objects.all()
+        assert event.detail.startswith(
+            "out of memory: the kernel killed its process (w@host"
+        )
+    else:
+        assert (after.status, after.retry_at) == (Status.FAILED, None)
+        assert after.ended_reason == "out of memory: the kernel killed its process"
+        assert after.error_message.startswith("OutOfMemory: The kernel killed the process")
+        assert error_of(after.error_message).kind is OutOfMemory
 
 
 def test_the_number_of_losses_can_be_set(conf):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..conf import conf
-from ..exceptions import WorkerLost
+from ..exceptions import OutOfMemory, WorkerLost
 from ..incidents import Kind
 from ..models import TaskAttempt, TaskLog, Worker, seconds
 from ..status import ACTIVE, Status
@@ -255,4 +255,5 @@ def _was_given_up(run: TaskAttempt | None, row: TaskLog) -> bool:
     if run is not None:
         by_itself = run.status != Status.FAILED or run.error_message
         return bool(run.ended_reason) and not by_itself
-    return row.error_message.startswith(f"{WorkerLost.__name__}:")
+    lost = (f"{WorkerLost.__name__}:", f"{OutOfMemory.__name__}:")
+    return row.error_message.startswith(lost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -205,3 +206,38 @@ def fail_counted() -> None:
     """Write its start down and fail."""
     record(STARTED)
     raise ValueError("it failed")
+
+
+def kill_itself() -> None:
+    """Write its start down and die."""
+    record(STARTED)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+#: The most that a body of these may hold.
+ENOUGH = 64 << 20
+
+
+def fill_its_cgroup(cgroup: str) -> None:
+    """Hold more and more, in a cgroup with a limit, until the kernel kills this process."""
+    record(STARTED)
+    (Path(cgroup) / "cgroup.procs").write_text(str(os.getpid()))
+    _hold_more_and_more()
+
+
+def pass_its_limit() -> None:
+    """Hold more and more until this process is refused it."""
+    record(STARTED)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + ENOUGH, before[1]))
+    try:
+        _hold_more_and_more()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _hold_more_and_more() -> None:
+    held = []
+    while True:
+        held.append(bytearray(b"x") * (8 << 20))
