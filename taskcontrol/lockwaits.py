@@ -32,7 +32,8 @@ def at_most(seconds: float, using: str) -> Iterator[None]:
             raise LockWaitOver from error
         raise
     finally:
-        _put_back(connection, before)
+        with connection.wrap_database_errors:  # a connection may be lost just here
+            _put_back(connection, before)
 
 
 def _set(connection: Any, seconds: float) -> Any:

@@ -26,6 +26,7 @@ class SoonBack(Consumer):
     """
 
     longest_pause = 4
+    loop: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from django.db.models import F
+
+import taskcontrol
 from taskcontrol import lifecycle
 from taskcontrol.conf import conf
 from taskcontrol.status import Status
 from tests import tasks
-from tests.recording import STARTED, record
+from tests.models import Counter
+from tests.recording import STARTED, Record, record
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +124,16 @@ def _hold_all(held: list[bytearray]) -> None:
         except MemoryError:
             size //= 2
     held.extend(bytearray(16) for _ in iter(int, 1))
+
+
+def write_and_cancel(counter: int, other: int) -> None:
+    """Raise a counter, wait until somebody has a task, and cancel that task."""
+    Counter.objects.filter(pk=counter).update(value=F("value") + 1)
+    record("has the counter")
+    lines = Record(Path(os.environ["TASKCONTROL_TEST_RECORD"]))
+    while not lines.lines("has the task"):
+        time.sleep(0.01)
+    taskcontrol.cancel(other)
 
 
 # Deaths ----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from django.db import OperationalError, connection, transaction
 
@@ -79,3 +81,17 @@ def test_a_connection_that_is_gone_is_no_second_error():
 
     with pytest.raises(OperationalError, match="gone"):
         lose()
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_connection_that_is_lost_inside_is_told_in_djangos_words():
+    def lose():
+        with transaction.atomic(), at_most(1, "default"):
+            pid = connection.connection.info.backend_pid
+            other = connection.copy()
+            with closing(other), other.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    (said,) = race(lose)
+
+    assert isinstance(said, OperationalError), repr(said)
