@@ -19,14 +19,13 @@ from django.db import (
     connections,
     transaction,
 )
-from django.db.models import F
 
 from . import crashpoints, incidents, interrupts, leftovers, lifecycle, memory
 from .conf import conf
 from .exceptions import TaskCanceled
 from .failures import failure_of, forced_timeout
 from .models import TaskLog
-from .status import TERMINAL, Status
+from .status import TERMINAL
 from .text import storable
 
 if TYPE_CHECKING:
@@ -120,12 +119,13 @@ def _of_same_run(row: TaskLog) -> tuple[int, int]:
 
 @contextmanager
 def in_one_transaction(
-    row: TaskLog, outcome: Outcome, *, durable: bool = False
+    row: TaskLog, outcome: Outcome, *, durable: bool = False, body_gone: bool = True
 ) -> Iterator[None]:
     """Commit the block and the end of its task, Finished, as one; or neither of them.
 
     A canceled or superseded attempt cannot write its end, and what it did is rolled back.
-    ``durable``: raise RuntimeError inside another transaction.
+    ``durable``: raise RuntimeError inside another transaction. ``body_gone``: the block is
+    the rest of the body, so the place is free.
     """
     using = conf.DATABASE
     within_anothers = connections[using].in_atomic_block
@@ -133,7 +133,7 @@ def in_one_transaction(
         with transaction.atomic(using=using, durable=durable):
             transaction.on_commit(outcome.mark_committed, using=using)
             yield
-            _finish_or_roll_back(row, outcome)
+            _finish_or_roll_back(row, outcome, body_gone=body_gone)
     except Exception:
         if not outcome.committed:
             raise
@@ -169,7 +169,7 @@ def fence(
             with transaction.atomic(using=using):
                 yield  # the end of the body decides for all of it
             return
-        with in_one_transaction(row, outcome, durable=True):
+        with in_one_transaction(row, outcome, durable=True, body_gone=False):
             yield
             measure()
         outcome.fenced = True
@@ -190,24 +190,24 @@ def past_the_fence(row: TaskLog, outcome: Outcome) -> Iterator[None]:
 
 
 def tell_the_rest(row: TaskLog, outcome: Outcome) -> None:
-    """Add to an end that a block has committed what the body returned and printed since."""
-    same = TaskLog.objects.filter(
-        pk=row.pk, attempt=row.attempt, status=Status.FINISHED, ended_at__isnull=False
-    )
-    values = {"result": _as_result(outcome.value), **outcome.measures}
-    same.update(**values, rev=F("rev") + 1)
+    """Add to an end that a block has committed what the body returned and printed since.
+
+    With it the place is given up, which the body has held until now.
+    """
+    told = {"result": _as_result(outcome.value), **outcome.measures}
+    _persistently(lambda: lifecycle.release(row.pk, row.attempt, **told))
 
 
-def _finish_or_roll_back(row: TaskLog, outcome: Outcome) -> None:
-    if not finish(row, outcome):
+def _finish_or_roll_back(row: TaskLog, outcome: Outcome, *, body_gone: bool) -> None:
+    if not finish(row, outcome, body_gone=body_gone):
         raise TaskCanceled
     crashpoints.reached("atomic.ended")
 
 
-def finish(row: TaskLog, outcome: Outcome) -> bool:
+def finish(row: TaskLog, outcome: Outcome, *, body_gone: bool = True) -> bool:
     """Started -> Finished, with what the body returned."""
-    result = _as_result(outcome.value)
-    return lifecycle.finish(row.pk, row.attempt, result=result, **outcome.measures)
+    told = {"result": _as_result(outcome.value), **outcome.measures}
+    return lifecycle.finish(row.pk, row.attempt, body_gone=body_gone, **told)
 
 
 def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:

@@ -97,9 +97,12 @@ def _claim() -> Arrow:
     return Arrow(Status.QUEUED, Status.STARTED, build, CLAIMED)
 
 
-def finish(task_id: int, attempt: int, **outcome: Any) -> bool:
-    """Started -> Finished; False when the attempt was canceled or given up on."""
-    return _end(task_id, attempt, Status.FINISHED, body_gone=True, **outcome)
+def finish(task_id: int, attempt: int, *, body_gone: bool = True, **outcome: Any) -> bool:
+    """Started -> Finished; False when the attempt was canceled or given up on.
+
+    ``body_gone=False`` keeps the place occupied: the body goes on behind its fenced block.
+    """
+    return _end(task_id, attempt, Status.FINISHED, body_gone=body_gone, **outcome)
 
 
 def fail(
@@ -450,10 +453,11 @@ def unsend(attempts: Sequence[tuple[int, int]], *, detail: str) -> int:
     return len(moved)
 
 
-def release(task_id: int, attempt: int) -> bool:
+def release(task_id: int, attempt: int, **told: Any) -> bool:
     """Free the place of an attempt whose body is gone; no change of status.
 
-    A retry that waited for it may now be promoted.
+    A retry that waited for it may now be promoted. ``told`` are columns that a body which
+    went on behind its end has yet to tell.
     """
     lane = Case(
         When(status=Status.PENDING, then=F("lane")),
@@ -462,7 +466,7 @@ def release(task_id: int, attempt: int) -> bool:
     )
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, occupies=True)
     freed = rows.exclude(status__in=(Status.QUEUED, Status.STARTED)).update(
-        occupies=False, ready_lane=lane, rev=F("rev") + 1
+        occupies=False, ready_lane=lane, rev=F("rev") + 1, **told
     )
     if freed:
         poke_after_commit([TaskLog(pk=task_id)])

@@ -115,14 +115,19 @@ BEGIN
             WHEN NEW.status = 'Started' AND NEW.arguments IS DISTINCT FROM OLD.arguments
                 THEN 'the arguments change while the body runs'
             WHEN NEW.status IN ('Finished', 'Failed', 'Canceled') AND (
-                NEW.result, NEW.error_message, NEW.debug_log, NEW.ended_at, NEW.ended_reason,
-                NEW.started_at, NEW.time_taken, NEW.retry_at, NEW.celery_task_id,
-                NEW.worker_id, NEW.pid, NEW.canceled_by_id
+                NEW.error_message, NEW.ended_at, NEW.ended_reason, NEW.started_at,
+                NEW.retry_at, NEW.celery_task_id, NEW.worker_id, NEW.pid, NEW.canceled_by_id
             ) IS DISTINCT FROM (
-                OLD.result, OLD.error_message, OLD.debug_log, OLD.ended_at, OLD.ended_reason,
-                OLD.started_at, OLD.time_taken, OLD.retry_at, OLD.celery_task_id,
-                OLD.worker_id, OLD.pid, OLD.canceled_by_id
+                OLD.error_message, OLD.ended_at, OLD.ended_reason, OLD.started_at,
+                OLD.retry_at, OLD.celery_task_id, OLD.worker_id, OLD.pid, OLD.canceled_by_id
             ) THEN 'an end is final, and what it wrote changes'
+            -- A body that goes on behind fenced() tells what it printed and returned since,
+            -- as it gives up its place.
+            WHEN NEW.status IN ('Finished', 'Failed', 'Canceled')
+                AND NOT (NEW.status = 'Finished' AND OLD.occupies AND NOT NEW.occupies)
+                AND (NEW.result, NEW.debug_log, NEW.time_taken)
+                    IS DISTINCT FROM (OLD.result, OLD.debug_log, OLD.time_taken)
+                THEN 'an end is final, and what it told changes'
         END;
     ELSIF wrong IS NULL THEN
         -- What moves

@@ -411,11 +411,15 @@ class Keeper:
             self.process_lost(*key, "no child runs it")
 
     def _stop(self, row: TaskLog) -> None:
-        """A body that is not wanted any more: free its place if it is gone, else stop it."""
+        """A body that is not wanted any more: free its place if it is gone, else stop it.
+
+        One that goes on behind its fenced block has ended well, and is let alone.
+        """
         key = (row.pk, row.attempt)
         holder = held.find(*key)
         if holder is not None and not holder.body_is_gone():
-            self._make_go(row)
+            if row.status != Status.FINISHED:
+                self._make_go(row)
         elif self._unheld_for(key, known=holder is not None) >= 0:
             lifecycle.release(*key)
             bell.ring()

@@ -95,6 +95,18 @@ def recorded(seconds: float = 0, tag: str = "") -> str:
     return tag
 
 
+def go_on_behind_the_end(seconds: float) -> str:
+    """End within a fenced block, and go on behind it."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    record(STARTED)
+    with task.fenced():
+        pass
+    time.sleep(seconds)
+    record(ENDED)
+    return "all of it"
+
+
 def slow_at_first(seconds: float) -> None:
     """Take so long in the first attempt, and no time in others."""
     record(STARTED)

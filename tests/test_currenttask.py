@@ -66,6 +66,20 @@ def test_the_block_and_the_end_are_one_transaction_p3():
     assert not now.occupies
 
 
+def test_the_place_is_held_until_the_body_behind_the_block_is_gone_p4():
+    task = queued()
+    held = []
+
+    def body():
+        with current_task().fenced():
+            Counter.objects.create(name="inside")
+        held.append(TaskLog.objects.get(pk=task.pk).occupies)
+
+    assert run_with(task, body) is True
+    assert held == [True]
+    assert not TaskLog.objects.get(pk=task.pk).occupies
+
+
 def test_a_process_that_dies_behind_the_block_lets_nothing_run_again():
     """What a rescue would find of it: an end, which is final."""
     task = queued()

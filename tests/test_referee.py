@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -275,7 +276,18 @@ CASES: dict[str, tuple[Status, dict[str, Any], dict[str, Any], str]] = {
         {"arguments": {"x": 1}},
         "arguments change while the body runs",
     ),
-    "another result afterwards": (S.FINISHED, {}, {"result": 1}, "an end is final"),
+    "another result afterwards": (
+        S.FINISHED,
+        {"result": 1},
+        {"result": 2},
+        "an end is final",
+    ),
+    "another log afterwards": (
+        S.FAILED,
+        {"debug_log": "x"},
+        {"debug_log": "y"},
+        "an end is final, and what it told",
+    ),
     "another error afterwards": (S.FAILED, {}, {"error_message": "x"}, "an end is final"),
     "another end afterwards": (
         S.CANCELED,
@@ -306,6 +318,16 @@ def test_a_write_that_breaks_a_rule_is_refused(case):
     before = task.rev
     task.refresh_from_db()
     assert (task.status, task.rev) == (status, before)
+
+
+@only_postgresql
+def test_a_body_that_goes_on_behind_its_fenced_end_tells_the_rest():
+    task = make_task(S.FINISHED, occupies=True)
+    rest = {"result": 1, "debug_log": "and so on", "time_taken": timedelta(seconds=5)}
+
+    write(task, **rest, occupies=False)
+    with refuses("what it told changes"):
+        write(task, result=2)
 
 
 @only_postgresql

@@ -152,6 +152,18 @@ def test_a_canceled_body_in_c_keeps_its_place_until_it_is_gone_p4(worker, record
     ended(following)
 
 
+def test_a_body_that_goes_on_behind_its_end_keeps_its_place_and_is_let_alone_p4(
+    worker, record
+):
+    make_type("tests.tasks.go_on_behind_the_end", concurrency_limit=1)
+    both = [taskcontrol.enqueue(tasks.go_on_behind_the_end, seconds=3) for _ in range(2)]
+
+    told = all_ended(both, 20)
+
+    assert [now.result for now in told] == ["all of it"] * 2
+    assert record.most_at_once() == 1
+
+
 def test_the_place_of_a_dead_worker_is_used_again_p4(start_worker, record):
     make_type("tests.tasks.recorded", concurrency_limit=1)
     first = start_worker(["long"], concurrency=1)
