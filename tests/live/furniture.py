@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import taskcontrol
-from taskcontrol import dialect, schedules
+from taskcontrol import dialect, incidents, schedules
 from taskcontrol.models import (
     Lock,
     QueueState,
@@ -32,6 +32,8 @@ def furnish(user: Any) -> dict[str, Any]:
     rows |= _tasks(user, rows["worker"])
     _story(rows["failed"], user)
     _charts()
+    incidents.report(incidents.Kind.LOST, NAME, task_id=rows["queued"].pk, repair=NAME)
+    incidents.report(incidents.Kind.ZOMBIE, "a late end", repair="refused", over=True)
     taskcontrol.toggle_dispatcher(False, reason="a new release", user=user)
     return rows
 
