@@ -354,6 +354,27 @@ class LockLost(TaskControlError):
         self.key = key
 
 
+class NoReferee(TaskControlError):
+    """The database of the tasks has no triggers that the referee could be."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"The referee consists of triggers of PostgreSQL, and the tasks are in {database}. "
+            "Without it the conditions of each move and the constraints of the table still hold."
+        )
+
+
+class TableBusy(TaskControlError):
+    """Triggers could not be changed, because others were writing to the table all the time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"Somebody has written to the tasks for {seconds:g} s without a commit, and who "
+            "changes their triggers makes all others wait. Nothing was changed; try again, or "
+            "look for a long transaction in pg_stat_activity."
+        )
+
+
 class WorkerLost(TaskControlError):
     """The process that ran a task is gone."""
 

@@ -17,6 +17,7 @@ from django.test.utils import setup_databases, teardown_databases
 
 from taskcontrol import context, side, tasktypes
 from taskcontrol.events import task_status_changed
+from tests import refereeing
 from tests.lab import BROKER_SOCKET, LAB, RECORD
 from tests.recording import Record
 from tests.servers.beat import Beat
@@ -35,6 +36,7 @@ hypothesis.settings.load_profile("patient")
 MARKERS = (
     "databases: the database makes the difference; also run on MariaDB",
     "only_on(*vendors): needs one of these databases, by Django's vendor name",
+    "refused: something in it breaks a rule, and the referee is to refuse it",
 )
 
 
@@ -115,10 +117,25 @@ def django_db_setup(
         home = connections["default"].settings_dict
         mirror = {**home["TEST"], "MIRROR": "default"}
         connections.settings[side.ALIAS] = {**home, "TEST": mirror}
+        refereeing.install()
     yield
     with django_db_blocker.unblock():
         connections[side.ALIAS].close()
         teardown_databases(old, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def _refusals(database_server: Any) -> refereeing.Refusals:
+    server = database_server if connections["default"].vendor == "postgresql" else None
+    return refereeing.Refusals(server and server.directory.with_suffix(".log"))
+
+
+@pytest.fixture(autouse=True)
+def _referee(request: pytest.FixtureRequest, _refusals: refereeing.Refusals):
+    """No process breaks a rule of a task's life, not even where its error is caught."""
+    yield
+    refused = _refusals.new()
+    assert request.node.get_closest_marker("refused") or not refused, "\n".join(refused)
 
 
 @pytest.fixture(scope="session")

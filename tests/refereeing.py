@@ -27,6 +27,8 @@ THE_PROGRAM = (
     "/django/core/handlers/",
     "/django/contrib/admin/",
 )
+#: Rooms that write what they are told; whoever tells them decides.
+TOOLS = tuple(str(HOME / "taskcontrol" / name) for name in ("dialect.py", "prepared.py"))
 THE_TESTS = (str(HOME / "tests"), str(HOME / "project"))
 MARK = "The referee of taskcontrol"
 
@@ -85,7 +87,7 @@ def _is_made_up() -> bool:
     frame = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
-        if any(one in file for one in THE_PROGRAM):
+        if file not in TOOLS and any(one in file for one in THE_PROGRAM):
             return False
         if file.startswith(THE_TESTS) and file != __file__:
             return True

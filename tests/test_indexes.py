@@ -101,8 +101,8 @@ DIFFERENT = {
     "batch_id": (
         "CASE WHEN n % 10 = 0 THEN 'batch-' || n % 1000 WHEN n % 3 = 0 THEN 'big' END"
     ),
-    "celery_task_id": "'sent-' || n",
-    "started_at": "NOW()",
+    "celery_task_id": "CASE WHEN status <> 'Pending' THEN 'sent-' || n END",
+    "started_at": "CASE WHEN ended OR status = 'Started' THEN NOW() END",
     "ended_at": "CASE WHEN ended THEN NOW() - n * INTERVAL '1 minute' END",
     "created_by_id": "CASE WHEN n % 20 = 0 THEN n % 200 END",
     "position": "n",
@@ -120,7 +120,7 @@ DIFFERENT = {
     "expires_at": (
         "CASE WHEN NOT ended AND n % 11 = 0 THEN NOW() + n * INTERVAL '1 minute' END"
     ),
-    "queued_at": "NOW()",
+    "queued_at": "CASE WHEN status <> 'Pending' THEN NOW() END",
     "after_id": "CASE WHEN status = 'Pending' AND n % 13 = 0 THEN n / 2 END",
     "parent_id": "CASE WHEN n % 20 = 0 THEN n / 400 END",
 }

@@ -36,6 +36,7 @@ VERBS = {
     "pause",
     "prune",
     "ready-for-deploy",
+    "referee",
     "rescue",
     "resume",
     "resume-dispatch",

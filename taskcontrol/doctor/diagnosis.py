@@ -28,6 +28,7 @@ def examine() -> list[Finding]:
         findings += _safely("Tasks", symptoms.examine_tasks)
         findings += _safely("Types", typekeys.examine_types)
         findings += _safely("Schedules", punctuality.examine_schedules)
+        findings += _safely("Referee", foundations.examine_referee)
     return findings
 
 

@@ -9,7 +9,7 @@ from django.db import OperationalError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from .. import bell, broker, dialect
+from .. import bell, broker, dialect, referee
 from ..conf import conf
 from ..exceptions import BrokerUnavailable
 from ..wording import counted, duration, listed, one_line
@@ -45,6 +45,29 @@ def examine_database() -> Iterator[Finding]:
         return
     yield from _examine_clock()
     yield from _examine_migrations()
+
+
+def examine_referee() -> Iterator[Finding]:
+    """Yield whether the triggers are there that check every move, and what they have found."""
+    if not referee.is_possible():
+        return
+    state, recorded = referee.state(), referee.recorded()
+    said = referee.describe(state)
+    last = recorded.first()
+    if last is not None:
+        what = counted(recorded.count(), "incident")
+        text = f"{said}; {what} recorded, at last: {last.found}"
+        advice = (
+            "A fault of taskcontrol, or somebody else writes to its tables: docs/referee.md"
+        )
+        yield Finding(Level.FAIL, "Referee", text, advice)
+    elif state is None:
+        yield Finding(Level.OK, "Referee", f"{said}; it is optional")
+    elif state.missing or not state.current:
+        advice = f"manage.py taskcontrol referee install --{state.mode}"
+        yield Finding(Level.WARN, "Referee", said, advice)
+    else:
+        yield Finding(Level.OK, "Referee", said)
 
 
 def _examine_clock() -> Iterator[Finding]:

@@ -73,8 +73,8 @@ def handle(options: dict[str, Any], stdout: OutputWrapper) -> None:
     newest = list(referee.recorded()[:SHOWN])
     if options["json"]:
         facts = state._asdict() if state else {"mode": None}
-        incidents = [{"last_at": one.last_at, "found": one.found} for one in newest]
-        stdout.write(as_json({**facts, "recorded": number, "newest": incidents}))
+        told = [{"last_at": one.last_at, "found": one.found} for one in newest]
+        stdout.write(as_json({**facts, "recorded": number, "newest": told}))
     else:
         stdout.write(_said(referee.describe(state), number, newest))
     if act == STATUS and (number or (state and state.missing)):
