@@ -465,11 +465,16 @@ def release(task_id: int, attempt: int, **told: Any) -> bool:
         output_field=models.BigIntegerField(),
     )
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, occupies=True)
-    freed = rows.exclude(status__in=(Status.QUEUED, Status.STARTED)).update(
-        occupies=False, ready_lane=lane, rev=F("rev") + 1, **told
-    )
-    if freed:
-        poke_after_commit([TaskLog(pk=task_id)])
+    values = {"occupies": False, "ready_lane": lane, "rev": F("rev") + 1, **told}
+    with transaction.atomic(using=conf.DATABASE, savepoint=False):
+        freed: list[TaskLog] = update_returning(
+            rows.exclude(status__in=(Status.QUEUED, Status.STARTED)),
+            values,
+            ("status", "attempt"),
+        )
+        # A body that was to go has gone; one that has finished just came to its end.
+        record([task for task in freed if task.status != Status.FINISHED], Kind.GONE)
+        poke_after_commit(freed)
     return bool(freed)
 
 

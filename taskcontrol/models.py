@@ -630,6 +630,7 @@ class TaskEvent(models.Model):
         """What happened."""
 
         CANCELED = "canceled", _("canceled")
+        TOLD = "told", _("told to stop")
         FORCING = "forcing", _("to be stopped by force")
         FORCED = "forced", _("stopped by force")
         GONE = "gone", _("body gone")

@@ -430,6 +430,8 @@ class Keeper:
         if asked is None:
             crashpoints.reached("worker.stopping")
             self._asked_at[key] = time.monotonic()
+            # Before it is: a body that listens may be gone in the same moment.
+            record([row], TaskEvent.Kind.TOLD)
             held.kill(*key, _cancel_signal())
         elif (
             time.monotonic() - asked > conf.CANCEL_GRACE or forcing.is_wanted(row)
