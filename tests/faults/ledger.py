@@ -62,7 +62,13 @@ class Ledger:
 
     def quiet(self, nemesis: Nemesis) -> float:
         """Wait until everything has ended; return the seconds since the last fault."""
-        eventually(lambda: not self.left(), QUIET, every=0.2, why=nemesis.told)
+
+        def is_quiet() -> bool:
+            waits = self.left()
+            nemesis.say(f"{waits} tasks left")
+            return not waits
+
+        eventually(is_quiet, QUIET, every=0.5, why=nemesis.told)
         return round(time.monotonic() - nemesis.last_at, 1)
 
     def summary(self) -> dict[str, Any]:
