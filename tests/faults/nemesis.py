@@ -19,6 +19,7 @@ from taskcontrol import broker as courier, toggle_dispatcher
 from taskcontrol.exceptions import BrokerUnavailable
 from taskcontrol.models import TaskLog, TaskType
 from tests.faults.scene import HASTY, Machine, Scene, patiently
+from tests.lab import LAB
 
 #: Seconds for which a frozen or cut-off worker is silent: long enough to be given up on.
 SILENCE = HASTY["WORKER_LOST_AFTER"] + 2.0
@@ -101,8 +102,10 @@ class Nemesis:
             self.say(f"{name} had ended by itself:\n{process.tail(60)}")
 
     def say(self, what: str) -> None:
-        """Add to the story."""
+        """Add to the story, which is also kept beside the logs of the processes."""
         self.story.append(f"{time.monotonic() - self._began:6.2f} {what}")
+        with (LAB / "nemesis.log").open("a") as log:
+            log.write(f"{self.story[-1]}\n")
 
     def told(self) -> str:
         """Return the story."""
