@@ -768,6 +768,22 @@ def test_a_callers_open_transaction_with_an_enqueue_stops_no_pass():
     assert queued() == [seen.pk]
 
 
+def test_a_task_that_is_paused_while_a_pass_looks_gives_its_slot_to_the_next(monkeypatch):
+    make_worker(pool_size=1)
+    first, second = make_task(), make_task()
+    read = dispatch.read_fronts
+
+    def read_slowly(*args, **options):
+        fronts = read(*args, **options)
+        lifecycle.pause(first.pk)
+        return fronts
+
+    monkeypatch.setattr(dispatch, "read_fronts", read_slowly)
+
+    assert dispatch_pending() == 1
+    assert queued() == [second.pk]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_an_enqueue_is_not_held_up_by_a_pass():
     make_worker()

@@ -285,6 +285,18 @@ def test_the_update_that_fails_a_task_decides_whether_a_retry_is_due_p7(count, m
     assert row.ended is not due
 
 
+def test_a_retry_beyond_their_number_is_not_made_p7():
+    task = make_task(Status.FAILED, retry_at=seconds_ago(1), retry_count=2, max_retries=2)
+
+    assert lifecycle.retry_due([task.pk]) == 0
+
+
+def test_a_retry_that_is_not_yet_due_is_not_made_p7():
+    task = make_task(Status.FAILED, retry_at=seconds_ago(-60), max_retries=2)
+
+    assert lifecycle.retry_due([task.pk]) == 0
+
+
 def test_a_retry_is_due_so_many_seconds_after_the_failure_by_the_databases_clock():
     task = make_task(Status.STARTED, max_retries=1)
 
@@ -362,6 +374,12 @@ def test_a_canceled_body_holds_its_place_until_it_is_gone_p4():
     assert whole(task)["occupies"] is False
 
 
+def test_a_place_is_freed_once():
+    task = make_task(Status.CANCELED, occupies=True)
+
+    assert [lifecycle.release(task.pk, 1) for _ in range(2)] == [True, False]
+
+
 def test_a_retry_waits_for_the_body_of_the_attempt_before_p4():
     task = make_task(Status.STARTED)
     lifecycle.cancel(task)
@@ -373,6 +391,15 @@ def test_a_retry_waits_for_the_body_of_the_attempt_before_p4():
 
     assert whole(task)["ready_lane"] == task.lane
     assert len(lifecycle.promote([task.pk], site="s")) == 1
+
+
+def test_a_failure_for_good_is_not_canceled_among_others():
+    make_task(Status.FAILED, max_retries=1, retry_at=seconds_ago(1))
+    final = make_task(Status.FAILED)
+
+    assert lifecycle.cancel_all(TaskLog.objects.all(), Status.FAILED) == 1
+
+    assert whole(final)["status"] == Status.FAILED
 
 
 @pytest.mark.parametrize("stop", ["cancel", "expire", "pause"])

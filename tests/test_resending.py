@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import transaction
 
+from taskcontrol import lifecycle, resending
 from taskcontrol.models import TaskEvent, TaskLog
 from taskcontrol.resending import resend_unclaimed
 from taskcontrol.status import Status
@@ -94,6 +95,22 @@ def test_a_claimed_message_is_not_sent_again(broker):
     make_task(Status.CANCELED, worker=worker, occupies=True, sent_at=seconds_ago(10**6))
 
     assert resend_unclaimed() == 0
+
+
+def test_what_was_claimed_while_a_sweep_looked_is_not_sent_again(broker, monkeypatch):
+    make_worker()
+    task = sent()
+    look = resending._overdue
+
+    def look_slowly():
+        found = look()
+        lifecycle.claim(task.pk, 1, worker_id=None, pid=1)
+        return found
+
+    monkeypatch.setattr(resending, "_overdue", look_slowly)
+
+    assert resend_unclaimed() == 0
+    assert messages(broker) == []
 
 
 def test_while_the_broker_is_away_nothing_is_lost_p1(broker):
