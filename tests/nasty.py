@@ -120,7 +120,7 @@ def _hold_all(held: list[bytearray]) -> None:
     size = 1 << 20
     while size > 16:
         try:
-            held.append(bytearray(size))
+            held.append(bytearray(b"x") * size)
         except MemoryError:
             size //= 2
     held.extend(bytearray(16) for _ in iter(int, 1))
@@ -156,17 +156,31 @@ def loop_for_ever() -> None:
             number = 0
 
 
-def die_of_memory() -> None:
-    """Take memory until the kernel ends the process, as in a cgroup that is full.
+MEMORY = Path("/sys/fs/cgroup/memory")
 
-    Where nothing limits it, the body does what the kernel would do: SIGKILL.
+
+def die_of_memory(megabytes: int = 64) -> None:
+    """Take memory in a cgroup that is soon full, until the kernel ends the process.
+
+    Where no cgroup can be made, the body does what the kernel would do: SIGKILL.
     """
     record(STARTED)
-    if not os.environ.get("TASKCONTROL_TEST_CGROUP"):
+    remove_cgroups()
+    group = MEMORY / f"taskcontrol-nasty-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(megabytes << 20))
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError:
         os.kill(os.getpid(), signal.SIGKILL)
-    held = []
-    while True:
-        held.append(bytearray(b"x") * (8 << 20))
+    _hold_all([])
+
+
+def remove_cgroups() -> None:
+    """Remove those whose processes are dead."""
+    for group in MEMORY.glob("taskcontrol-nasty-*"):
+        with suppress(OSError):
+            group.rmdir()
 
 
 # Values ----------------------------------------------------------------------------------
@@ -223,7 +237,7 @@ def _returned(name: str, method: Callable[..., Any], **arguments: Any) -> Case:
 
 
 def _lost(name: str, method: Callable[..., Any], **arguments: Any) -> Case:
-    return Case(name, method, "WorkerLost", arguments, lost=1 + conf.LOST_LIMIT)
+    return Case(name, method, "lost", arguments, lost=1 + conf.LOST_LIMIT)
 
 
 RAISED = [

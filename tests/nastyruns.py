@@ -9,7 +9,7 @@ from taskcontrol.conf import conf
 from taskcontrol.exceptions import InvalidCall
 from taskcontrol.models import TaskAttempt, TaskLog
 from tests.integration.watching import all_ended, kinds
-from tests.nasty import Case
+from tests.nasty import Case, remove_cgroups
 
 #: What a case becomes: its row, or the refusal of the call.
 Became = TaskLog | InvalidCall
@@ -20,6 +20,7 @@ def run_all(cases: Sequence[Case], timeout: float) -> dict[Case, Became]:
     became = {case: _enqueue(case) for case in cases}
     rows = [one for one in became.values() if isinstance(one, TaskLog)]
     ended = {row.pk: row for row in all_ended(rows, timeout)}
+    remove_cgroups()
     return {
         case: ended[one.pk] if isinstance(one, TaskLog) else one
         for case, one in became.items()
