@@ -62,9 +62,10 @@ def count(tag: str, fenced: str, unfenced: str) -> str:
     assert task is not None
     record(STARTED, kind="count", tag=tag)
     _raise(unfenced)
-    time.sleep(0.1)
+    time.sleep(0.15)
     with task.fenced():
         _raise(fenced)
+    time.sleep(0.25)  # whoever dies here must not run again
     return tag
 
 

@@ -31,7 +31,8 @@ def test_a_fenced_counter_equals_what_has_finished_whatever_breaks(
     def call() -> None:
         ledger.enqueue(bodies.count, fenced="in", unfenced="beside", max_retries=50)
 
-    with Scene(broker, database_server) as scene:
+    # Few slots, so that nearly every one is busy when something hits it.
+    with Scene(broker, database_server, concurrency=2) as scene:
         with Nemesis(scene, SEED) as nemesis:
             strike_while(nemesis, faults=FAULTS, pace=PACE, calls=TASKS, call=call)
         quiet_after = ledger.quiet(nemesis)
