@@ -10,7 +10,7 @@ from django.utils import timezone
 from taskcontrol import broker as courier, lifecycle
 from taskcontrol.accounting import looks, sweep
 from taskcontrol.accounting.evidence import Repair
-from taskcontrol.accounting.looks import account, confirmed, look
+from taskcontrol.accounting.looks import Account, account, confirmed, look
 from taskcontrol.accounting.sweep import Accountant, write_down
 from taskcontrol.models import Incident, TaskAttempt, TaskEvent, TaskLog, Worker
 from taskcontrol.rescue import lose, rescue_lost_tasks
@@ -38,7 +38,8 @@ def send(task, attempt=None, celery_task_id=None):
 
 
 def queued(ago=LONG, **columns):
-    return make_task(Status.QUEUED, sent_at=seconds_ago(ago), **columns)
+    columns = {"sent_at": seconds_ago(ago), **columns}
+    return make_task(Status.QUEUED, queued_at=seconds_ago(ago), **columns)
 
 
 def started(worker, ago=LONG, **columns):
@@ -131,10 +132,17 @@ def test_a_sent_task_is_not_lost_while_a_worker_has_taken_its_message():
     assert found() == []
 
 
-def test_a_task_that_was_sent_again_gets_its_longer_time():
-    queued(ago=100, sent_count=3)
+def test_a_message_that_is_lost_again_when_it_is_sent_again_stays_lost_p1(broker):
+    task = queued()
+    make_worker()
+    write_down(account(lambda _: None))
+    assert resend_unclaimed() == 1
+    broker.flush()
 
-    assert found() == []
+    write_down(account(lambda _: None))
+
+    row = Incident.objects.get()
+    assert (row.task_id, row.count, row.resolved_at) == (task.pk, 2, None)
 
 
 def test_a_started_task_that_its_worker_does_not_hold_is_lost_p1():
@@ -334,6 +342,17 @@ def test_nothing_is_over_because_the_broker_did_not_answer(broker):
     assert Incident.objects.get().resolved_at is None
 
 
+def test_a_look_of_long_ago_ends_nothing_that_was_seen_since():
+    """Who looked may have been frozen before it could write down what it had seen."""
+    before = Account([], look())
+    queued()
+    write_down(account(lambda _: None))
+
+    write_down(before)
+
+    assert Incident.objects.get().resolved_at is None
+
+
 def test_what_the_referee_wrote_is_not_ended_by_an_account():
     Incident.objects.create(kind=Kind.ILLEGAL)
 
@@ -386,7 +405,7 @@ def test_an_account_where_all_is_well_costs_a_handful_of_statements(
 def test_what_was_found_is_confirmed_by_identity_and_not_by_its_words():
     task = queued()
     first = look()
-    TaskLog.objects.filter(pk=task.pk).update(sent_at=seconds_ago(2 * LONG))
+    TaskLog.objects.filter(pk=task.pk).update(queued_at=seconds_ago(2 * LONG))
 
     assert [one.task_id for one in confirmed(first, look()).standing] == [task.pk]
     lifecycle.unsend([(task.pk, 1)], detail="x")

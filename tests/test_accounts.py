@@ -62,7 +62,7 @@ def test_what_is_amiss_is_told_with_what_mends_it_and_becomes_an_incident():
 
     assert status == 2
     assert "1 task sent or running, 0 messages and 0 bodies: 1 do not fit" in printed
-    assert f"FAIL  Lost: Task {task.pk} was sent as attempt 1" in printed
+    assert f"FAIL  Lost: Task {task.pk} is Queued as attempt 1" in printed
     assert (
         "By itself: it is sent again when a worker of its queue has a free slot." in printed
     )

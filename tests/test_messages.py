@@ -101,6 +101,17 @@ def test_a_long_queue_is_read_up_to_a_bound_and_says_so(broker, monkeypatch):
     assert "the rest was not read" in found.unread
 
 
+def test_without_ack_emulation_it_is_said_that_some_are_not_seen(broker, monkeypatch):
+    options = {**current_app.conf.broker_transport_options, "ack_emulation": False}
+    monkeypatch.setitem(current_app.conf, "broker_transport_options", options)
+    courier.publish([message(5)])
+
+    found = read(["default"])
+
+    assert [one.key for one in found.messages] == [(5, 1)]
+    assert "nobody sees what a worker has taken" in found.unread
+
+
 def test_a_broker_that_is_away_is_named(broker):
     broker.kill()
 

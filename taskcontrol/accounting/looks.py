@@ -21,7 +21,7 @@ from .matching import match
 MOST_ROWS = 20_000
 #: Columns of a row that the rules ask for.
 ASKED = (
-    *("status", "attempt", "occupies", "worker", "queue", "sent_at", "sent_count"),
+    *("status", "attempt", "occupies", "worker", "queue", "queued_at"),
     *("started_at", "ended_at", "cancel_requested_at", "error_message"),
 )
 

@@ -45,14 +45,15 @@ def _queued(facts: Facts, row: TaskLog) -> Iterator[Finding]:
     key = (row.pk, row.attempt)
     if facts.unread or key in facts.asked_for or key in facts.holders:
         return
-    patience = conf.RESEND_AFTER * 2**row.sent_count + 2 * conf.HEARTBEAT_INTERVAL
-    if row.sent_at is None or facts.at - row.sent_at < seconds(patience):
+    # Not since it was sent: one that is lost again when it is sent again stays lost.
+    patience = conf.RESEND_AFTER + 2 * conf.HEARTBEAT_INTERVAL
+    if row.queued_at is None or facts.at - row.queued_at < seconds(patience):
         return
     yield Finding(
         Kind.LOST,
         *key,
-        text=f"Task {row.pk} was sent as attempt {row.attempt} at {moment(row.sent_at)}, and "
-        "neither the broker nor a worker has its message.",
+        text=f"Task {row.pk} is Queued as attempt {row.attempt} since {moment(row.queued_at)}, "
+        "and neither the broker nor a worker has its message.",
         mended_by="it is sent again when a worker of its queue has a free slot",
         repair=Repair.UNSEND,
     )

@@ -79,9 +79,15 @@ def _read_redis(channel: Any, queues: list[str]) -> Reading:
         for message in _in_queue(channel, queue, name, raw)
     ]
     found += [one for raw in taken.values() for one in _taken(channel, raw)]
-    cut = cursor or any(len(page) == MOST_READ for page in pages)
-    unread = f"More than {MOST_READ:,} messages wait in one queue; the rest was not read."
-    return Reading(found, unread if cut else "")
+    if cursor or any(len(page) == MOST_READ for page in pages):
+        unread = (
+            f"More than {MOST_READ:,} messages wait in one queue; the rest was not read."
+        )
+    elif not channel.ack_emulation:
+        unread = "Without ack_emulation nobody sees what a worker has taken and not begun."
+    else:
+        unread = ""
+    return Reading(found, unread)
 
 
 def remove(message: Waiting) -> bool:

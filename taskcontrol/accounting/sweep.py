@@ -47,7 +47,9 @@ def write_down(account: Account) -> None:
     if not account.last.broker_answered:
         return
     seen = {(one.kind, one.task_id, one.attempt, one.key) for one in account.last.findings}
-    for row in incidents.unresolved().filter(kind__in=OURS)[: conf.SWEEP_PAGE]:
+    # Who looked may have been frozen since: what was seen after it is not for it to end.
+    known = incidents.unresolved().filter(kind__in=OURS, last_at__lte=account.last.facts.at)
+    for row in known[: conf.SWEEP_PAGE]:
         if (row.kind, row.task_id, row.attempt, row.key) not in seen:
             incidents.resolve([row.pk], repair=_what_mended(row))
 
