@@ -112,8 +112,9 @@ BEGIN
             ) IS DISTINCT FROM (
                 OLD.celery_task_id, OLD.queued_at, OLD.started_at, OLD.worker_id, OLD.pid
             ) THEN 'the identity of an attempt changes after it was sent'
-            WHEN NEW.status = 'Started' AND NEW.arguments IS DISTINCT FROM OLD.arguments
-                THEN 'the arguments change while the body runs'
+            WHEN (NEW.status = 'Started' OR (NEW.ended_at IS NOT NULL AND NEW.retry_at IS NULL))
+                AND NEW.arguments IS DISTINCT FROM OLD.arguments
+                THEN 'the arguments change while the body runs, or after the end'
             WHEN NEW.status IN ('Finished', 'Failed', 'Canceled') AND (
                 NEW.error_message, NEW.ended_at, NEW.ended_reason, NEW.started_at,
                 NEW.retry_at, NEW.celery_task_id, NEW.worker_id, NEW.pid, NEW.canceled_by_id

@@ -188,7 +188,7 @@ CASES: dict[str, tuple[Status, dict[str, Any], dict[str, Any], str]] = {
     ),
     "sent from no lane": (
         S.PENDING,
-        {"ready_lane": None, "run_at": seconds_ago(-60), "created_at": seconds_ago(60)},
+        {"ready_lane": None, "run_at": seconds_ago(-86_400), "created_at": seconds_ago(60)},
         {**values_of(S.PENDING, S.QUEUED)},
         "it stands in no lane",
     ),
@@ -237,7 +237,7 @@ CASES: dict[str, tuple[Status, dict[str, Any], dict[str, Any], str]] = {
     "an automatic retry too many": (
         S.STARTED,
         {"max_retries": 2, "retry_count": 2},
-        {"status": S.FAILED, **ENDED, "retry_at": seconds_ago(-5)},
+        {"status": S.FAILED, **ENDED, "retry_at": seconds_ago(-86_400)},
         "an automatic retry is due after 2 of 2",
     ),
     "canceled after it had failed for good": (
@@ -275,6 +275,12 @@ CASES: dict[str, tuple[Status, dict[str, Any], dict[str, Any], str]] = {
         {},
         {"arguments": {"x": 1}},
         "arguments change while the body runs",
+    ),
+    "other arguments after the end": (
+        S.FINISHED,
+        {},
+        {"arguments": {"x": 1}},
+        "arguments change .* after the end",
     ),
     "another result afterwards": (
         S.FINISHED,
@@ -320,6 +326,76 @@ def test_a_write_that_breaks_a_rule_is_refused(case):
     assert (task.status, task.rev) == (status, before)
 
 
+#: Another value for each column that one attempt keeps to its end and beyond.
+OTHER: dict[str, Any] = {
+    "celery_task_id": "forged",
+    "queued_at": seconds_ago(99),
+    "started_at": seconds_ago(99),
+    "worker_id": 77,
+    "pid": 1,
+    "error_message": "x",
+    "ended_at": seconds_ago(99),
+    "ended_reason": "x",
+    "canceled_by_id": 77,
+    "result": 1,
+    "debug_log": "x",
+    "time_taken": timedelta(seconds=99),
+}
+WHO_RUNS_IT = ("celery_task_id", "started_at", "worker_id", "pid")
+HOW_IT_ENDED = [name for name in OTHER if name != "queued_at"]
+
+
+@only_postgresql
+@pytest.mark.parametrize(
+    ("status", "column", "why"),
+    [
+        *(
+            (S.QUEUED, name, "identity of an attempt")
+            for name in (*WHO_RUNS_IT, "queued_at")
+        ),
+        *(
+            (S.STARTED, name, "identity of an attempt")
+            for name in (*WHO_RUNS_IT, "queued_at")
+        ),
+        *((one, name, "an end is final") for name in HOW_IT_ENDED for one in TERMINAL),
+    ],
+)
+def test_what_was_written_of_an_attempt_stays(status, column, why):
+    task = make_task(status)
+
+    with refuses(why):
+        write(task, **{column: OTHER[column]})
+
+
+@only_postgresql
+@pytest.mark.parametrize("to", sorted(TERMINAL))
+@pytest.mark.parametrize("column", WHO_RUNS_IT)
+def test_an_end_changes_nothing_of_who_ran_it(to, column):
+    task = make_task(S.STARTED)
+
+    with refuses("an end changes who ran it"):
+        write(task, **{**values_of(S.STARTED, to), column: OTHER[column]})
+
+
+@only_postgresql
+@pytest.mark.parametrize("column", ["celery_task_id", "queued_at"])
+def test_a_claim_is_by_the_message_that_was_sent(column):
+    task = make_task(S.QUEUED)
+
+    with refuses("claimed by another message"):
+        write(task, **{**values_of(S.QUEUED, S.STARTED), column: OTHER[column]})
+
+
+@only_postgresql
+@pytest.mark.parametrize("column", ["celery_task_id", "queued_at", "started_at"])
+def test_what_waits_again_has_forgotten_its_attempt(column):
+    task = make_task(S.STARTED)
+    archive([task.pk])
+
+    with refuses("keeps what an earlier attempt wrote"):
+        write(task, **{**values_of(S.STARTED, S.PENDING), column: F(column)})
+
+
 @only_postgresql
 def test_a_body_that_goes_on_behind_its_fenced_end_tells_the_rest():
     task = make_task(S.FINISHED, occupies=True)
@@ -346,7 +422,7 @@ def test_a_task_runs_again_only_when_its_last_run_is_kept(status):
     [
         (S.CANCELED, {}),
         (S.FAILED, {}),
-        (S.FAILED, {"max_retries": 3, "retry_at": seconds_ago(-60)}),
+        (S.FAILED, {"max_retries": 3, "retry_at": seconds_ago(-86_400)}),
         (S.FAILED, {"max_retries": 1, "retry_count": 1, "retry_at": seconds_ago(1)}),
     ],
 )
@@ -442,7 +518,7 @@ def test_nothing_is_sent_while_the_dispatcher_is_suspended():
     ("status", "given"),
     [
         *((one, {}) for one in Status if one not in TERMINAL),
-        (S.FAILED, {"retry_at": seconds_ago(-9), "max_retries": 1}),
+        (S.FAILED, {"retry_at": seconds_ago(-86_400), "max_retries": 1}),
         (S.CANCELED, {"occupies": True}),
     ],
 )
