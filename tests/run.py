@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         PYTEST = ["-m", "coverage", "run", "-m", "pytest"]
         coverage("erase")
     outcomes = _all_runs(databases(), argv)
-    unsteady = [one for outcome in outcomes for one in _run_again(outcome)]
+    unsteady = [one for outcome in outcomes for one in run_again(outcome)]
     total = sum((outcome.counts for outcome in outcomes), Counter[str]())
     worst = next((one.status for one in outcomes if one.status), 0)
     if not worst and not total["passed"]:
@@ -113,7 +113,7 @@ def _all_runs(names: Sequence[str], argv: Sequence[str]) -> list[Outcome]:
         )
 
 
-def _run_again(outcome: Outcome) -> list[str]:
+def run_again(outcome: Outcome) -> list[str]:
     """Run what failed once more, alone; return what passes, now counted as such."""
     bad = outcome.bad
     if outcome.status != FAILED or not 0 < len(bad) <= RUN_AGAIN_AT_MOST:

@@ -1,13 +1,20 @@
-"""Runs the fault laboratory: ``python -m tests.faults [--tier 1] [--seed 1 2 3] [pytest's options]``."""
+"""Runs the fault laboratory: ``python -m tests.faults [--tier 1] [--seed 1 2 3] [pytest's options]``.
+
+A scenario that fails is run once more, alone, where few do: one that then passes is told by
+name as unsteady, one that fails twice fails the run.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests import run as runner
+
+DATABASE = "postgresql"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,22 +26,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, nargs="+", default=[7], help="of the dice")
     parser.add_argument("--figures", help="a file to which each figure is added as JSON")
     given, rest = parser.parse_known_args(argv)
-    worst = 0
-    for seed in given.seed:
-        environment = {
-            **os.environ,
-            "TASKCONTROL_TIER": str(given.tier),
-            "TASKCONTROL_TEST_SEED": str(seed),
-            "TASKCONTROL_TEST_DATABASE": "postgresql",
-        }
-        if given.figures:
-            environment["TASKCONTROL_FIGURES"] = str(Path(given.figures).resolve())
-        chosen = (
-            rest if any("tests/faults" in one for one in rest) else ["tests/faults", *rest]
-        )
-        command = [sys.executable, "-m", "pytest", "-p", "no:randomly", *chosen]
-        worst = max(worst, subprocess.run(command, env=environment, check=False).returncode)
-    return worst
+    named = any("tests/faults" in one for one in rest)
+    chosen = ["-p", "no:randomly", *rest, *([] if named else ["tests/faults"])]
+    os.environ["TASKCONTROL_TIER"] = str(given.tier)
+    if given.figures:
+        os.environ["TASKCONTROL_FIGURES"] = str(Path(given.figures).resolve())
+    return max(_run(seed, chosen) for seed in given.seed)
+
+
+def _run(seed: int, chosen: Sequence[str]) -> int:
+    os.environ["TASKCONTROL_TEST_SEED"] = str(seed)
+    outcome = runner.run(DATABASE, chosen)
+    for name in runner.run_again(outcome):
+        print(f"unsteady: {name} failed first and passed alone", flush=True)  # noqa: T201
+    return outcome.status
 
 
 if __name__ == "__main__":
