@@ -63,6 +63,8 @@ class Nemesis:
         self._without = without
         self._deck: list[str] = []
         self._undo: list[Undo] = []
+        #: Whether a fault that lasts may begin.
+        self._is_calm = False
 
     def __enter__(self) -> Nemesis:
         return self
@@ -80,17 +82,19 @@ class Nemesis:
         """How many faults there were."""
         return self.did.total()
 
-    def strike(self) -> None:
-        """Break one thing more."""
+    def strike(self) -> bool:
+        """Break one thing more; False when all that is left has to wait for another fault."""
         self.look_after()
-        for _ in range(len(FAULTS)):
+        self._is_calm = not self._undo and self.scene.is_up()
+        for _ in range(len(self._deck) or 1):
             name = self._draw()
             try:
                 self._do(name)
             except NotNow:
                 self._deck.insert(0, name)
             else:
-                return
+                return True
+        return False
 
     def look_after(self) -> None:
         """Undo what has lasted for long enough, and start what ended by itself."""
@@ -136,8 +140,8 @@ class Nemesis:
         self._undo.append(Undo(time.monotonic() + seconds, undo))
 
     def nothing_lasts(self) -> None:
-        """Refuse to begin while another fault lasts."""
-        if self._undo:
+        """Refuse to begin while another fault lasts, or a worker is not back from one."""
+        if not self._is_calm:
             raise NotNow
 
 

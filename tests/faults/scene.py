@@ -149,6 +149,10 @@ class Scene:
             machine.heal()
         self.revive()
 
+    def is_up(self) -> bool:
+        """Return whether each worker counts as live."""
+        return all(patiently(machine.worker.row) is not None for machine in self.machines)
+
     def revive(self) -> list[tuple[str, Process]]:
         """Start what is not there, as a supervisor does; return what had ended by itself."""
         found = {machine.name: machine.worker.process for machine in self.machines}

@@ -20,6 +20,5 @@ def strike_while(
             call()
             called += 1
         nemesis.look_after()
-        if nemesis.struck < faults and nemesis.struck <= due * faults:
-            nemesis.strike()
-        time.sleep(0.02)
+        waits = nemesis.struck < faults and nemesis.struck <= due * faults
+        time.sleep(0.2 if waits and not nemesis.strike() else 0.02)
