@@ -14,7 +14,7 @@ from . import crashpoints, dialect
 from .calls import call_of, digest_of
 from .conf import conf
 from .context import on_behalf_of
-from .dialect import DatabaseNow
+from .dialect import DatabaseNow, IdleBound, skip_locked
 from .enqueueing import enqueue
 from .exceptions import InvalidCall, KeyBusy
 from .models import Schedule, TaskLog, next_rev
@@ -187,9 +187,15 @@ def pass_over(schedule: Schedule, why: str, *, count: int = 1) -> None:
 
 
 def _take(schedule: Schedule, turn: Turn) -> bool:
-    """Move the next run on, if nobody did; who does has the turn."""
+    """Move the next run on, if nobody did or is about to; who does has the turn.
+
+    Whoever sleeps over it loses it after a while, and nobody waits for him.
+    """
     same = {"next_run_at": schedule.next_run_at, "timetable": schedule.timetable}
     rows = Schedule.objects.filter(pk=schedule.pk, **same)
+    bound = IdleBound(conf.WORKER_LOST_AFTER / 2)
+    if not skip_locked(rows).values_list("pk", bound):
+        return False
     return bool(rows.update(next_run_at=turn.following))
 
 

@@ -11,7 +11,7 @@ from . import crashpoints, lifecycle
 from .bell import request_dispatch
 from .conf import conf
 from .context import without_user_code
-from .dialect import DatabaseNow, skip_locked, update_returning
+from .dialect import DatabaseNow, IdleBound, skip_locked, update_returning
 from .exceptions import OutOfMemory, TimedOut, WorkerLost
 from .models import OnLost, TaskLog, TaskType, Worker, seconds
 from .status import Status
@@ -76,8 +76,8 @@ def _rescue_safely(row: TaskLog) -> int:
     try:
         with transaction.atomic(using=conf.DATABASE):
             # Whoever is changing it has it: the next sweep looks again.
-            free = skip_locked(TaskLog.objects.filter(pk=row.pk)).values_list("pk")
-            if not list(free):
+            free = skip_locked(TaskLog.objects.filter(pk=row.pk))
+            if not free.values_list("pk", IdleBound(conf.WORKER_LOST_AFTER / 2)):
                 return 0
             crashpoints.reached("rescue.locked")
             moved = rescue_from_worker(row)

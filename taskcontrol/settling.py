@@ -14,7 +14,7 @@ from django.db.models import Q
 from . import batches, crashpoints, lifecycle
 from .bell import request_dispatch
 from .conf import conf
-from .dialect import DatabaseNow, skip_locked
+from .dialect import DatabaseNow, IdleBound, skip_locked
 from .models import TaskBatch, TaskLog
 from .prepared import PreparedQuery
 from .status import Status
@@ -84,8 +84,13 @@ def _hold_page(batch_id: str) -> int:
 
 
 def _taken(batch_id: str) -> TaskBatch | None:
-    """Lock the row of a batch, unless somebody else has: nobody here waits for a caller."""
-    return skip_locked(TaskBatch.objects.filter(pk=batch_id)).first()
+    """Lock the row of a batch, unless somebody else has: nobody here waits for a caller.
+
+    Not for long, since everybody would pass over what a process holds that sleeps.
+    """
+    bound = IdleBound(conf.WORKER_LOST_AFTER / 2)
+    rows = TaskBatch.objects.filter(pk=batch_id).annotate(bound=bound)
+    return skip_locked(rows).first()
 
 
 # Ending

@@ -141,6 +141,14 @@ FORKED = [
     *at("batch.holding moved.paused", "kill error", stories.Hold, "2 Pending 1 Failed", "2 Paused 1 Failed"),
     # News are told at least once.
     *at("news.stored news.taken news.told", "kill error", stories.News, "1 Finished", "1 Finished", each=ONCE),
+    # Who sleeps over what it has locked loses that after a while.
+    *at("retries.archived moved.pending", "stop", stories.RetrySweep, "3 Failed", "3 Finished", each=RETRIED),
+    *at("rescue.locked", "stop", stories.Rescue, "3 Started", "3 Finished", each=LOST),
+    *at("rescue.locked", "stop", stories.Release, "3 Canceled", "3 Canceled", each=ONCE),
+    *at("batch.over batch.called", "stop", stories.Settle, NOTHING, "1 Finished", each=ONCE),
+    *at("batch.holding moved.paused", "stop", stories.Hold, "2 Pending 1 Failed", "2 Paused 1 Failed"),
+    *at("schedule.taken schedule.made", "stop", stories.Fire, NOTHING, "1 Finished", each=ONCE),
+    *at("moved.queued", "stop", stories.Dispatch, "3 Pending", "3 Finished", sent=0, each=ONCE),
 ]
 
 CHILD: Callable[..., list[Case]] = partial(at, now=None, worker=CHILDREN)

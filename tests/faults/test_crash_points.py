@@ -20,7 +20,7 @@ from taskcontrol import crashpoints
 from taskcontrol.models import TaskLog, Worker
 from tests.cleaning import empty_tables
 from tests.faults import victims
-from tests.faults.aftermath import CONF, Aftermath
+from tests.faults.aftermath import CONF, SLEEP, Aftermath
 from tests.faults.crashcases import CASES, FLAGS
 from tests.faults.figures import figure
 from tests.lab import RECORD
@@ -57,7 +57,7 @@ def aftermath(
             old.unlink()
         for name, value in site_environment().items():
             patch.setenv(name, value)
-        patch.setenv("TASKCONTROL_TEST_CONF", json.dumps(CONF))
+        patch.setenv("TASKCONTROL_TEST_CONF", json.dumps({**CONF, **SLEEP}))
         after = Aftermath([case for case in CASES if case in chosen], broker_server)
         with victims.nursery() as context:
             after.run(context)
