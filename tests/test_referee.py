@@ -158,6 +158,7 @@ CASES: dict[str, tuple[Status, dict[str, Any], dict[str, Any], str]] = {
         {"retry_count": 1},
         "retry_count goes from 0",
     ),
+    "another key": (S.PENDING, {}, {"id": 10**9}, "what it is, whose"),
     "another method": (S.PENDING, {}, {"method": "other"}, "what it is, whose"),
     "another creator": (S.PENDING, {}, {"created_by": 77}, "what it is, whose"),
     "older": (S.PENDING, {}, {"created_at": seconds_ago(9)}, "what it is, whose"),
@@ -394,6 +395,27 @@ def test_what_waits_again_has_forgotten_its_attempt(column):
 
     with refuses("keeps what an earlier attempt wrote"):
         write(task, **{**values_of(S.STARTED, S.PENDING), column: F(column)})
+
+
+GIVES_UP_ITS_PLACE = [
+    (S.QUEUED, S.PENDING),
+    (S.QUEUED, S.CANCELED),
+    (S.STARTED, S.PENDING),
+    (S.STARTED, S.FINISHED),
+    (S.STARTED, S.FAILED),
+    *((one, one) for one in Status if one not in ACTIVE),
+]
+
+
+@only_postgresql
+@pytest.mark.parametrize(("old", "new"), GIVES_UP_ITS_PLACE)
+def test_a_place_is_given_up_when_the_body_is_gone(old, new):
+    task = make_task(old, occupies=True)
+    archive([task.pk])
+
+    write(task, **{**(values_of(old, new) if old is not new else {}), "occupies": False})
+
+    assert not TaskLog.objects.get(pk=task.pk).occupies
 
 
 @only_postgresql
