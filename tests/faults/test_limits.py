@@ -13,7 +13,7 @@ import pytest
 
 import taskcontrol
 from taskcontrol.exceptions import InvalidTransition
-from taskcontrol.models import TaskEvent, TaskLog, TaskType
+from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, TaskType
 from taskcontrol.status import Status
 from tests.factories import make_type
 from tests.faults import racing
@@ -34,7 +34,7 @@ CHANGED = {"limited_2": (1, 2, 4), "limited_5": (3, 5, 8)}
 #: Of so many tasks each type gets so many, such that none keeps the others waiting.
 SHARES = {"limited_1": 2, "limited_2": 3, "limited_5": 6, "limited_17": 19}
 #: How bodies end, and how many of a thousand do so.
-ENDS = {"fail": 60, "die": 15, "over_time": 15, "swallow": 15, "in_c": 15}
+ENDS = {"fail": 60, "die": 20, "over_time": 25, "swallow": 20, "in_c": 20}
 WORKERS, SLOTS = 2, 14
 CONF = {"CANCEL_GRACE": 0.7, "RESEND_AFTER": 1.5, "LOST_LIMIT": 100}
 #: Seconds that a pass may take from reading a limit to sending under it.
@@ -80,7 +80,10 @@ def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
         dispatchers=DISPATCHERS + WORKERS,
         **{name.replace(" ", "_"): number for name, number in sorted(storm.did.items())},
         crashes_at_points=sum(crashes.values()),
-        timed_out=TaskLog.objects.filter(ended_reason="timed out").count(),
+        timed_out=sum(
+            model.objects.filter(ended_reason="timed out").count()
+            for model in (TaskLog, TaskAttempt)
+        ),
         forced=TaskEvent.objects.filter(kind=TaskEvent.Kind.FORCED).count(),
         peaks=peaks,
         above_the_limit=0,
