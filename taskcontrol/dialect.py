@@ -235,6 +235,30 @@ def skip_locked(rows: models.QuerySet[M]) -> models.QuerySet[M]:
     return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
 
 
+def locked_keys(rows: models.QuerySet[Any]) -> list[Any]:
+    """Lock ``rows``, which are named by their keys, and return these in order.
+
+    MariaDB locks what it reads: by an index of another column it would hold entries of it
+    while it waits for a row, whose holder has to change one of them.
+    """
+    connection = connections[rows.db]
+    keys = rows.order_by("pk").values_list("pk", flat=True)
+    if not connection.features.has_select_for_update:
+        return list(keys)
+    keys = keys.select_for_update()
+    if connection.vendor != "mysql":
+        return list(keys)
+    try:
+        sql, params = keys.query.get_compiler(rows.db).as_sql()
+    except EmptyResultSet:
+        return []
+    table = f"FROM {connection.ops.quote_name(rows.model._meta.db_table)}"
+    by_key = sql.replace(table, f"{table} FORCE INDEX (PRIMARY)", 1)
+    with connection.cursor() as cursor:
+        cursor.execute(by_key, params)
+        return [key for (key,) in cursor.fetchall()]
+
+
 def update_returning(
     rows: models.QuerySet[M], values: dict[str, Any], columns: Sequence[str]
 ) -> list[M]:
@@ -281,7 +305,7 @@ def update_then_select(
 ) -> list[M]:
     """Lock, update and read, for a database that cannot return from an UPDATE."""
     with transaction.atomic(using=rows.db):
-        ids = list(rows.select_for_update().values_list("pk", flat=True))
+        ids = locked_keys(rows)
         if not ids:
             return []
         same = rows.model._default_manager.using(rows.db).filter(pk__in=ids)

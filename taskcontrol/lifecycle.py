@@ -11,14 +11,20 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from django.db import connections, models, transaction
+from django.db import models, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
 from . import batches, crashpoints, keys
 from .announcing import announce, anyone_listens
 from .conf import conf
-from .dialect import DatabaseNow, IdleBound, skip_locked, update_returning
+from .dialect import (
+    DatabaseNow,
+    IdleBound,
+    locked_keys,
+    skip_locked,
+    update_returning,
+)
 from .history import CLEARED, archive, record
 from .lanes import ready_lane
 from .models import TaskEvent, TaskLog
@@ -196,7 +202,7 @@ def cancel(task: TaskLog, *, actor: Any = None, reason: str = "") -> Status | No
 def cancel_all(rows: Any, old: Status, *, actor: Any = None, reason: str = "") -> int:
     """Those of ``rows`` that are ``old`` -> Canceled; return how many."""
     with transaction.atomic(using=conf.DATABASE):
-        locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
+        locked = locked_keys(rows.filter(status=old))
         return len(_cancel_from(old, rows.filter(pk__in=locked), actor, reason))
 
 
@@ -292,7 +298,7 @@ def resume_all(rows: Any, *, actor: Any = None) -> int:
     """Paused -> Pending for those of ``rows`` that are Paused; return how many."""
     with transaction.atomic(using=conf.DATABASE):
         paused = rows.filter(status=Status.PAUSED)
-        locked = list(_locked(paused).values_list("pk", flat=True))
+        locked = locked_keys(paused)
         return _resume(TaskLog.objects.filter(pk__in=locked), actor)
 
 
@@ -348,14 +354,14 @@ def retry_by_hand(
     rows = TaskLog.objects.filter(pk=task_id)
     with transaction.atomic(using=conf.DATABASE):
         keys.regain(task_id)  # before the row: calls that merge lock in this order
-        locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
+        locked = locked_keys(rows.filter(status=old))
         return bool(_revive(locked, old, actor, first=first))
 
 
 def retry_all(rows: Any, old: Status, *, actor: Any = None) -> int:
     """The same for those of ``rows`` that are ``old``, which have no keys; return how many."""
     with transaction.atomic(using=conf.DATABASE):
-        locked = list(_locked(rows.filter(status=old)).values_list("pk", flat=True))
+        locked = locked_keys(rows.filter(status=old))
         return _revive(locked, old, actor)
 
 
@@ -560,10 +566,3 @@ def _free_ones(rows: Any, *, bounded: bool = False) -> list[int]:
     rows = rows if rows.query.is_sliced else rows.order_by("pk")
     bound = (IdleBound(conf.WORKER_LOST_AFTER / 2),) if bounded else ()
     return [row[0] for row in skip_locked(rows).values_list("pk", *bound)]
-
-
-def _locked(rows: Any) -> Any:
-    """Lock ``rows`` in the order of their keys, as everybody does who locks several."""
-    features = connections[conf.DATABASE].features
-    rows = rows.order_by("pk")
-    return rows.select_for_update() if features.has_select_for_update else rows

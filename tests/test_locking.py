@@ -376,6 +376,19 @@ def test_several_rows_are_locked_in_the_order_of_their_keys():
         TaskLog.objects.update(status=Status.PAUSED, ended_at=None, ready_lane=None)
 
 
+def test_who_waits_for_a_task_holds_nothing_that_its_holder_needs():
+    """MariaDB locks what it reads, and would read several tasks by the index of their status."""
+    ids = [make_task(Status.CANCELED).pk for _ in range(4)]
+    rows = TaskLog.objects.filter(pk__in=ids)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            task = TaskLog.objects.select_for_update().get(pk=ids[1])
+            beside = begin_beside(pool, lambda: lifecycle.retry_all(rows, Status.CANCELED))
+            eventually(somebody_waits, every=_LOOK_EVERY[connection.vendor])
+            lifecycle.retry_by_hand(task.pk, Status.CANCELED)
+        assert beside.result(30) == 3
+
+
 # A storm
 
 

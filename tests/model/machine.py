@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 from django.apps import apps
+from django.db import connection
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -42,6 +43,7 @@ from taskcontrol.models import QueueState, TaskAttempt, TaskLog, TaskType, Worke
 from taskcontrol.status import MOVES, TERMINAL, Status
 from taskcontrol.worker import Keeper
 from tests.factories import make_type, make_worker, seconds_ago
+from tests.lockorder import watched
 from tests.model.oracle import COME, LATER, LOST_LIMIT, RESEND_LIMIT, Batch, Oracle, Task
 
 METHODS = ("tests.tasks.nothing", "tests.tasks.whoami", "tests.tasks.fail")
@@ -640,14 +642,14 @@ def let_anything_happen(
     monkeypatch.setattr(broker, "publish", Tasks.courier.publish)
     monkeypatch.setattr(broker, "check", lambda: None)
     Tasks.seen.clear()
-    run_state_machine_as_test(
-        Tasks,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            database=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
+    bounds = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
     )
+    locks = connection.features.has_select_for_update
+    with watched() if locks else nullcontext():
+        run_state_machine_as_test(Tasks, settings=bounds)
     return Tasks.seen

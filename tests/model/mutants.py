@@ -147,9 +147,9 @@ LIFECYCLE = [
         by="lifecycle: a failure for good is not canceled among others",
     ),
     _mutant(
-        "cancel all: in the order of keys",
-        "lifecycle.py",
-        ("_locked", 'order_by("pk")', 'order_by("-pk")'),
+        "several: locked in the order of their keys",
+        "dialect.py",
+        ("locked_keys", 'rows.order_by("pk")', "rows"),
         by="locking: several rows are locked in the order of their keys",
         on=POSTGRESQL,
     ),
@@ -216,7 +216,7 @@ LIFECYCLE = [
     _mutant(
         "by hand: holds the row while it keeps the run",
         "lifecycle.py",
-        ("retry_by_hand", "_locked(rows.filter(status=old))", "rows.filter(status=old)"),
+        ("retry_by_hand", "locked_keys(rows.filter(status=old))", "[task_id]"),
         by="lifecycle: two retries of one task count once p7",
         on=POSTGRESQL,
     ),
@@ -309,7 +309,10 @@ DISPATCH = [
         "pass: one at a time",
         "turns.py",
         ("_build_turn", ".select_for_update()", ""),
-        by="dispatch: one pass at a time",
+        by=(
+            "dispatch: eight passes at once never exceed a limit p4",
+            "dispatch: one pass at a time",
+        ),
         on=POSTGRESQL,
     ),
     _mutant(

@@ -69,9 +69,9 @@ class Mutant:
     tests: tuple[str, ...]
     database: str = "sqlite"
 
-    def source(self) -> str:
+    def source(self, root: Path = ROOT) -> str:
         """Return the text of the file without the guard."""
-        text = (ROOT / "taskcontrol" / self.file).read_text()
+        text = (root / "taskcontrol" / self.file).read_text()
         for edit in self.edits:
             text = edit.apply(text)
         return text
@@ -109,7 +109,7 @@ class Copy:
         """Run the tests of a mutant without its guard."""
         path = self.place / "taskcontrol" / mutant.file
         whole = path.read_text()
-        path.write_text(mutant.source())
+        path.write_text(mutant.source(self.place))
         try:
             status, said = self.run(mutant.tests, mutant.database)
         except subprocess.TimeoutExpired:

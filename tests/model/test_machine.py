@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 
 from tests.model.machine import let_anything_happen
 
@@ -10,4 +11,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
 
 
 def test_whatever_is_done_the_rows_are_as_the_oracle_says(conf, monkeypatch):
-    let_anything_happen(conf, monkeypatch, examples=30, steps=30)
+    # Elsewhere only the SQL is another.
+    examples = 30 if connection.vendor == "sqlite" else 10
+    let_anything_happen(conf, monkeypatch, examples=examples, steps=30)
