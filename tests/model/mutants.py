@@ -709,11 +709,7 @@ BATCHES = [
     _mutant(
         "batch: one settler at a time",
         "settling.py",
-        (
-            "_taken",
-            "skip_locked(TaskBatch.objects.filter(pk=batch_id))",
-            "TaskBatch.objects.filter(pk=batch_id)",
-        ),
+        ("_taken", "skip_locked(rows)", "rows"),
         by="settling: many who end a batch at once insert each callback once",
         on=POSTGRESQL,
     ),
