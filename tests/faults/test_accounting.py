@@ -48,7 +48,7 @@ def test_rows_messages_and_bodies_are_accounted_for_under_faults(
 
 def only_working():
     """A worker that works is nothing to tell of, whenever one looks."""
-    number = sized(40, 4000)
+    number = sized(24, 4000)
     rows = [taskcontrol.enqueue(tasks.recorded, seconds=0.02) for _ in range(number)]
     looks = 0
     while TaskLog.objects.unended().exists():
