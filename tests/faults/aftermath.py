@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,10 +51,13 @@ class Aftermath:
         self.stories = {case: case.story(case.queue) for case in cases}
         self.trouble: dict[Case, Exception] = {}
         self.hung: dict[Case, Any] = {}
+        self.good: set[Case] = set()
+        self.seconds = 0.0
         self.bystanders: list[Any] = []
 
     def run(self, context: Any) -> None:
         """Let every case happen, and everybody recover."""
+        began = time.monotonic()
         tasktypes.ensure([stories.METHOD])
         tasktypes.confirm(stories.METHOD)  # else one at a time would be tried
         self.make_bystanders()
@@ -68,6 +72,7 @@ class Aftermath:
             self.wake()
             self.wait_for(self.cases)
             eventually(lambda: not any(map(self.messages, self.cases)))
+        self.seconds = time.monotonic() - began
 
     @contextmanager
     def blamed_on(self, case: Case) -> Iterator[None]:
@@ -248,6 +253,7 @@ class Aftermath:
         twice = [one for one, times in began.items() if one[0] in tasks and times > 1]
         assert not twice, f"these attempts began more than once: {twice}"
         self.stories[case].check(self.record)
+        self.good.add(case)
 
 
 def whom_it_met(case: Case) -> int:

@@ -8,6 +8,7 @@ they left, and those that only hung are woken. Each test looks at what became of
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,10 +84,14 @@ def test_every_point_was_reached_by_some_case(aftermath):
 
     reached = {case.point for case in CASES if case.flag.read_text()}
     assert reached == crashpoints.POINTS.keys()
+    assert aftermath.good == set(CASES), "the other tests say which failed, and why"
+    kinds = Counter(case.kind for case in CASES)
     figure(
         "crash points",
-        cases=len(CASES),
         points=len(crashpoints.POINTS),
+        cases=len(CASES),
+        **kinds,
+        seconds=round(aftermath.seconds),
         lost=0,
         bodies_twice=0,
         others_touched=0,
