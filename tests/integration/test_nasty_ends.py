@@ -38,12 +38,13 @@ def run(method, *, timeout=30, **arguments):
 
 
 def test_every_nasty_end_is_told_and_costs_no_worker(start_worker, record):
-    worker = start_worker(concurrency=6)
+    # A machine that is too busy to give a sign of life is another story.
+    worker = start_worker(concurrency=6, conf={"WORKER_LOST_AFTER": 60.0})
     pid = worker.process.pid
 
     became = run_all(CORPUS, 60)
 
-    assert wrongs(became) == []
+    assert not wrongs(became), "\n".join(wrongs(became))
     assert set(record.starts().values()) == {1}
     assert (worker.process.running, worker.process.pid) == (True, pid)
     assert ended(taskcontrol.enqueue(tasks.add, left=1)).result == 1
