@@ -1,4 +1,4 @@
-"""Runs the fault laboratory: ``python -m tests.faults [--tier 1] [--seed 1 2 3] [pytest's options]``.
+"""Runs the fault laboratory: ``python -m tests.faults [--tier 1] [--seeds 1,2,3] [pytest's options]``.
 
 A scenario that fails is run once more, alone, where few do: one that then passes is told by
 name as unsteady, one that fails twice fails the run.
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--tier", type=int, choices=(0, 1, 2), default=0, help="how large: 0 is CI's"
     )
-    parser.add_argument("--seed", type=int, nargs="+", default=[7], help="of the dice")
+    parser.add_argument("--seeds", default="7", help="of the dice, with commas between")
     parser.add_argument("--figures", help="a file to which each figure is added as JSON")
     given, rest = parser.parse_known_args(argv)
     named = any("tests/faults" in one for one in rest)
@@ -31,11 +31,11 @@ def main(argv: Sequence[str]) -> int:
     os.environ["TASKCONTROL_TIER"] = str(given.tier)
     if given.figures:
         os.environ["TASKCONTROL_FIGURES"] = str(Path(given.figures).resolve())
-    return max(_run(seed, chosen) for seed in given.seed)
+    return max(_run(seed, chosen) for seed in given.seeds.split(","))
 
 
-def _run(seed: int, chosen: Sequence[str]) -> int:
-    os.environ["TASKCONTROL_TEST_SEED"] = str(seed)
+def _run(seed: str, chosen: Sequence[str]) -> int:
+    os.environ["TASKCONTROL_TEST_SEED"] = seed
     outcome = runner.run(DATABASE, chosen)
     for name in runner.run_again(outcome):
         print(f"unsteady: {name} failed first and passed alone", flush=True)  # noqa: T201
