@@ -295,6 +295,12 @@ CASES: dict[str, tuple[Status, dict[str, Any], dict[str, Any], str]] = {
         {"debug_log": "y"},
         "an end is final, and what it told",
     ),
+    "another log as the place gets free": (
+        S.FAILED,
+        {"occupies": True},
+        {"debug_log": "y", "occupies": False},
+        "an end is final, and what it told",
+    ),
     "another error afterwards": (S.FAILED, {}, {"error_message": "x"}, "an end is final"),
     "another end afterwards": (
         S.CANCELED,
@@ -442,8 +448,8 @@ def test_a_task_runs_again_only_when_its_last_run_is_kept(status):
 @pytest.mark.parametrize(
     ("status", "given"),
     [
-        (S.CANCELED, {}),
-        (S.FAILED, {}),
+        (S.CANCELED, {"max_retries": 3}),
+        (S.FAILED, {"max_retries": 3}),
         (S.FAILED, {"max_retries": 3, "retry_at": seconds_ago(-86_400)}),
         (S.FAILED, {"max_retries": 1, "retry_count": 1, "retry_at": seconds_ago(1)}),
     ],
@@ -451,6 +457,12 @@ def test_a_task_runs_again_only_when_its_last_run_is_kept(status):
 def test_ended_is_final_unless_somebody_asked_p7(status, given):
     task = make_task(status, **given)
     archive([task.pk])
+    record([task], TaskEvent.Kind.CANCELED)
+    events = [
+        TaskEvent(task=task, kind="retried", at=seconds_ago(99), attempt=task.attempt)
+    ]
+    events += [TaskEvent(task=task, kind="retried", attempt=task.attempt + 1)]
+    TaskEvent.objects.bulk_create(events)
 
     def again() -> None:
         write(task, **values_of(status, S.PENDING))
@@ -522,6 +534,14 @@ def test_what_runs_at_once_is_under_no_limit():
     make_task(S.STARTED, worker=make_worker())
 
     assert taskcontrol.enqueue(tasks.nothing, now=True).status == S.FINISHED
+
+
+@only_postgresql
+def test_what_runs_at_once_takes_no_place_of_the_limit():
+    make_type(LIMITED, concurrency_limit=1)
+    make_task(S.STARTED, worker=None)
+
+    assert promote(make_task())
 
 
 @only_postgresql
