@@ -323,7 +323,7 @@ def test_what_is_short_does_not_overtake_what_waits_for_a_slot_of_the_same_queue
     worker = make_worker(["default"], 1, prefetch_off=True)
     make_type("m.long", usual_seconds=5)
     make_type("m.short", usual_seconds=0.01)
-    make_task(Status.STARTED, worker=worker)
+    make_task(Status.STARTED, worker=worker, method="m.short")
     make_task(method="m.long", position=1)
     make_task(method="m.short", position=2)
 

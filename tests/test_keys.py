@@ -152,6 +152,14 @@ def test_of_many_who_take_a_key_at_once_one_gets_it(before):
     assert len(holders([NIGHTLY])[NIGHTLY]) == 1
 
 
+def test_keys_are_locked_in_one_order_whatever_the_call_says():
+    with CaptureQueriesContext(connection) as queries, transaction.atomic():
+        lock([Key("key-b"), Key("key-a")])
+
+    (insert,) = [one["sql"] for one in queries if "INSERT" in one["sql"]]
+    assert insert.index("key-a") < insert.index("key-b")
+
+
 def test_two_who_lock_many_keys_in_other_orders_do_not_block_each_other():
     keys = [Key(f"key-{n}") for n in range(50)]
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -245,7 +246,8 @@ def end_a_batch() -> None:
 
 
 def steer_a_batch() -> None:
-    batch = a_batch(Status.PENDING, Status.QUEUED, Status.STARTED, Status.FAILED)
+    each = (Status.PENDING, Status.QUEUED, Status.STARTED, Status.FAILED)
+    batch = a_batch(*each, *each)
     for steer in (
         batchcontrol.pause_batch,
         batchcontrol.resume_batch,
@@ -362,8 +364,8 @@ def test_another_order_is_noticed(wrong):
         wrong(task)
 
 
-def test_several_rows_are_locked_in_the_order_of_their_keys():
-    """Two bulk acts on the same rows, which their queries bring in other orders."""
+def test_two_bulk_acts_on_the_same_rows_do_not_block_each_other():
+    """Their queries bring the rows in other orders."""
     ids = [make_task(Status.PAUSED).pk for _ in range(40)]
     front = TaskLog.objects.filter(pk__in=ids).order_by("pk")
     back = TaskLog.objects.filter(pk__in=ids).order_by("-pk")
@@ -387,6 +389,21 @@ def test_who_waits_for_a_task_holds_nothing_that_its_holder_needs():
             eventually(somebody_waits, every=_LOOK_EVERY[connection.vendor])
             lifecycle.retry_by_hand(task.pk, Status.CANCELED)
         assert beside.result(30) == 3
+
+
+def test_a_pause_waits_for_the_resume_of_its_batch_and_holds_nothing_then():
+    batch = a_batch(Status.PENDING, paused_at=seconds_ago(1))
+    members = TaskLog.objects.filter(batch_id=batch.pk)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            batchcontrol.resume_batch(batch.pk)
+            hold = partial(batchcontrol._hold_page, batch.pk, members, None)
+            beside = begin_beside(pool, hold)
+            eventually(
+                lambda: beside.done() or somebody_waits(),
+                every=_LOOK_EVERY[connection.vendor],
+            )
+        assert beside.result(30) == 0
 
 
 # A storm

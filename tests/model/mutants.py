@@ -150,7 +150,7 @@ LIFECYCLE = [
         "several: locked in the order of their keys",
         "dialect.py",
         ("locked_keys", 'rows.order_by("pk")', "rows"),
-        by="locking: several rows are locked in the order of their keys",
+        by="locking: whatever locks rows locks them in the order that is written down",
         on=POSTGRESQL,
     ),
     _mutant(
@@ -669,7 +669,7 @@ KEYS = [
         "key: in one order",
         "keys.py",
         ("lock", "sorted(set(first))", "dict.fromkeys(first)"),
-        by="keys: two who lock many keys in other orders do not block each other",
+        by="keys: keys are locked in one order whatever the call says",
         on=POSTGRESQL,
     ),
     _mutant(
@@ -678,7 +678,7 @@ KEYS = [
         (
             "lock",
             "lockwaits.at_most(conf.KEY_WAIT, conf.DATABASE)",
-            "lockwaits.at_most(99, None)",
+            "lockwaits.at_most(99, conf.DATABASE)",
         ),
         by="keys: a taker does not wait for ever and says for what",
         on=POSTGRESQL,
@@ -754,7 +754,7 @@ BATCHES = [
         "batch: paused and resumed one at a time",
         "batchcontrol.py",
         ("_hold_page", ".select_for_update()", ""),
-        by="batchcontrol: of a pause and a resume at one moment one holds for the whole batch",
+        by="locking: a pause waits for the resume of its batch and holds nothing then",
         on=POSTGRESQL,
     ),
 ]
