@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from tests.model.mutating import Edit, Mutant, judge_all
 
 POSTGRESQL = "postgresql"
-MACHINE = "model/test_machine.py"
 
 
 def _mutant(
@@ -439,7 +438,7 @@ DISPATCH = [
             f"following: the other {which}",
             "dialect.py",
             ("predecessors", text, ""),
-            by=("following: it waits while the other may still run", MACHINE),
+            by="following: it waits while the other may still run",
         )
         for which, text in {
             "has ended": "task.ended_at IS NOT NULL AND ",
@@ -454,7 +453,7 @@ SWEEPS = [
         "sweep: retry",
         "dispatch.py",
         ("make_pass", "retry_failed_tasks()", "pass"),
-        by=MACHINE,
+        by="retries: one poisoned row stops neither the sweep nor the dispatcher p1",
     ),
     _mutant(
         "sweep: rescue",
