@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from django.db import connections
@@ -84,7 +85,7 @@ def _is_made_up() -> bool:
     """Return whether a test itself has written the statement that is executed."""
     if _everybody:
         return False
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
         if file not in TOOLS and any(one in file for one in THE_PROGRAM):
