@@ -27,7 +27,9 @@ _LOCKS = re.compile(
 )
 #: A lock that is not waited for.
 _SKIPS = re.compile(r"FOR UPDATE.* (SKIP LOCKED|NOWAIT)")
-_SEVERAL = re.compile(r"WHERE (?!.*ORDER BY).*\bid[`\"]? IN \((?!%s\))", re.DOTALL)
+_SEVERAL = re.compile(
+    r"WHERE (?!.*ORDER BY (?:1|\S*\bid[`\"]?) ASC).*\bid[`\"]? IN \((?!%s\))", re.DOTALL
+)
 
 
 class WrongOrder(AssertionError):

@@ -635,6 +635,7 @@ BODIES = [
         "ends.py",
         ("_finish_or_roll_back", "raise TaskCanceled", "pass"),
         by="ends: nothing of a superseded body stays p3",
+        on=POSTGRESQL,
     ),
 ]
 
