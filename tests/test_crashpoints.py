@@ -53,7 +53,7 @@ def test_without_its_variable_a_point_is_a_function_that_does_nothing():
 @pytest.mark.parametrize(
     "spec",
     [
-        "dispatch.comitted=kill:/f",
+        "dispatch.commit=kill:/f",
         "dispatch.committed=kil:/f",
         "dispatch.committed=kill",
         "dispatch.committed=kill:",
@@ -70,14 +70,14 @@ def test_a_typo_is_an_error_when_the_process_starts(spec, arm):
 def test_a_process_with_a_typo_does_not_come_up():
     done = subprocess.run(
         [sys.executable, "-c", "import taskcontrol.crashpoints"],
-        env={**os.environ, crashpoints.VARIABLE: "dispatch.comitted=kill:/f"},
+        env={**os.environ, crashpoints.VARIABLE: "dispatch.commit=kill:/f"},
         capture_output=True,
         text=True,
         check=False,
     )
 
     assert done.returncode == 1
-    assert "dispatch.comitted" in done.stderr
+    assert "dispatch.commit" in done.stderr
 
 
 def test_each_thing_happens_once_in_whatever_process(arm, tmp_path):
