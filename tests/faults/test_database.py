@@ -136,6 +136,7 @@ def test_a_commit_whose_answer_is_lost_makes_no_second_task(workshop, database_s
                     kept += stored(key)
                     # What a caller does who does not know: the same again, by the same key.
                     enqueue_once(key)
+                connection.close()  # the cut may have come just behind the answer
                 proxy.heal()
                 assert stored(key) == 1, (number, errors)
     finally:
