@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -178,11 +178,11 @@ def at_once(status: Status, first: Act, second: Act) -> tuple[tuple[Any, ...], b
         with transaction.atomic():
             first.call(task)
             beside = begin_beside(pool, lambda: second.call(task))
-            # Not more often: MariaDB renews what it tells after a tenth of a second of peace.
-            eventually(
-                lambda: beside.done() or somebody_waits(),
-                every=_LOOK_EVERY[connection.vendor],
-            )
+            # Not more often, and not at once after the pair before: MariaDB renews what it
+            # tells after a tenth of a second of peace.
+            pause = _LOOK_EVERY[connection.vendor]
+            wait([beside], timeout=pause)
+            eventually(lambda: beside.done() or somebody_waits(), every=pause)
             waited = not beside.done()
         beside.result(30)
     return standing(task), waited
