@@ -20,6 +20,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+#: Scenarios that ``tests/faults`` has larger ones of, on PostgreSQL.
+IN_THE_LABORATORY = (
+    "broker_down",
+    "cancel",
+    "chaos",
+    "limits",
+    "messages",
+    "nasty_ends",
+    "real_beat",
+    "worker_deaths",
+)
 #: Each run: the database and the options that choose its tests.
 RUNS: dict[str, list[str]] = {
     "sqlite": [],
@@ -135,7 +146,8 @@ def run(database: str, argv: Sequence[str], *, mark: str = "") -> Outcome:
     """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "summary.json"
-        command = [sys.executable, *PYTEST, *RUNS.get(database, []), *argv]
+        chosen = [*RUNS.get(database, []), *_left_out(database, argv), *argv]
+        command = [sys.executable, *PYTEST, *chosen]
         environment = {
             **os.environ,
             "TASKCONTROL_TEST_DATABASE": database,
@@ -149,6 +161,13 @@ def run(database: str, argv: Sequence[str], *, mark: str = "") -> Outcome:
         told = json.loads(path.read_text()) if path.exists() else {"counts": {}, "bad": []}
     status = 0 if status == NOTHING_COLLECTED else status
     return Outcome(database, status, Counter(told["counts"]), told["bad"])
+
+
+def _left_out(database: str, argv: Sequence[str]) -> list[str]:
+    """Return what is not run unless somebody names what to run."""
+    if database != "postgresql" or any(one.startswith("tests") for one in argv):
+        return []
+    return [f"--ignore=tests/integration/test_{name}.py" for name in IN_THE_LABORATORY]
 
 
 def _run_marked(command: Sequence[str], environment: Mapping[str, str], mark: str) -> int:
