@@ -97,7 +97,7 @@ def rescue_from_worker(row: TaskLog) -> int:
     if row.worker_id is None:
         return int(_end_abandoned(row))
     worker = row.worker
-    if worker is not None and worker.leaving_at is not None:
+    if worker is not None and worker.left_at is not None:
         moved = lifecycle.give_back(row.pk, row.attempt, detail="its worker left")
         request_dispatch()
         return int(moved)

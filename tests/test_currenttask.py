@@ -134,6 +134,37 @@ def test_steps_before_the_end_are_committed_while_it_holds_the_task():
     assert (outcome(body).status, written()) == (Status.FAILED, ["first", "second"])
 
 
+@pytest.mark.only_on("postgresql", "mysql")
+@pytest.mark.parametrize("how", ["canceled", "lost"])
+def test_a_step_of_an_attempt_that_holds_the_task_no_more_is_rolled_back_p3(how):
+    task = queued()
+
+    def take_away():
+        if how == "lost":
+            return lifecycle.rescue(task.pk, 1, detail="lost")
+        return lifecycle.cancel(TaskLog.objects.get(pk=task.pk))
+
+    def body():
+        with current_task().held():
+            Counter.objects.create(name="late")
+            assert beside(take_away)
+
+    assert run_with(task, body) is False
+    assert written() == []
+
+
+def test_a_step_is_not_entered_by_an_attempt_that_was_given_up_on_p3():
+    task = queued()
+
+    def body():
+        assert lifecycle.rescue(task.pk, 1, detail="lost")
+        with current_task().held():
+            Counter.objects.create(name="late")
+
+    assert run_with(task, body) is False
+    assert written() == []
+
+
 def test_what_runs_at_once_is_fenced_too():
     made["body"] = exclaim_in_a_fence
 

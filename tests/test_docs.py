@@ -248,6 +248,13 @@ def links() -> list[object]:
     ]
 
 
+def test_the_tests_that_show_what_is_promised_are_there():
+    named = re.findall(r"`(tests/[\w/.]+)`", (DOCS / "guarantees.md").read_text())
+
+    assert len(named) > 10
+    assert [one for one in named if not (HOME / one).exists()] == []
+
+
 def _prose(text: str) -> str:
     return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 

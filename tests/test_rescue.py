@@ -77,6 +77,17 @@ def test_a_worker_that_left_in_order_gives_its_tasks_back_uncounted():
     assert TaskEvent.objects.get().kind == TaskEvent.Kind.RETURNED
 
 
+def test_a_worker_that_was_killed_while_it_left_has_lost_its_tasks_p1():
+    killed = make_worker(leaving_at=seconds_ago(40), last_seen_at=seconds_ago(60))
+    counted = make_task(Status.STARTED, worker=killed)
+    once = make_task(Status.STARTED, worker=killed, options={"on_lost": "fail"})
+
+    assert rescue_lost_tasks() == 2
+
+    assert (row(counted).status, row(counted).lost_count) == (Status.PENDING, 1)
+    assert row(once).status == Status.FAILED
+
+
 def test_a_worker_that_left_in_order_is_never_called_lost():
     make_worker(left_at=seconds_ago(50), last_seen_at=seconds_ago(60))
 

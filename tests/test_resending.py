@@ -41,6 +41,16 @@ def test_a_message_that_nobody_claimed_is_sent_again_p1(broker):
     assert resend_unclaimed() == 0
 
 
+def test_what_was_sent_too_often_for_a_lowered_limit_goes_back_p1(broker, conf):
+    make_worker()
+    task = sent(age=10_000, count=4)
+    conf(RESEND_LIMIT=2)
+
+    resend_unclaimed()
+
+    assert row(task).status == Status.PENDING
+
+
 @pytest.mark.parametrize(
     ("count", "age", "due"),
     [

@@ -582,7 +582,7 @@ class Tasks(RuleBasedStateMachine):
         self._saw("fresh look", same)
         if row.status != Status.STARTED:
             self.oracle.release(row.pk, row.attempt)
-        elif same and row.worker.leaving_at is not None:
+        elif same and row.worker.left_at is not None:
             self.oracle.give_back(row.pk, row.attempt)
         elif same:
             self.oracle.lose(row.pk, row.attempt)

@@ -520,7 +520,7 @@ SWEEPS = [
     _mutant(
         "rescue: what left in order is not counted",
         "rescue.py",
-        ("rescue_from_worker", "and worker.leaving_at is not None", "and False"),
+        ("rescue_from_worker", "and worker.left_at is not None", "and False"),
         by="rescue: a worker that left in order gives its tasks back uncounted",
     ),
     _mutant(
