@@ -14,4 +14,5 @@ def test_whatever_guard_is_left_out_a_test_notices_it():
     verdicts = list(judge_all(chosen))
 
     assert [one for one in verdicts if not one.well] == []
-    figure("mutants", mutants=len(verdicts), killed=len(verdicts), survivors=0)
+    hung = sum(one.hung for one in verdicts)
+    figure("mutants", mutants=len(verdicts), killed=len(verdicts), hung=hung, survivors=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from tests.servers.postgres import Postgres
 ROOT = Path(__file__).resolve().parents[2]
 #: What the tests need of the tree.
 COPIED = ("taskcontrol", "tests", "project", "manage.py", "pyproject.toml")
-#: Seconds after which a mutant counts as one that hangs.
+#: Seconds after which a mutant hangs: a test has noticed that only where it was meant to.
 TIMEOUT = 300
 #: A test that fails by these says something about the mutant and nothing about the guard.
 CLUMSY = re.compile(r"\b(NameError|SyntaxError|ImportError): .*")
@@ -68,6 +69,8 @@ class Mutant:
     #: As pytest takes them, below ``tests/``.
     tests: tuple[str, ...]
     database: str = "sqlite"
+    #: Whether the sign that it is missing is that something waits for ever.
+    hangs: bool = False
 
     def source(self, root: Path = ROOT) -> str:
         """Return the text of the file without the guard."""
@@ -86,6 +89,8 @@ class Verdict:
     killer: str
     #: Why the run says nothing; "" when it does.
     trouble: str = ""
+    #: Whether the tests came to no end.
+    hung: bool = False
 
     @property
     def well(self) -> bool:
@@ -113,7 +118,9 @@ class Copy:
         try:
             status, said = self.run(mutant.tests, mutant.database)
         except subprocess.TimeoutExpired:
-            return Verdict(mutant, "(it hangs)")
+            killer = "(it hangs)" if mutant.hangs else ""
+            trouble = "" if killer else f"its tests had not ended after {TIMEOUT} s"
+            return Verdict(mutant, killer, trouble, hung=True)
         finally:
             path.write_text(whole)
         found = FAILED.search(said)
@@ -127,7 +134,7 @@ class Copy:
         """Run tests in the copy; return pytest's exit status and what it said."""
         options = ["-x", "-q", "--tb=short", "-p", "no:randomly", "-p", "no:cacheprovider"]
         names = [f"tests/{name}" for name in tests]
-        done = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-B", "-m", "pytest", *options, "--hypothesis-seed=0", *names],
             cwd=self.place,
             env=self._environment(database),
@@ -135,10 +142,14 @@ class Copy:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-        )
-        return done.returncode, done.stdout
+            process_group=0,
+        ) as pytest:
+            try:
+                said, _ = pytest.communicate(timeout=TIMEOUT)
+            except subprocess.TimeoutExpired:
+                os.killpg(pytest.pid, signal.SIGKILL)  # with the servers that it started
+                raise
+        return pytest.returncode, said
 
     def _environment(self, database: str) -> dict[str, str]:
         """Nothing of the run around this one: no directory, no database, no tier."""

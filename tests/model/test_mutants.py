@@ -6,8 +6,9 @@ import ast
 
 import pytest
 
+from tests.model import mutating
 from tests.model.mutants import MUTANTS, QUICK
-from tests.model.mutating import Edit
+from tests.model.mutating import Copy, Edit, Mutant
 from tests.model.protocol import GUARDS, IMPLIED, SWEEPS
 
 # No database is asked.
@@ -33,3 +34,31 @@ def test_each_has_a_name_of_its_own():
 def test_a_guard_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="stands 0 times in first, not once"):
         Edit("first", "b", "").apply("def first():\n    a\n\n\ndef second():\n    b\n")
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A tree of one guard, without which its only test waits for ever."""
+    (tmp_path / "taskcontrol").mkdir()
+    (tmp_path / "taskcontrol" / "room.py").write_text("GUARD = True\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_room.py").write_text(
+        "import threading\n\nfrom taskcontrol.room import GUARD\n\n\n"
+        "def test_that_it_ends():\n    GUARD or threading.Event().wait()\n"
+    )
+    monkeypatch.setattr(mutating, "COPIED", ())
+    monkeypatch.setattr(mutating, "TIMEOUT", 3)
+    copy = Copy(tmp_path, "")
+    monkeypatch.setattr(copy, "_environment", lambda _: {"PYTHONPATH": str(tmp_path)})
+    return copy
+
+
+@pytest.mark.parametrize("meant", [True, False])
+def test_a_run_without_an_end_is_a_kill_only_where_that_is_the_sign(copy, meant):
+    guard = Edit("", "True", "False")
+    mutant = Mutant("wait: ends", "room.py", (guard,), ("test_room.py",), hangs=meant)
+
+    verdict = copy.judge(mutant)
+
+    assert (verdict.hung, verdict.well, bool(verdict.trouble)) == (True, meant, not meant)
+    assert "True" in (copy.place / "taskcontrol" / "room.py").read_text()

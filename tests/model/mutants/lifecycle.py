@@ -1,0 +1,275 @@
+"""Guards of the moves: what each UPDATE asks of the row that it changes."""
+
+from __future__ import annotations
+
+from tests.model.mutants.making import POSTGRESQL, mutant
+
+
+def _unasked(old: str, new: str) -> tuple[str, str, str]:
+    """``_move`` that does not ask for the status which it moves from, in some cases."""
+    case = f'old in "{old}" and new in "{new}"'
+    return (
+        "_move",
+        "rows.filter(status=old)",
+        f"(rows if {case} else rows.filter(status=old))",
+    )
+
+
+def _arrow(old: str) -> tuple[str, str, str]:
+    """The same for the moves that are compiled once."""
+    whole = "rows.filter(status=old), _written"
+    return (
+        "whole",
+        whole,
+        f'(rows if old == "{old}" else rows.filter(status=old)), _written',
+    )
+
+
+MATRIX = "lifecycle: an arrow moves one row or none"
+OTHER_ATTEMPT = "lifecycle: another attempt moves nothing p3"
+HELD_IN_PASS = "dispatch: a row that is due and held by somebody stops no pass"
+
+MUTANTS = [
+    mutant("promote: still pending", "lifecycle.py", _arrow("Pending"), by=MATRIX),
+    mutant(
+        "promote: no body in its place",
+        "lifecycle.py",
+        ("_promote", "], occupies=False", "]"),
+        by="lifecycle: a promotion returns only what it moved",
+    ),
+    mutant("claim: still queued", "lifecycle.py", _arrow("Queued"), by=MATRIX),
+    mutant(
+        "claim: same attempt",
+        "lifecycle.py",
+        ("_claim", ', attempt=p("attempt", "attempt")', ""),
+        by=OTHER_ATTEMPT,
+    ),
+    mutant(
+        "claim: not expired",
+        "lifecycle.py",
+        ("_claim", "unexpired, pk", "pk"),
+        by="lifecycle: nobody claims what has expired",
+    ),
+    mutant("end: still started", "lifecycle.py", _arrow("Started"), by=MATRIX),
+    mutant(
+        "end: same attempt",
+        "lifecycle.py",
+        ("_ending", ', attempt=p("attempt", "attempt")', ""),
+        by=OTHER_ATTEMPT,
+    ),
+    mutant(
+        "end: retries are left",
+        "lifecycle.py",
+        ("_ending", 'retry_count__lt=F("max_retries")', "pk__gt=0"),
+        by="lifecycle: the update that fails a task decides whether a retry is due p7",
+    ),
+    mutant(
+        "end: the body keeps its place",
+        "lifecycle.py",
+        ("_end", '"occupies": not body_gone', '"occupies": False'),
+        by="lifecycle: a body killed at its hard limit holds its place until it is gone p4",
+    ),
+    mutant(
+        "cancel: status as seen",
+        "lifecycle.py",
+        _unasked("Pending Paused Queued Started Failed", "Canceled"),
+        by="lifecycle: cancel against finish has one answer p6",
+    ),
+    mutant(
+        "cancel: looks again",
+        "lifecycle.py",
+        (
+            "cancel",
+            "if _cancel_from(old, TaskLog.objects.filter(pk=task.pk), actor, reason):\n"
+            "            return old",
+            "won = _cancel_from(old, TaskLog.objects.filter(pk=task.pk), actor, reason)\n"
+            "        return old if won else None",
+        ),
+        by="lifecycle: cancel against claim has one answer p6",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "cancel: the body keeps its place",
+        "lifecycle.py",
+        (
+            "_cancel_from",
+            '{"cancel_requested_at": ',
+            '{"occupies": False, "cancel_requested_at": ',
+        ),
+        by="lifecycle: a canceled body holds its place until it is gone p4",
+    ),
+    mutant(
+        "cancel: the body before keeps its place",
+        "lifecycle.py",
+        ("_freed", "if old is Status.QUEUED else {}", ""),
+        by="lifecycle: a body that still runs holds its place whatever becomes of its retry p4",
+    ),
+    mutant(
+        "cancel: what was sent gives its place up",
+        "lifecycle.py",
+        ("_freed", '{"occupies": False} if', "{} if"),
+        by="lifecycle: cancel against claim has one answer p6",
+    ),
+    mutant(
+        "cancel: a failure for good has ended",
+        "lifecycle.py",
+        ("_cancel_from", "rows = rows.exclude(retry_at=None)", "pass"),
+        by="lifecycle: a failure for good is not canceled among others",
+    ),
+    mutant(
+        "several: locked in the order of their keys",
+        "dialect.py",
+        ("locked_keys", 'rows.order_by("pk")', "rows"),
+        by="locking: whatever locks rows locks them in the order that is written down",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "expire: its time has come",
+        "lifecycle.py",
+        ("expire", "expires_at__lte=DatabaseNow(), ", ""),
+        by="lifecycle: expiry goes by the clock of the database",
+    ),
+    mutant(
+        "expire: still waits",
+        "lifecycle.py",
+        ("expire", "status=old, ", "status__gt='', "),
+        _unasked("Pending Paused Queued", "Canceled"),
+        by=MATRIX,
+    ),
+    mutant(
+        "expire: leaves what somebody holds",
+        "lifecycle.py",
+        ("expire", "_free_ones(due[:page])", 'due.values("pk")[:page]'),
+        by=HELD_IN_PASS,
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "pause: still pending", "lifecycle.py", _unasked("Pending", "Paused"), by=MATRIX
+    ),
+    mutant(
+        "resume: still paused", "lifecycle.py", _unasked("Paused", "Pending"), by=MATRIX
+    ),
+    mutant(
+        "retry: still failed",
+        "lifecycle.py",
+        ("retry_due", "pk__in=ids, retry_at__lte=DatabaseNow(), ", "pk__in=ids, "),
+        ("retry_due", "due.filter(status=Status.FAILED)", "due"),
+        _unasked("Failed", "Pending"),
+        by=MATRIX,
+    ),
+    mutant(
+        "retry: due",
+        "lifecycle.py",
+        ("retry_due", "retry_at__lte=DatabaseNow(), ", ""),
+        by="lifecycle: a retry that is not yet due is not made p7",
+    ),
+    mutant(
+        "retry: within its number",
+        "lifecycle.py",
+        ("retry_due", ', retry_count__lt=F("max_retries")', ""),
+        by="lifecycle: a retry beyond their number is not made p7",
+    ),
+    mutant(
+        "retry: leaves what somebody holds",
+        "lifecycle.py",
+        ("retry_due", "_free_ones(", "(lambda rows, **_: [one.pk for one in rows])("),
+        by=HELD_IN_PASS,
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "by hand: still failed or canceled",
+        "lifecycle.py",
+        ("retry_by_hand", "rows.filter(status=old)", "rows"),
+        _unasked("Failed Canceled", "Pending"),
+        by=MATRIX,
+    ),
+    mutant(
+        "by hand: holds the row while it keeps the run",
+        "lifecycle.py",
+        ("retry_by_hand", "locked_keys(rows.filter(status=old))", "[task_id]"),
+        by="lifecycle: two retries of one task count once p7",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "by hand: takes its key again",
+        "lifecycle.py",
+        ("retry_by_hand", "keys.regain(task_id)", "pass"),
+        by="keys: a retry by hand is refused while another has the key",
+    ),
+    mutant(
+        "by hand: opens its batch",
+        "lifecycle.py",
+        ("_revive", "batches.reopen(task.batch_id for task in moved)", "pass"),
+        by="batchcontrol: a batch that had ended goes on",
+    ),
+    mutant(
+        "rescue: still started",
+        "lifecycle.py",
+        ("_rerun", ", status=Status.STARTED", ""),
+        _unasked("Started", "Pending"),
+        by=MATRIX,
+    ),
+    mutant(
+        "rescue: same attempt",
+        "lifecycle.py",
+        ("_rerun", ", attempt=attempt", ""),
+        by=OTHER_ATTEMPT,
+    ),
+    mutant(
+        "rescue: holds the row while it keeps the run",
+        "lifecycle.py",
+        ("_rerun", "_free_ones(rows", "(lambda rows, **_: [one.pk for one in rows])(rows"),
+        by="lifecycle: a rescue against the late end of the body has one answer p3",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "unsend: still queued",
+        "lifecycle.py",
+        ("unsend", ", status=Status.QUEUED", ""),
+        _unasked("Queued", "Pending"),
+        by=MATRIX,
+    ),
+    mutant(
+        "unsend: same attempt",
+        "lifecycle.py",
+        ("unsend", " if n == wanted[pk]", ""),
+        by=OTHER_ATTEMPT,
+    ),
+    mutant(
+        "unsend: leaves what somebody holds",
+        "lifecycle.py",
+        ("unsend", "skip_locked(rows)", "rows"),
+        by="resending: a row that somebody holds does not stop the sweep",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "release: same attempt",
+        "lifecycle.py",
+        ("release", ", attempt=attempt", ""),
+        by="lifecycle: an older attempt releases nothing",
+    ),
+    mutant(
+        "release: not on its way",
+        "lifecycle.py",
+        ("release", ".exclude(status__in=(Status.QUEUED, Status.STARTED))", ""),
+        by="lifecycle: an active task is never released",
+    ),
+    mutant(
+        "release: something to free",
+        "lifecycle.py",
+        ("release", ", occupies=True", ""),
+        by="lifecycle: a place is freed once",
+    ),
+    mutant(
+        "release: a retry that waited comes into its lane",
+        "lifecycle.py",
+        ("release", '"ready_lane": lane, ', ""),
+        by="lifecycle: a retry waits for the body of the attempt before p4",
+    ),
+    mutant(
+        "news: somebody hears of it",
+        "lifecycle.py",
+        ("unheard", "rows.filter(heard=False)", "rows"),
+        by=("test_announcing.py", "test_callbacks.py"),
+    ),
+]
