@@ -21,9 +21,9 @@ from tests.waiting import eventually
 #: What the archive says of a run whose worker was silent, while its body may go on.
 ZOMBIE = "its process was lost (worker "
 
-
-#: Seconds after the last fault in which everything has ended.
-QUIET = 60.0
+#: Seconds after the last fault in which everything has ended: 15 for a server that restarts,
+#: 5 for a worker that is lost, and as long for what waits then (``striking.MOST_WAITING``).
+QUIET = 25.0
 
 
 class Ledger:
@@ -61,7 +61,10 @@ class Ledger:
         return patiently(ask)
 
     def quiet(self, nemesis: Nemesis) -> float:
-        """Wait until everything has ended; return the seconds since the last fault."""
+        """Wait until everything has ended; return the seconds since the last fault.
+
+        No more than ``QUIET``: what is promised holds on a busy machine too.
+        """
 
         def is_quiet() -> bool:
             waits = self.left()
@@ -69,7 +72,9 @@ class Ledger:
             return not waits
 
         eventually(is_quiet, QUIET, every=0.5, why=nemesis.told)
-        return round(time.monotonic() - nemesis.last_at, 1)
+        took = round(time.monotonic() - nemesis.last_at, 1)
+        assert took <= QUIET, f"quiet only after {took} s\n{nemesis.told()}"
+        return took
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers, when everything has ended."""
@@ -80,12 +85,14 @@ class Ledger:
         right = {name for name in rows if self._is_right(rows[name])}
         unasked = [name for name in rows if name not in self._names()]
         strange = [one for one in starts if one[1] > known.get(one[0], 0)]
+        # Committed although the caller heard nothing: as good as any other.
+        unheard = rows.keys() - self.acknowledged.keys() - set(unasked)
         return {
             "tasks": self.calls,
             "acknowledged": len(self.acknowledged),
             "ok": len(seen & right),
-            "lost": len(self.acknowledged) - len(seen & right),
-            "recovered": len(rows.keys() - self.acknowledged.keys() - set(unasked)),
+            "lost": len(self.acknowledged) - len(seen & right) + len(unheard - right),
+            "recovered": len(unheard & right),
             "duplicated": sum(1 for times in starts.values() if times > 1),
             "unexpected": len(unasked) + len(strange),
             "bodies": starts.total(),

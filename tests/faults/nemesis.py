@@ -12,12 +12,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import psutil
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 from redis import RedisError
 
 from taskcontrol import broker as courier, toggle_dispatcher
 from taskcontrol.exceptions import BrokerUnavailable
 from taskcontrol.models import TaskLog, TaskType
+from tests.faults.proxy import Proxy
 from tests.faults.scene import HASTY, Machine, Scene, patiently
 from tests.lab import LAB
 
@@ -26,7 +27,29 @@ SILENCE = HASTY["WORKER_LOST_AFTER"] + 2.0
 
 
 class NotNow(Exception):
-    """A fault cannot be made while another one lasts."""
+    """A fault has hit nothing, or cannot be made while another one lasts."""
+
+
+#: Errors of a fault that came to nothing: what it was to hit is away.
+MISSED = (
+    NotNow,
+    psutil.Error,
+    ProcessLookupError,
+    RedisError,
+    BrokerUnavailable,
+)
+#: Seconds in which a fault on a line must be felt by what passes there, or it was none.
+FELT = 5.0
+#: Whether a fault was felt, for one that hits only what passes later.
+Felt = Callable[[], bool]
+
+
+class Armed(NamedTuple):
+    """A fault that counts as soon as it is felt."""
+
+    name: str
+    until: float
+    felt: Felt
 
 
 class Undo(NamedTuple):
@@ -36,13 +59,15 @@ class Undo(NamedTuple):
     call: Callable[[], Any]
 
 
-FAULTS: dict[str, tuple[int, Callable[[Nemesis], None]]] = {}
+#: A fault counts when it returns; one that returns a question, when the answer is yes.
+Fault = Callable[["Nemesis"], Felt | None]
+FAULTS: dict[str, tuple[int, Fault]] = {}
 
 
-def fault(weight: int) -> Callable[[Callable[[Nemesis], None]], Callable[[Nemesis], None]]:
+def fault(weight: int) -> Callable[[Fault], Fault]:
     """Register a fault that is drawn ``weight`` times in a round."""
 
-    def register(function: Callable[[Nemesis], None]) -> Callable[[Nemesis], None]:
+    def register(function: Fault) -> Fault:
         FAULTS[function.__name__] = (weight, function)
         return function
 
@@ -54,7 +79,9 @@ class Nemesis:
 
     def __init__(self, scene: Scene, seed: int, *, without: tuple[str, ...] = ()) -> None:
         self.scene, self.dice = scene, random.Random(seed)
+        #: How often each kind took effect, and how often it came to nothing.
         self.did: Counter[str] = Counter()
+        self.missed: Counter[str] = Counter()
         #: What happened, with seconds since the beginning, for the message of a failed test.
         self.story: list[str] = []
         #: Processes that ended although nobody killed them.
@@ -63,6 +90,7 @@ class Nemesis:
         self._without = without
         self._deck: list[str] = []
         self._undo: list[Undo] = []
+        self._armed: list[Armed] = []
         #: Whether a fault that lasts may begin.
         self._is_calm = False
 
@@ -70,6 +98,7 @@ class Nemesis:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._feel()
         for undo in self._undo:
             undo.call()
         self._undo.clear()
@@ -79,25 +108,32 @@ class Nemesis:
 
     @property
     def struck(self) -> int:
-        """How many faults there were."""
+        """How many faults there were that took effect."""
         return self.did.total()
 
     def strike(self) -> bool:
-        """Break one thing more; False when all that is left has to wait for another fault."""
+        """Break one thing more; False when nothing that is left takes effect now."""
         self.look_after()
         self._is_calm = not self._undo and self.scene.is_up()
         for _ in range(len(self._deck) or 1):
             name = self._draw()
             try:
-                self._do(name)
-            except NotNow:
+                felt = FAULTS[name][1](self)
+            except MISSED as error:
+                self.missed[name] += 1
                 self._deck.insert(0, name)
+                if not isinstance(error, NotNow):
+                    self.say(f"{name} came to nothing: {error!r}")
             else:
+                self._begun(name, felt)
                 return True
+        if self._is_calm:  # what hits nothing even now would keep all others waiting
+            self._deck.clear()
         return False
 
     def look_after(self) -> None:
-        """Undo what has lasted for long enough, and start what ended by itself."""
+        """Count what was felt, undo what has lasted, and start what ended by itself."""
+        self._feel()
         for undo in [one for one in self._undo if one.at <= time.monotonic()]:
             self._undo.remove(undo)
             undo.call()
@@ -122,12 +158,20 @@ class Nemesis:
             self.dice.shuffle(self._deck)
         return self._deck.pop()
 
-    def _do(self, name: str) -> None:
-        with suppress(psutil.Error, ProcessLookupError, RedisError, BrokerUnavailable):
-            FAULTS[name][1](self)
-        self.did[name] += 1
+    def _begun(self, name: str, felt: Felt | None) -> None:
+        if felt is None:
+            self.did[name] += 1
+        else:
+            self._armed.append(Armed(name, time.monotonic() + FELT, felt))
         self.last_at = time.monotonic()
         self.say(name)
+
+    def _feel(self) -> None:
+        for one in list(self._armed):
+            felt = one.felt()
+            if felt or one.until <= time.monotonic():
+                self._armed.remove(one)
+                (self.did if felt else self.missed)[one.name] += 1
 
     # What faults ask for
 
@@ -144,6 +188,11 @@ class Nemesis:
         if not self._is_calm:
             raise NotNow
 
+    def hits(self, what: Any) -> None:
+        """Refuse to count a fault that has hit nothing."""
+        if not what:
+            raise NotNow
+
 
 # Processes
 
@@ -152,8 +201,8 @@ class Nemesis:
 def kill_a_child(nemesis: Nemesis) -> None:
     """SIGKILL to a process of a pool, as the kernel does when memory is short."""
     children = nemesis.machine().worker.children()
-    if children:
-        os.kill(nemesis.dice.choice(children).pid, signal.SIGKILL)
+    nemesis.hits(children)
+    os.kill(nemesis.dice.choice(children).pid, signal.SIGKILL)
 
 
 @fault(2)
@@ -232,6 +281,7 @@ def copy_messages(nemesis: Nemesis) -> None:
     """Send again what was sent before: late, twice, and of attempts that are over."""
     sent = TaskLog.objects.filter(attempt__gt=0).order_by("-pk")
     rows = list(patiently(lambda: list(sent.values_list("pk", "attempt")[:200])))
+    nemesis.hits(rows)
     _publish(
         [
             (pk, attempt)
@@ -277,109 +327,134 @@ def restart_the_database(nemesis: Nemesis) -> None:
 def end_a_connection(nemesis: Nemesis) -> None:
     """Let the database end one of its connections, in the middle of what it does."""
 
-    def ask() -> None:
+    def ask() -> bool:
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                 " AND backend_type = 'client backend' ORDER BY pid"
             )
             pids = [pid for (pid,) in cursor.fetchall()]
-            if pids:
-                cursor.execute(
-                    "SELECT pg_terminate_backend(%s)", [nemesis.dice.choice(pids)]
-                )
+            nemesis.hits(pids)
+            cursor.execute("SELECT pg_terminate_backend(%s)", [nemesis.dice.choice(pids)])
+            return bool(cursor.fetchone()[0])
 
-    patiently(ask)
+    nemesis.hits(patiently(ask))
 
 
 # The network
 
 
+def felt_on(line: Proxy) -> Felt:
+    """Return the question whether anything that passed a line was harmed since now."""
+    before = line.harmed
+    return lambda: line.harmed > before
+
+
 @fault(2)
 def cut_the_database_off(nemesis: Nemesis) -> None:
     """Close all connections of one worker to the database."""
-    nemesis.machine().to_database.cut()
+    nemesis.hits(nemesis.machine().to_database.cut())
 
 
 @fault(3)
-def cut_an_answer_of_the_database(nemesis: Nemesis) -> None:
+def cut_an_answer_of_the_database(nemesis: Nemesis) -> Felt:
     """Close them after some more bytes: in the middle of a question or of an answer."""
-    nemesis.machine().to_database.cut_after(nemesis.dice.randrange(1, 5000))
+    line = nemesis.machine().to_database
+    felt = felt_on(line)
+    line.cut_after(nemesis.dice.randrange(1, 5000))
+    return felt
 
 
 @fault(1)
 def cut_the_broker_off(nemesis: Nemesis) -> None:
     """Close all connections of one worker to the broker."""
-    nemesis.machine().to_broker.cut()
+    nemesis.hits(nemesis.machine().to_broker.cut())
 
 
 @fault(2)
-def cut_an_answer_of_the_broker(nemesis: Nemesis) -> None:
+def cut_an_answer_of_the_broker(nemesis: Nemesis) -> Felt:
     """Close them after some more bytes: a message may be taken and never arrive."""
-    nemesis.machine().to_broker.cut_after(nemesis.dice.randrange(1, 3000))
+    line = nemesis.machine().to_broker
+    felt = felt_on(line)
+    line.cut_after(nemesis.dice.randrange(1, 3000))
+    return felt
 
 
 @fault(1)
-def slow_lines(nemesis: Nemesis) -> None:
+def slow_lines(nemesis: Nemesis) -> Felt:
     """Let everything of one worker take long."""
     nemesis.nothing_lasts()
     machine = nemesis.machine()
+    felt = felt_on(machine.to_database)
     machine.to_broker.delay = machine.to_database.delay = nemesis.dice.uniform(0.02, 0.2)
     nemesis.lasts(3, machine.heal)
+    return felt
 
 
 @fault(1)
-def black_hole_before_the_database(nemesis: Nemesis) -> None:
+def black_hole_before_the_database(nemesis: Nemesis) -> Felt:
     """Let one worker write to the database and hear nothing, until it is given up on."""
     nemesis.nothing_lasts()
     machine = nemesis.machine()
+    felt = felt_on(machine.to_database)
     machine.to_database.swallow("up", "down")
     nemesis.lasts(SILENCE, machine.heal)
+    return felt
 
 
 @fault(1)
-def black_hole_before_the_broker(nemesis: Nemesis) -> None:
+def black_hole_before_the_broker(nemesis: Nemesis) -> Felt:
     """Let one worker write to the broker and hear nothing."""
     nemesis.nothing_lasts()
     machine = nemesis.machine()
+    felt = felt_on(machine.to_broker)
     machine.to_broker.swallow("up", "down")
     nemesis.lasts(3, machine.heal)
+    return felt
 
 
 @fault(2)
-def half_open_to_the_database(nemesis: Nemesis) -> None:
+def half_open_to_the_database(nemesis: Nemesis) -> Felt:
     """Let the database do what it is told, and its answers be lost: was it committed?"""
     nemesis.nothing_lasts()
     machine = nemesis.machine()
+    felt = felt_on(machine.to_database)
     machine.to_database.swallow("down")
     nemesis.lasts(nemesis.dice.uniform(0.5, 3), machine.heal)
+    return felt
 
 
 @fault(2)
-def half_open_to_the_broker(nemesis: Nemesis) -> None:
+def half_open_to_the_broker(nemesis: Nemesis) -> Felt:
     """Let the broker hand out messages that never arrive."""
     nemesis.nothing_lasts()
     machine = nemesis.machine()
+    felt = felt_on(machine.to_broker)
     machine.to_broker.swallow("down")
     nemesis.lasts(nemesis.dice.uniform(0.5, 3), machine.heal)
+    return felt
 
 
 @fault(1)
-def refuse_the_database(nemesis: Nemesis) -> None:
+def refuse_the_database(nemesis: Nemesis) -> Felt:
     """Take no connection of one worker to the database."""
     nemesis.nothing_lasts()
     machine = nemesis.machine()
+    felt = felt_on(machine.to_database)
     machine.to_database.refuse()
     nemesis.lasts(2, machine.heal)
+    return felt
 
 
 @fault(1)
-def refuse_the_broker(nemesis: Nemesis) -> None:
+def refuse_the_broker(nemesis: Nemesis) -> Felt:
     """Take no connection of one worker to the broker."""
     nemesis.nothing_lasts()
     machine = nemesis.machine()
+    felt = felt_on(machine.to_broker)
     machine.to_broker.refuse()
     nemesis.lasts(2, machine.heal)
+    return felt
 
 
 # People
@@ -390,8 +465,8 @@ def change_a_limit(nemesis: Nemesis) -> None:
     """Lower or raise the limit of a type while its bodies run."""
     kinds = TaskType.objects.filter(method__endswith=".few")
     limit = nemesis.dice.choice((1, 2, 3))
-    with suppress(OperationalError, InterfaceError):
-        patiently(lambda: kinds.update(concurrency_limit=limit))
+    others = kinds.exclude(concurrency_limit=limit)
+    nemesis.hits(patiently(lambda: others.update(concurrency_limit=limit)))
 
 
 @fault(1)

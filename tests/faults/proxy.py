@@ -25,8 +25,8 @@ class Proxy:
         self.path, self.server = path, server
         #: Seconds by which each piece comes late, in both directions.
         self.delay = 0.0
-        #: Pieces that were swallowed, and connections that were cut or refused.
-        self.swallowed = self.cuts = self.refused = 0
+        #: Pieces that were delayed or swallowed, and connections that were cut or refused.
+        self.delayed = self.swallowed = self.cuts = self.refused = 0
         self._dark: frozenset[Way] = frozenset()
         self._refuses = False
         self._bytes_left: int | None = None
@@ -36,6 +36,11 @@ class Proxy:
         self._thread = threading.Thread(target=self._run, name=path.name, daemon=True)
 
     # What a test calls
+
+    @property
+    def harmed(self) -> int:
+        """How many pieces and connections did not pass as if nothing was between."""
+        return self.delayed + self.swallowed + self.cuts + self.refused
 
     def start(self) -> Proxy:
         """Take connections."""
@@ -51,9 +56,11 @@ class Proxy:
         self._thread.join(10)
         self.path.unlink(missing_ok=True)
 
-    def cut(self) -> None:
-        """Close every connection now, in the middle of whatever it carries."""
+    def cut(self) -> int:
+        """Close every connection now, in the middle of what it carries; return how many."""
+        before = self.cuts
         self._in_loop(self._cut)
+        return self.cuts - before
 
     def cut_after(self, count: int) -> None:
         """Close every connection as soon as ``count`` more bytes have passed."""
@@ -146,6 +153,7 @@ class Proxy:
         with suppress(OSError):
             while piece := await reader.read(PIECE):
                 if self.delay:
+                    self.delayed += 1
                     await asyncio.sleep(self.delay)
                 if way in self._dark:
                     self.swallowed += 1
