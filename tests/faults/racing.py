@@ -54,9 +54,22 @@ def _limited(name: str, kind: str, seconds: float) -> None:
         record(STARTED, type=name, kind=kind, company=company, sent=sent, clock=now)
         try:
             # What ends badly does so once: its next attempt is as any other.
-            KINDS[kind if task.attempt == 1 else "ok"](seconds)
+            _end(kind if task.attempt == 1 else "ok", seconds)
         finally:
             record(ENDED, type=name)
+
+
+def _end(kind: str, seconds: float) -> None:
+    if kind.startswith(GATE):
+        await_gate(Path(kind.removeprefix(GATE)))
+    else:
+        KINDS[kind](seconds)
+
+
+def await_gate(gate: Path) -> None:
+    """Wait until somebody has made this file."""
+    while not gate.exists():
+        time.sleep(0.01)
 
 
 def _fail(seconds: float) -> None:
@@ -84,7 +97,8 @@ def _sit_in_c(_seconds: float) -> None:
     library.pthread_mutex_lock(mutex)
 
 
-#: How a body may end.
+#: How a body may end; or with this before the path of a file, when that is there.
+GATE = "gate "
 KINDS: dict[str, Callable[[float], Any]] = {
     "ok": time.sleep,
     "fail": _fail,
@@ -156,8 +170,8 @@ def late(gate: str, way: str, stays: bool) -> str:
     assert task is not None
     record(STARTED)
     first = task.attempt == 1
-    while (first or stays) and not Path(gate if first else f"{gate}-2").exists():
-        time.sleep(0.01)
+    if first or stays:
+        await_gate(Path(gate if first else f"{gate}-2"))
     record("goes on")
     return str(WAYS[way]()) if first else "well"
 

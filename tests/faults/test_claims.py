@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 COUNT = sized(300, 1000)
 DELIVERIES = 10
-WORKERS, SLOTS = sized(1, 2), 4
+WORKERS, SLOTS = sized(1, 8), sized(4, 2)
 #: Messages that the broker takes in one batch.
 PAGE = 500
 
@@ -57,6 +57,7 @@ def test_every_attempt_runs_one_body_however_often_it_is_delivered_p3(
         tasks=COUNT,
         deliveries=len(messages),
         bodies=sum(bodies.values()),
+        workers=len(workers),
         processes=len(workers) * SLOTS,
         twice=0,
         stale=0,

@@ -21,11 +21,12 @@ from tests.faults.figures import figure
 from tests.faults.herd import Herd
 from tests.faults.tiers import SEED, sized
 from tests.integration.watching import all_ended
-from tests.waiting import eventually
+from tests.lab import LAB
+from tests.waiting import always, eventually
 
 pytestmark = pytest.mark.integration
 
-COUNT = sized(300, 4_000, 20_000)
+COUNT = sized(300, 5_000, 20_000)
 KILLS = sized(8, 40, 100)
 DISPATCHERS = 8
 #: Two of the limits are changed while tasks run.
@@ -36,6 +37,11 @@ SHARES = {"limited_1": 2, "limited_2": 3, "limited_5": 6, "limited_17": 19}
 #: How bodies end, and how many of a thousand do so.
 ENDS = {"fail": 60, "die": 20, "over_time": 25, "swallow": 20, "in_c": 20}
 WORKERS, SLOTS = 2, 14
+#: Of each type so many more than its limit are there when all its places are to be taken.
+BEYOND = 3
+AT_THE_GATE = sum(LIMITS.values()) + BEYOND * len(LIMITS)
+#: What has to be done to running bodies at least once, or nothing was shown.
+DONE = ("running canceled", "bodies killed", "retried", "limits changed")
 CONF = {"CANCEL_GRACE": 0.7, "RESEND_AFTER": 1.5, "LOST_LIMIT": 100}
 #: Seconds that a pass may take from reading a limit to sending under it.
 PASS = 2.0
@@ -53,6 +59,7 @@ def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
     storm = Storm(dice)
 
     with Herd("dispatch", DISPATCHERS, SEED, POINTS) as storm.herd:
+        fill_every_place(record)
         enqueue(dice)
         eventually(storm.over, sized(60, 900, 5400), every=0.1, why=lambda: str(storm.did))
         crashes = Counter(storm.herd.crashes())
@@ -70,10 +77,21 @@ def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
     assert not above, f"{len(above)} above their limit, the first: {above[0]}\n{storm.did}"
     assert not any(twice(others) for _, others in together)
     peaks = {name: peak(name, together) for name in LIMITS}
-    for name, limit in LIMITS.items():
-        # A busy machine starts no five short bodies at once.
-        assert peaks[name] >= min(limit, 3), f"hardly used: {peaks}"
+    full = Counter(
+        one["type"] for one, others in together if storm.is_full(one, others, starts)
+    )
+    # Each limit has bound: so many ran, not one more, although more waited.
+    assert all(peaks[name] >= limit for name, limit in LIMITS.items()), peaks
+    assert full.keys() == LIMITS.keys(), full
     assert storm.did["dispatchers killed"] >= KILLS
+    assert all(storm.did[what] for what in DONE), storm.did
+    timed_out = sum(
+        model.objects.filter(ended_reason="timed out").count()
+        for model in (TaskLog, TaskAttempt)
+    )
+    forced = TaskEvent.objects.filter(kind=TaskEvent.Kind.FORCED).count()
+    assert timed_out, "no body was timed out"
+    assert forced, "no body was killed for its cancel or its time"
     figure(
         "limits",
         tasks=len(rows),
@@ -81,15 +99,38 @@ def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
         dispatchers=DISPATCHERS + WORKERS,
         **{name.replace(" ", "_"): number for name, number in sorted(storm.did.items())},
         crashes_at_points=sum(crashes.values()),
-        timed_out=sum(
-            model.objects.filter(ended_reason="timed out").count()
-            for model in (TaskLog, TaskAttempt)
-        ),
-        forced=TaskEvent.objects.filter(kind=TaskEvent.Kind.FORCED).count(),
+        timed_out=timed_out,
+        forced=forced,
         peaks=peaks,
+        begun_at_the_limit=dict(full),
         above_the_limit=0,
         attempts_together=0,
     )
+
+
+def fill_every_place(record):
+    """Let each type fill its limit while more of it wait: that many begin, and no more."""
+    gate = LAB / "gate of the limits"
+    gate.unlink(missing_ok=True)
+    taskcontrol.bulk_enqueue(
+        {
+            "method": getattr(racing, name),
+            "arguments": {"kind": f"gate {gate}", "seconds": 0},
+        }
+        for name, limit in LIMITS.items()
+        for _ in range(limit + BEYOND)
+    )
+
+    def running():
+        return len(record.lines("started"))
+
+    try:
+        eventually(
+            lambda: running() == sum(LIMITS.values()), 30, why=lambda: f"{running()} run"
+        )
+        always(lambda: running() == sum(LIMITS.values()), 1)
+    finally:
+        gate.touch()
 
 
 def enqueue(dice):
@@ -122,7 +163,7 @@ class Storm:
 
     def over(self):
         """Disturb; return whether all tasks have ended and every kill was made."""
-        done = TaskLog.objects.ended().count()
+        done = self.ended()
         due = (KILLS + 1) * done / COUNT
         if self.did["dispatchers killed"] < min(due, KILLS):
             self.herd.kill_one(self.dice)
@@ -135,14 +176,18 @@ class Storm:
         ):
             if self.dice.random() < chance:
                 act()
-        return TaskLog.objects.ended().count() == COUNT and due >= KILLS
+        return self.ended() == COUNT and due >= KILLS
+
+    def ended(self):
+        """Return how many of the storm's tasks have ended."""
+        return TaskLog.objects.ended().count() - AT_THE_GATE
 
     def cancel(self):
         """Cancel one that runs, or one that waits."""
         status = self.dice.choice((Status.STARTED, Status.STARTED, Status.PENDING))
         row = self._one(TaskLog.objects.filter(status=status))
         if row is not None and taskcontrol.cancel(row):
-            self.did["canceled"] += 1
+            self.did["running canceled" if status == Status.STARTED else "canceled"] += 1
 
     def kill_a_body(self):
         """Kill the process of one that runs."""
@@ -189,6 +234,10 @@ class Storm:
         return max(
             n for begun, ended, n in spans if begun <= line["clock"] and first < ended
         )
+
+    def is_full(self, line, others, starts):
+        """Return whether with this one as many ran as may, whichever limit held."""
+        return len(others) == self.allowed(line, others, starts)
 
 
 _sent_at: dict[int, dict[tuple[int, int], float]] = {}
