@@ -130,7 +130,7 @@ def run_again(outcome: Outcome) -> list[str]:
     if outcome.status != FAILED or not 0 < len(bad) <= RUN_AGAIN_AT_MOST:
         return []
     print(f"\nAgain, alone, on {outcome.database}:", flush=True)  # noqa: T201
-    again = run(outcome.database, ["-p", "no:randomly", *bad])
+    again = run(outcome.database, ["-p", "no:randomly", *bad], again=True)
     if again.status not in (0, FAILED):
         return []
     outcome.status = again.status
@@ -139,10 +139,13 @@ def run_again(outcome: Outcome) -> list[str]:
     return [f"{name} ({outcome.database})" for name in bad if name not in again.bad]
 
 
-def run(database: str, argv: Sequence[str], *, mark: str = "") -> Outcome:
+def run(
+    database: str, argv: Sequence[str], *, mark: str = "", again: bool = False
+) -> Outcome:
     """Run pytest on one database; return what came of it.
 
-    ``mark`` stands before each line of what it says, where several speak at once.
+    ``mark`` stands before each line of what it says, where several speak at once. ``again``
+    tells the tests that they failed before.
     """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "summary.json"
@@ -152,6 +155,7 @@ def run(database: str, argv: Sequence[str], *, mark: str = "") -> Outcome:
             **os.environ,
             "TASKCONTROL_TEST_DATABASE": database,
             "TASKCONTROL_TEST_SUMMARY": str(path),
+            "TASKCONTROL_TEST_AGAIN": "1" if again else "",
         }
         print(f"{mark}==== {database} ====", flush=True)  # noqa: T201
         if mark:

@@ -15,6 +15,12 @@ HERE = Path(__file__).parent
 collect_ignore_glob = [] if os.environ.get("TASKCONTROL_TIER") else ["test_*.py"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "every_seed: a scenario whose figure is one of many seeds"
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

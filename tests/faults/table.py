@@ -19,8 +19,10 @@ KEPT, PAGE = DOCS / "guarantees.jsonl", DOCS / "guarantees.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 #: What each line says of itself; all others are its figures.
-ABOUT = ("row", "tier", "seed", "commit", "seconds")
-HEAD = "| scenario | tier | seeds | seen | minutes |\n|---|---|---|---|---|\n"
+ABOUT = ("row", "tier", "seed", "commit", "seconds", "unsteady")
+HEAD = (
+    "| scenario | tier | seeds | unsteady | seen | minutes |\n|---|---|---|---|---|---|\n"
+)
 
 Line = Mapping[str, Any]
 
@@ -74,8 +76,9 @@ def _row(name: str, tier: int, group: Sequence[Line]) -> str:
         f"{key.replace('_', ' ')} {_span([line[key] for line in group if key in line])}"
         for key in figures
     )
+    unsteady = ", ".join(str(line["seed"]) for line in group if line.get("unsteady"))
     minutes = sum(line["seconds"] for line in group) / 60
-    return f"| {name} | T{tier} | {seeds} | {seen} | {minutes:.1f} |\n"
+    return f"| {name} | T{tier} | {seeds} | {unsteady} | {seen} | {minutes:.1f} |\n"
 
 
 def _span(values: Sequence[Any]) -> str:

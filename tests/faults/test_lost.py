@@ -18,7 +18,7 @@ from tests.faults.scene import Scene, patiently
 from tests.faults.striking import strike_while
 from tests.faults.tiers import SEED, TIER, sized
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.every_seed]
 
 TASKS, FAULTS = sized(1000, 2000, 10_000), sized(40, 300)
 #: Seconds between two faults; a tier that asks for more tasks gives them more time.
