@@ -22,12 +22,18 @@ def before(row: TaskLog) -> None:
         offers.call(path, {**_call_of(row), "transaction_type": JOB})
 
 
-def after(row: TaskLog, result: Any) -> None:
-    """Call the hooks after an end; one that raises is logged and changes nothing."""
+def after(row: TaskLog, result: Any, *, by_hand: bool = False) -> None:
+    """Call the hooks after an end; one that raises is logged and changes nothing.
+
+    Whatever it raises: no worker's child ends by it. ``by_hand``: they run in the process of
+    somebody who may press Ctrl-C.
+    """
     for path in conf.AFTER_JOB:
         try:
             offers.call(path, {**_call_of(row), "result": result})
-        except (Exception, SystemExit):
+        except BaseException as error:
+            if by_hand and isinstance(error, KeyboardInterrupt):
+                raise
             logger.exception("%s of AFTER_JOB failed after task %s.", path, row.pk)
 
 

@@ -133,7 +133,8 @@ class _Body:
         """Call what the site wants to be called after each body that was called."""
         if self.outcome.begun:
             with running(self.task):
-                hooks.after(self.row, None if self.outcome.error else self.outcome.value)
+                result = None if self.outcome.error else self.outcome.value
+                hooks.after(self.row, result, by_hand=True)
 
 
 def _write_end(row: TaskLog, outcome: Outcome) -> bool:

@@ -8,7 +8,9 @@ import taskcontrol
 from taskcontrol import hooks
 from taskcontrol.context import current_task, current_user
 from taskcontrol.execution import run
+from taskcontrol.models import TaskLog
 from taskcontrol.status import Status
+from tests import tasks
 from tests.factories import make_user
 from tests.test_execution import made, outcome, queued, raising
 
@@ -52,6 +54,10 @@ def refuse(kwargs):
 
 def leave():
     raise SystemExit("enough")
+
+
+def interrupt():
+    raise KeyboardInterrupt
 
 
 def spoil(kwargs):
@@ -118,7 +124,7 @@ def test_a_hook_that_raises_before_a_body_fails_the_task_and_keeps_the_body_out(
     assert [call[0] for call in calls] == ["before", "after too"]
 
 
-@pytest.mark.parametrize("bad", ["refuse", "leave", "nowhere"])
+@pytest.mark.parametrize("bad", ["refuse", "leave", "interrupt", "nowhere"])
 @pytest.mark.parametrize("body", [lambda: "fine", raising(ValueError("bad"))])
 def test_a_hook_that_raises_after_a_body_changes_nothing_and_is_logged(
     conf, caplog, bad, body
@@ -132,6 +138,15 @@ def test_a_hook_that_raises_after_a_body_changes_nothing_and_is_logged(
     assert row.status == expected
     assert calls[0][0] == "after too"
     assert f"{HERE}.{bad} of AFTER_JOB failed after task {row.pk}." in caplog.text
+
+
+def test_who_runs_a_task_at_once_may_interrupt_what_comes_after_it(conf):
+    conf(AFTER_JOB=[f"{HERE}.interrupt"])
+
+    with pytest.raises(KeyboardInterrupt):
+        taskcontrol.enqueue(tasks.nothing, now=True)
+
+    assert TaskLog.objects.get().status == Status.FINISHED
 
 
 def test_what_a_hook_does_to_the_arguments_reaches_nobody_else(conf):
