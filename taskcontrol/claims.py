@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import execution
+from . import execution, held
 from .models import TaskLog
 
 _CLAIM = "taskcontrol_claim"
@@ -15,6 +15,7 @@ _ENDED = "taskcontrol_ended"
 
 def make(request: Any, task_id: int, attempt: int) -> None:
     """Claim, and leave the answer on the request: a signal cannot stop the task itself."""
+    held.begin_here(task_id, attempt)
     setattr(request, _CLAIM, execution.claim(task_id, attempt))
 
 

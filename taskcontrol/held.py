@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +52,8 @@ class Held:
 
 
 _held: dict[tuple[int, int], Held] = {}
-#: What runs in this process itself: in a pool of threads or of one.
-_here: set[tuple[int, int]] = set()
+#: What runs in this process itself, by thread: in a pool of threads or of one.
+_here: dict[int, tuple[int, int]] = {}
 
 #: Attempts that a worker's row names; no pool is so large.
 MOST_NAMED = 1000
@@ -61,17 +62,24 @@ MOST_NAMED = 1000
 def attempts() -> list[tuple[int, int]]:
     """Return the attempts whose bodies this worker has in hand: what it vouches for."""
     children = [key for key, one in list(_held.items()) if not one.body_is_gone()]
-    return sorted({*children, *list(_here)})[:MOST_NAMED]
+    return sorted({*children, *list(_here.values())})[:MOST_NAMED]
 
 
-@contextmanager
-def in_this_process(task_id: int, attempt: int) -> Iterator[None]:
-    """Note that an attempt runs here, for as long as the block lasts."""
-    _here.add((task_id, attempt))
-    try:
-        yield
-    finally:
-        _here.discard((task_id, attempt))
+def begin_here(task_id: int, attempt: int) -> None:
+    """Note that this thread begins with an attempt: before it claims, so that none is missed."""
+    _here[threading.get_ident()] = (task_id, attempt)
+
+
+def end_here() -> None:
+    """Note that this thread has nothing more to do with what it began."""
+    _here.pop(threading.get_ident(), None)
+
+
+def has_body(task_id: int, attempt: int) -> bool:
+    """Return whether a child or a thread of this worker is still at an attempt."""
+    holder = find(task_id, attempt)
+    child_is = holder is not None and not holder.body_is_gone()
+    return child_is or (task_id, attempt) in list(_here.values())
 
 
 def accepted(task_id: int, attempt: int, held: Held) -> None:

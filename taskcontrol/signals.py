@@ -14,7 +14,17 @@ from typing import Any
 from billiard.exceptions import TimeLimitExceeded
 from celery import signals
 
-from . import bell, broker, claims, ends, execution, interrupts, lifecycle, reconnecting
+from . import (
+    bell,
+    broker,
+    claims,
+    ends,
+    execution,
+    held,
+    interrupts,
+    lifecycle,
+    reconnecting,
+)
 from .models import TaskLog
 from .status import Status
 from .worker import Boot, declare_queues
@@ -67,12 +77,22 @@ def on_task_retry(sender: Any, request: Any, reason: Any = None, **_signal: Any)
 
 @signals.task_postrun.connect(weak=False)
 def on_task_postrun(sender: Any, task: Any, **_signal: Any) -> None:
-    """Started -> Failed, if neither the body nor another signal wrote an end."""
-    row = claims.unfinished(task.request) if _is_ours(sender) else None
-    if row is not None:
-        error = RuntimeError("The task ended without a word; its worker's log says more.")
-        ends.write_end(row, ends.Outcome(error=error))
-        claims.mark_ended(task.request)
+    """Started -> Failed, if neither the body nor another signal wrote an end.
+
+    Nothing comes after it: a row that is still Started then is found by the keeper.
+    """
+    if not _is_ours(sender):
+        return
+    try:
+        row = claims.unfinished(task.request)
+        if row is not None:
+            error = RuntimeError(
+                "The task ended without a word; its worker's log says more."
+            )
+            ends.write_end(row, ends.Outcome(error=error))
+            claims.mark_ended(task.request)
+    finally:
+        held.end_here()
 
 
 @signals.task_internal_error.connect(weak=False)
@@ -96,11 +116,11 @@ def on_task_failure(
     """Started -> Failed or Pending: an end that the body could not write.
 
     Comes from the main process for a lost child and for a hard time limit (then twice,
-    before the child is dead).
+    before the child is dead); bodies that run in that process itself have no child.
     """
     if not _is_ours(sender):
         return
-    if _boot is not None and interrupts.in_main_process():
+    if _boot is not None and _boot.prefork and interrupts.in_main_process():
         keeper, (task_id, attempt) = _boot.keeper, args
         if isinstance(exception, TimeLimitExceeded):
             keeper.do(partial(keeper.timed_out, task_id, attempt))

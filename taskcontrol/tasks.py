@@ -14,7 +14,6 @@ from . import (
     dispatch,
     execution,
     firing,
-    held,
     pruning,
     rescue,
     resending,
@@ -49,8 +48,7 @@ def run(self: Any, task_id: int, attempt: int) -> None:
     """Run one attempt of one task; ``task_prerun`` has claimed it, unless it failed to."""
     with claims.of(self.request, task_id, attempt) as row:
         if row is not None:
-            with held.in_this_process(task_id, attempt):
-                execution.run_claimed(row)
+            execution.run_claimed(row)
 
 
 @shared_task(

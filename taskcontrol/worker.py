@@ -54,7 +54,7 @@ logger = logging.getLogger("taskcontrol")
 
 #: Seconds between two looks for canceled attempts.
 WATCH_EVERY = 1.0
-#: Seconds that a Started task may be held by no child before it counts as lost: the child
+#: Seconds that a Started task may be held by nothing here before it counts as lost: a child
 #: claims before the main process has heard that it began.
 UNHELD_FOR = 3.0
 #: Seconds between two passes of a stream of rings.
@@ -370,8 +370,6 @@ class Keeper:
 
     def _watch(self) -> None:
         """Look at what this worker's bodies hold: stop, free, or declare lost."""
-        if not self.boot.prefork:
-            return  # bodies stop where they ask, and free their places themselves
         mine = TaskLog.objects.filter(Q(worker=here.worker_id), occupies=True).exclude(
             status=Status.QUEUED
         )
@@ -400,27 +398,29 @@ class Keeper:
         self._strays = strays
 
     def _check_held(self, row: TaskLog) -> None:
-        """A Started row that no child holds was lost with its process."""
+        """A Started row that nothing here holds was lost with its process, or its end was."""
         key = (row.pk, row.attempt)
-        holder = held.find(*key)
-        if holder is not None and not holder.body_is_gone():
+        if held.has_body(*key):
             self._unheld_since.pop(key, None)
-            if holder.runs_for() > row.timeout + conf.CANCEL_GRACE + LIMIT_SLACK:
+            child = held.find(*key)
+            most = row.timeout + conf.CANCEL_GRACE + LIMIT_SLACK
+            if child is not None and child.runs_for() > most:
                 self.timed_out(*key)
-        elif self._unheld_for(key, known=holder is not None) > UNHELD_FOR:
-            self.process_lost(*key, "no child runs it")
+        elif self._unheld_for(key) > UNHELD_FOR:
+            who = "child" if self.boot.prefork else "thread"
+            self.process_lost(*key, f"no {who} runs it")
 
     def _stop(self, row: TaskLog) -> None:
         """A body that is not wanted any more: free its place if it is gone, else stop it.
 
-        One that goes on behind its fenced block has ended well, and is let alone.
+        One that goes on behind its fenced block has ended well, and is let alone. A thread
+        cannot be stopped: its body goes where it asks.
         """
         key = (row.pk, row.attempt)
-        holder = held.find(*key)
-        if holder is not None and not holder.body_is_gone():
-            if row.status != Status.FINISHED:
+        if held.has_body(*key):
+            if row.status != Status.FINISHED and held.find(*key) is not None:
                 self._make_go(row)
-        elif self._unheld_for(key, known=holder is not None) >= 0:
+        elif self._unheld_for(key) >= 0:
             lifecycle.release(*key)
             bell.ring()
 
@@ -439,12 +439,14 @@ class Keeper:
             detail = "its process did not stop when asked"
             record([row], TaskEvent.Kind.FORCED, detail=detail)
 
-    def _unheld_for(self, key: tuple[int, int], *, known: bool) -> float:
-        """Return for how many seconds no child runs an attempt; -1 when that is unsure.
+    def _unheld_for(self, key: tuple[int, int]) -> float:
+        """Return for how many seconds nothing here runs an attempt; -1 when that is unsure.
 
-        Which child took an unknown one is told by the event loop, once it turns.
+        Which child took an unknown one is told by the event loop, once it turns. A thread
+        says it itself.
         """
         since = self._unheld_since.setdefault(key, time.monotonic())
+        known = not self.boot.prefork or held.find(*key) is not None
         sure = known or self._loop_seen_at > since
         return time.monotonic() - since if sure else -1
 

@@ -335,7 +335,7 @@ class Keeper:
 def keeper(monkeypatch):
     """This process is a worker's main one, with a keeper that only listens."""
     keeper = Keeper()
-    boot = SimpleNamespace(keeper=keeper, left=[], stopped=[])
+    boot = SimpleNamespace(keeper=keeper, prefork=True, left=[], stopped=[])
     boot.leave = lambda: boot.left.append(1)
     boot.stop = lambda: boot.stopped.append(1)
     monkeypatch.setattr(signals, "_boot", boot)
@@ -366,6 +366,21 @@ def test_what_happened_to_a_child_is_left_to_the_keeper(keeper, exception, erran
         (errand, (stage.row.pk, 2))
     ] * 2
     assert stage.now().status == Status.STARTED
+
+
+def test_a_body_in_the_main_process_has_no_child_and_its_thread_writes_the_end(keeper):
+    keeper.boot.prefork = False
+    stage = Stage(Status.STARTED)
+
+    celerys.task_failure.send(
+        sender=stage.sender,
+        task_id=stage.request.id,
+        exception=ValueError("not written"),
+        args=stage.request.args,
+    )
+
+    assert keeper.asked == []
+    assert stage.now().status == Status.FAILED
 
 
 @pytest.mark.parametrize(
