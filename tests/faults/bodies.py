@@ -73,11 +73,15 @@ def _raise(name: str) -> None:
     Counter.objects.filter(name=name).update(value=F("value") + 1)
 
 
-def member(tag: str, *, bad: bool = False) -> str:
-    """Be one of a batch; a bad one fails."""
+def member(tag: str, *, bad: bool = False, again: bool = False) -> str:
+    """Be one of a batch; a bad one fails, and one that is to run again does so once."""
+    task = current_task()
+    assert task is not None
     _run("member", tag, 0.02)
-    if bad:
-        raise ValueError("bad")
+    if bad or (again and not task.row.retry_count):
+        raise ValueError("bad" if bad else "not yet")
+    if again:
+        record("retried", tag=tag)
     return tag
 
 
