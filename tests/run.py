@@ -20,17 +20,33 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: Scenarios that ``tests/faults`` has larger ones of, on PostgreSQL.
-IN_THE_LABORATORY = (
-    "broker_down",
-    "cancel",
-    "chaos",
-    "limits",
-    "messages",
-    "nasty_ends",
-    "real_beat",
-    "worker_deaths",
-)
+#: What ``tests/faults`` has larger scenarios of, on PostgreSQL: whole files of
+#: ``tests/integration``, and the beginnings of names of tests in others.
+IN_THE_LABORATORY: dict[str, tuple[str, ...]] = {
+    "broker_down": (),
+    "messages": (),
+    "cancel": (
+        "ordinary_code_stops",
+        "code_that_does_not_listen",
+        "processes_that_a_body_started",
+        "cancel_against_finish",
+        "all_slots_are_stopped",
+    ),
+    "limits": (
+        "limits_hold_in_a_storm",
+        "a_canceled_body_in_c",
+        "the_place_of_a_dead_worker",
+        "a_task_that_is_tried_again_by_hand",
+    ),
+    "nasty_ends": ("every_nasty_end",),
+    "real_beat": ("two_beats", "messages_of_beat"),
+    "worker_deaths": (
+        "bodies_of_a_killed_machine",
+        "a_worker_killed_before",
+        "a_worker_killed_after",
+        "a_child_that_is_killed",
+    ),
+}
 #: Each run: the database and the options that choose its tests.
 RUNS: dict[str, list[str]] = {
     "sqlite": [],
@@ -171,7 +187,12 @@ def _left_out(database: str, argv: Sequence[str]) -> list[str]:
     """Return what is not run unless somebody names what to run."""
     if database != "postgresql" or any(one.startswith("tests") for one in argv):
         return []
-    return [f"--ignore=tests/integration/test_{name}.py" for name in IN_THE_LABORATORY]
+    options = []
+    for name, those in IN_THE_LABORATORY.items():
+        file = f"tests/integration/test_{name}.py"
+        options += [f"--deselect={file}::test_{one}" for one in those]
+        options += [] if those else [f"--ignore={file}"]
+    return options
 
 
 def _run_marked(command: Sequence[str], environment: Mapping[str, str], mark: str) -> int:

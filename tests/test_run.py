@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import tests.run
-from tests.run import RUN_AGAIN_AT_MOST, RUNS, Outcome, closing_line, databases, main
+from tests.run import (
+    IN_THE_LABORATORY,
+    RUN_AGAIN_AT_MOST,
+    RUNS,
+    Outcome,
+    closing_line,
+    databases,
+    main,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +113,13 @@ def test_a_second_run_that_breaks_mends_nothing(runs):
     outcomes += [(1, ["a.py::one"], 5), (2, [], 0)]
 
     assert main([]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "test"),
+    [(name, one) for name, those in IN_THE_LABORATORY.items() for one in those or ("",)],
+)
+def test_what_is_left_to_the_laboratory_is_there(name, test):
+    text = Path("tests/integration", f"test_{name}.py").read_text()
+
+    assert f"\ndef test_{test}" in text
