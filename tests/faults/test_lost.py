@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.every_seed]
 
 TASKS, FAULTS = sized(1000, 2000, 10_000), sized(40, 300)
 #: Seconds between two faults; a tier that asks for more tasks gives them more time.
-PACE = (1.3, 1.5, 6.0)[TIER]
+PACE = (1.1, 1.5, 6.0)[TIER]
 LIMITS = {"alone": 1, "few": 3}
 #: What is enqueued, in a hundred tasks.
 MIX: tuple[tuple[int, Callable[..., Any], dict[str, Any]], ...] = (

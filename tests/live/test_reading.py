@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from taskcontrol.live import states
+from taskcontrol.live import reading as reading_room, states
 from taskcontrol.live.reader import Reader
 from taskcontrol.live.reading import Reading
 from taskcontrol.live.states import tasks_by_id
@@ -203,3 +204,21 @@ def test_what_a_member_says_before_the_first_end_is_told_without_a_poke_p10():
     reading.read_at = float("-inf")
     reading.read([watch], [], set())
     assert [told["message"] for _, told in mail_of(watch)] == ["halfway"]
+
+
+def test_what_no_poke_told_is_told_within_a_second_of_the_clock_p10(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(reading_room, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    task = make_task()
+    watch, reading = watcher(tasks=frozenset([task.pk])), Reading()
+    reading.read([watch], [watch], set())
+    watch.take()
+
+    for rev, late in enumerate((0.0, 0.3, 0.999), start=5):
+        clock[0] += late
+        TaskLog.objects.filter(pk=task.pk).update(rev=rev)
+        changed_at = clock[0]
+        clock[0] += reading.pause()
+        reading.read([watch], [], set())
+        assert [told["rev"] for _, told in mail_of(watch)] == [rev]
+        assert clock[0] - changed_at <= 1.0
