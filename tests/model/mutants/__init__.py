@@ -14,9 +14,19 @@ from tests.model.mutants import (
     lifecycle,
     others,
     sweeping,
+    workers,
 )
 
-ROOMS = (lifecycle, dispatching, sweeping, bodies, keys, batches, others)
+ROOMS = (
+    lifecycle,
+    dispatching,
+    sweeping,
+    bodies,
+    keys,
+    batches,
+    others,
+    workers,
+)
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
 #: A guard of each kind, whose tests take few seconds: for every run of CI.
 QUICK = (
