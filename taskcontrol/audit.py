@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
-from django.db import transaction
 
-from .conf import conf
+from .brief import brief
 from .text import clean
 
 #: The longest reason that a person can give.
@@ -28,7 +27,7 @@ def perform(
 
     None from ``act`` means that nothing changed. Without admin there is no history.
     """
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         told = act()
         if told and apps.is_installed("django.contrib.admin"):
             _write(user, row, told, flag)

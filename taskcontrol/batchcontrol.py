@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
 from django.db.models import Q
 
 from . import lifecycle, permissions
 from .batches import find_batch, held_reason
 from .bell import request_dispatch
+from .brief import brief
 from .conf import conf
-from .dialect import DatabaseNow, now
+from .dialect import DatabaseNow, locked_keys, now
 from .exceptions import KeyTaken
 from .models import TaskBatch, TaskLog
 from .status import Status
@@ -140,9 +140,9 @@ def _cancel(members: Any, old: Status, user: Any, reason: str) -> int:
 
 def _hold_page(batch_id: str, members: Any, user: Any) -> int:
     """Pause one page, with the batch's row held: nobody resumes it in the meantime."""
-    with transaction.atomic(using=conf.DATABASE):
-        rows = TaskBatch.objects.select_for_update().filter(pk=batch_id)
-        batch = rows.exclude(paused_at=None).first()
+    with brief():
+        locked_keys(TaskBatch.objects.filter(pk=batch_id))
+        batch = TaskBatch.objects.filter(pk=batch_id).exclude(paused_at=None).first()
         if batch is None:
             return 0
         reason = held_reason(batch)

@@ -12,7 +12,7 @@ from django.db.models import BigIntegerField, Count, F, OuterRef, Q, Subquery, V
 from django.db.models.functions import Coalesce
 
 from .conf import conf
-from .dialect import DatabaseNow
+from .dialect import DatabaseNow, update_returning
 from .exceptions import BatchClosed, BatchNotFound, NotPermitted
 from .models import TaskBatch, TaskLog
 from .options import label
@@ -79,7 +79,8 @@ def _join(batch_id: str, by: int, user: Any) -> bool:
 
 def _grow(batch_id: str, by: int, whose: Q) -> bool:
     batches = TaskBatch.objects.filter(whose, pk=batch_id, canceled_at=None)
-    return bool(batches.update(total=F("total") + by, **_opened()))
+    grown = {"total": F("total") + by, **_opened()}
+    return bool(update_returning(batches, grown, ("total",)))
 
 
 def reopen(batch_ids: Iterable[str | None]) -> None:
@@ -90,7 +91,7 @@ def reopen(batch_ids: Iterable[str | None]) -> None:
     """
     ids = sorted({key for key in batch_ids if key is not None})
     for key in ids:
-        TaskBatch.objects.filter(pk=key).update(**_opened())
+        update_returning(TaskBatch.objects.filter(pk=key), _opened(), ("total",))
 
 
 def _opened() -> dict[str, Any]:

@@ -11,8 +11,11 @@ from weakref import ReferenceType, WeakSet
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 
+from . import crashpoints
+from .brief import brief
 from .conf import conf
 from .context import nobody
+from .dialect import locked_keys
 from .exceptions import InvalidCall, TaskCanceled, TaskUserGone
 from .models import TaskLog
 from .possession import Possession
@@ -99,11 +102,13 @@ class CurrentTask:
             with transaction.atomic(using=conf.DATABASE):
                 yield
             return
-        with transaction.atomic(using=conf.DATABASE, durable=True):
+        with brief(durable=True, alone=False) as whole:
             yield
+            whole.alone = True
             # Locked only from here to the commit: a cancel does not wait for the block.
-            if not self._mine(conf.DATABASE).select_for_update().values_list("pk"):
+            if not locked_keys(self._mine(conf.DATABASE)):
                 raise TaskCanceled
+            crashpoints.reached("held.locked")
 
     def report(self, message: Any) -> None:
         """Say how far the task is; see ``taskcontrol.notify_task_status``."""

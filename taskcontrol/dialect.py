@@ -10,6 +10,8 @@ from django.db import connections, models, transaction
 from django.db.models.sql import UpdateQuery
 from django.utils.deconstruct import deconstructible
 
+from .brief import bounds, returned_bound
+
 M = TypeVar("M", bound=models.Model)
 
 
@@ -62,30 +64,6 @@ class DatabaseMicroseconds(models.Func):
             template="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
             **extra,
         )
-
-
-class IdleBound(models.Func):
-    """Bounds how long this transaction may do nothing, with all that it has locked.
-
-    A process that sleeps, or that the network has lost, would keep its locks for as long as
-    its connection seems to stand, which may be hours. PostgreSQL then ends the connection;
-    nothing happens elsewhere.
-    """
-
-    template = "SET_CONFIG('idle_in_transaction_session_timeout', %(expressions)s, true)"
-
-    def __init__(self, seconds: float) -> None:
-        bound = models.Value(f"{max(1, round(seconds * 1000))}ms")
-        super().__init__(bound, output_field=models.TextField())
-
-    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        return self.as_sql(compiler, connection, template=_ONLY_SAID, **extra)
-
-    def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        return self.as_sql(compiler, connection, template=_ONLY_SAID, **extra)
-
-
-_ONLY_SAID = "%(expressions)s"
 
 
 class SecondsOf(models.Func):
@@ -235,6 +213,12 @@ def skip_locked(rows: models.QuerySet[M]) -> models.QuerySet[M]:
     return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
 
 
+def free_keys(rows: models.QuerySet[Any]) -> list[Any]:
+    """Lock ``rows`` as ``skip_locked`` does, and return the keys of those that are free."""
+    found = skip_locked(rows).values_list("pk", *bounds(rows.db))
+    return [row[0] for row in found]
+
+
 def locked_keys(rows: models.QuerySet[Any]) -> list[Any]:
     """Lock ``rows``, which are named by their keys, and return these in order.
 
@@ -247,7 +231,7 @@ def locked_keys(rows: models.QuerySet[Any]) -> list[Any]:
         return list(keys)
     keys = keys.select_for_update()
     if connection.vendor != "mysql":
-        return list(keys)
+        return [row[0] for row in keys.values_list("pk", *bounds(rows.db))]
     try:
         sql, params = keys.query.get_compiler(rows.db).as_sql()
     except EmptyResultSet:
@@ -276,7 +260,7 @@ def update_returning(
         return []
     home = rows.model._default_manager.using(rows.db)
     returning = returning_clause(rows.model, columns, connection)
-    return list(home.raw(f"{sql} {returning}", params))
+    return list(home.raw(f"{sql} {returning}{returned_bound(rows.db)}", params))
 
 
 def returning_clause(

@@ -8,13 +8,13 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from django.db import transaction
 from django.db.models import F, Q
 
 from . import broker, closures, crashpoints, following, lifecycle
+from .brief import brief
 from .conf import conf
 from .context import without_user_code
-from .dialect import skip_locked
+from .dialect import free_keys
 from .exceptions import BrokerUnavailable
 from .fronts import Fronts, open_lanes, read_fronts, waiting_lanes
 from .lanes import ready_lane
@@ -90,7 +90,7 @@ class Turn:
 
 
 def _take_turn_and_promote() -> Turn:
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         state = take_turn()
         if state is not None:
             return _use_turn(state)
@@ -157,7 +157,7 @@ def _rated(fronts: Fronts, chosen: Collection[int]) -> Counter[tuple[str, str]]:
 def _let_in() -> None:
     """Put the tasks whose ``run_at`` has come into their lanes."""
     due = coming().order_by("run_at")
-    ids = list(skip_locked(due).values_list("pk", flat=True)[: conf.DISPATCH_PAGE * 10])
+    ids = free_keys(due[: conf.DISPATCH_PAGE * 10])
     TaskLog.objects.filter(pk__in=ids, status=Status.PENDING).update(
         ready_lane=ready_lane(), rev=F("rev") + 1
     )
@@ -199,7 +199,7 @@ def _lock(ids: Iterable[int], held: Sequence[str]) -> set[int]:
     rows = TaskLog.objects.filter(pk__in=list(ids), status=Status.PENDING).order_by("pk")
     if held:
         rows = rows.filter(Q(batch_id=None) | ~Q(batch_id__in=held))
-    return set(skip_locked(rows).values_list("pk", flat=True))
+    return set(free_keys(rows))
 
 
 def _send(promoted: Sequence[TaskLog]) -> None:

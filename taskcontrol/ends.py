@@ -21,6 +21,7 @@ from django.db import (
 )
 
 from . import crashpoints, incidents, interrupts, leftovers, lifecycle, memory
+from .brief import brief
 from .conf import conf
 from .exceptions import TaskCanceled
 from .failures import failure_of, forced_timeout
@@ -130,9 +131,10 @@ def in_one_transaction(
     using = conf.DATABASE
     within_anothers = connections[using].in_atomic_block
     try:
-        with transaction.atomic(using=using, durable=durable):
+        with brief(durable=durable, alone=False) as whole:
             transaction.on_commit(outcome.mark_committed, using=using)
             yield
+            whole.alone = True
             _finish_or_roll_back(row, outcome, body_gone=body_gone)
     except Exception:
         if not outcome.committed:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-from django.db import transaction
 from django.db.models import Model
 
 from . import batches, crashpoints, inline
 from .bell import request_dispatch
+from .brief import brief
 from .conf import conf
 from .deduplication import Admission, admit
 from .dialect import microseconds_now
@@ -118,7 +118,7 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
 
 
 def _store(draft: Draft) -> Admission:
-    with transaction.atomic(using=conf.DATABASE, savepoint=draft.may_be_refused):
+    with brief(savepoint=draft.may_be_refused):
         admission = admit([draft], Draft.row)
         admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
         if not draft.runs_here:
@@ -202,7 +202,7 @@ def _store_many(
     tasks: Iterable[Mapping[str, Any]], batch_id: str, shared: Mapping[str, Any]
 ) -> None:
     count, glance = 0, Glance()
-    with transaction.atomic(using=conf.DATABASE):
+    with brief(alone=False) as whole:
         position = microseconds_now(conf.DATABASE)
         made = EPOCH + dt.timedelta(microseconds=position)
         together = {"created_at": made, "position": position}
@@ -215,6 +215,7 @@ def _store_many(
             crashpoints.reached("bulk.inserted")
             admission.give_keys()
             count += len(admission.rows)
+        whole.alone = True  # the caller's iterable is read
         batches.grow(
             batch_id, count, created_by=creator_of(shared.get("created_by", UNSAID))
         )

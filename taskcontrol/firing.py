@@ -7,14 +7,15 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError
 from django.db.models import F
 
 from . import crashpoints, dialect
+from .brief import brief
 from .calls import call_of, digest_of
 from .conf import conf
 from .context import on_behalf_of
-from .dialect import DatabaseNow, IdleBound, skip_locked
+from .dialect import DatabaseNow, free_keys
 from .enqueueing import enqueue
 from .exceptions import InvalidCall, KeyBusy
 from .models import Schedule, TaskLog, next_rev
@@ -78,7 +79,7 @@ def fire(schedule: Schedule) -> int:
         return 0
     crashpoints.reached("schedule.due")
     try:
-        with transaction.atomic(using=conf.DATABASE):
+        with brief():
             if not _take(schedule, turn):
                 return 0
             crashpoints.reached("schedule.taken")
@@ -193,8 +194,7 @@ def _take(schedule: Schedule, turn: Turn) -> bool:
     """
     same = {"next_run_at": schedule.next_run_at, "timetable": schedule.timetable}
     rows = Schedule.objects.filter(pk=schedule.pk, **same)
-    bound = IdleBound(conf.WORKER_LOST_AFTER / 2)
-    if not skip_locked(rows).values_list("pk", bound):
+    if not free_keys(rows):
         return False
     return bool(rows.update(next_run_at=turn.following))
 
@@ -220,7 +220,7 @@ def _run_or_skip(schedule: Schedule, periodic: Any, turn: Turn) -> bool:
 def _give_up(schedule: Schedule, turn: Turn, error: Exception) -> None:
     """Move on past a time at which no task can be made, and say why."""
     why = clipped(str(error) or type(error).__name__, 500)
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         if _take(schedule, turn):
             Schedule.objects.filter(pk=schedule.pk).update(error=why)
             pass_over(schedule, f"the run of {moment(turn.at)}: {why}")

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import F
 
 from .conf import conf
-from .dialect import predecessors, skip_locked
+from .dialect import free_keys, predecessors
 from .exceptions import TaskNotFound
 from .lanes import ready_lane
 from .models import TaskLog
@@ -33,7 +33,7 @@ def let_go() -> int:
     if not over:
         return 0
     due = followers().filter(after_id__in=over).order_by("pk")
-    ids = list(skip_locked(due).values_list("pk", flat=True)[: conf.DISPATCH_PAGE * 10])
+    ids = free_keys(due[: conf.DISPATCH_PAGE * 10])
     free = TaskLog.objects.filter(pk__in=ids, status=Status.PENDING)
     return free.update(after=None, ready_lane=ready_lane(followed=True), rev=F("rev") + 1)
 

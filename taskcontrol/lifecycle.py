@@ -11,16 +11,17 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
 from . import batches, crashpoints, keys
 from .announcing import announce, anyone_listens
+from .brief import bounds, brief
 from .conf import conf
 from .dialect import (
     DatabaseNow,
-    IdleBound,
+    free_keys,
     locked_keys,
     skip_locked,
     update_returning,
@@ -201,7 +202,7 @@ def cancel(task: TaskLog, *, actor: Any = None, reason: str = "") -> Status | No
 
 def cancel_all(rows: Any, old: Status, *, actor: Any = None, reason: str = "") -> int:
     """Those of ``rows`` that are ``old`` -> Canceled; return how many."""
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         locked = locked_keys(rows.filter(status=old))
         return len(_cancel_from(old, rows.filter(pk__in=locked), actor, reason))
 
@@ -212,7 +213,7 @@ def _cancel_from(old: Status, rows: Any, actor: Any, reason: str) -> list[TaskLo
         values = {"cancel_requested_at": DatabaseNow()}
     if old is Status.FAILED:
         rows = rows.exclude(retry_at=None)
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         moved = _move(
             rows,
             old,
@@ -247,7 +248,7 @@ def expire(page: int) -> int:
         due = TaskLog.objects.filter(
             status=old, expires_at__lte=DatabaseNow(), ended_at=None
         ).order_by("expires_at")
-        with transaction.atomic(using=conf.DATABASE):
+        with brief():
             moved = _move(
                 TaskLog.objects.filter(pk__in=_free_ones(due[:page])),
                 old,
@@ -270,7 +271,7 @@ def pause(task_id: int, *, actor: Any = None, reason: str = "") -> bool:
 
 def pause_all(rows: Any, *, actor: Any = None, reason: str = "") -> int:
     """Pending -> Paused for those of ``rows`` that nobody else is changing; return how many."""
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         free = _free_ones(rows.filter(status=Status.PENDING))
         return _pause(TaskLog.objects.filter(pk__in=free), actor, reason)
 
@@ -281,7 +282,7 @@ def _pause(rows: Any, actor: Any, reason: str) -> int:
 
 def hold_back(rows: Any, page: int, *, actor: Any = None, reason: str = "") -> int:
     """Queued -> Pending and Pending -> Paused for a page of ``rows``; return how many."""
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         sent = rows.filter(status=Status.QUEUED).values_list("pk", "attempt")[:page]
         unsend(list(sent), detail=reason)
         waiting = rows.filter(status=Status.PENDING).values_list("pk", flat=True)[:page]
@@ -296,7 +297,7 @@ def resume(task_id: int, *, actor: Any = None) -> bool:
 
 def resume_all(rows: Any, *, actor: Any = None) -> int:
     """Paused -> Pending for those of ``rows`` that are Paused; return how many."""
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         paused = rows.filter(status=Status.PAUSED)
         locked = locked_keys(paused)
         return _resume(TaskLog.objects.filter(pk__in=locked), actor)
@@ -308,7 +309,7 @@ def _resume(rows: Any, actor: Any) -> int:
 
 def _hold(rows: Any, old: Status, new: Status, kind: Kind, actor: Any, reason: str) -> int:
     lane = ready_lane() if new is Status.PENDING else None
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         moved = _move(
             rows,
             old,
@@ -326,8 +327,8 @@ def retry_due(ids: Sequence[int]) -> int:
     due = TaskLog.objects.filter(
         pk__in=ids, retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
     )
-    with transaction.atomic(using=conf.DATABASE):
-        locked = _free_ones(due.filter(status=Status.FAILED), bounded=True)
+    with brief():
+        locked = _free_ones(due.filter(status=Status.FAILED))
         archive(locked)
         crashpoints.reached("retries.archived")
         moved = _again(due.filter(pk__in=locked), Status.FAILED)
@@ -352,7 +353,7 @@ def retry_by_hand(
     Raises KeyTaken when another task has got its deduplication key meanwhile.
     """
     rows = TaskLog.objects.filter(pk=task_id)
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         keys.regain(task_id)  # before the row: calls that merge lock in this order
         locked = locked_keys(rows.filter(status=old))
         return bool(_revive(locked, old, actor, first=first))
@@ -360,7 +361,7 @@ def retry_by_hand(
 
 def retry_all(rows: Any, old: Status, *, actor: Any = None) -> int:
     """The same for those of ``rows`` that are ``old``, which have no keys; return how many."""
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         locked = locked_keys(rows.filter(status=old))
         return _revive(locked, old, actor)
 
@@ -418,8 +419,8 @@ def _rerun(
     task_id: int, attempt: int, kind: Kind, detail: str, *, occupied: bool, **values: Any
 ) -> bool:
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, status=Status.STARTED)
-    with transaction.atomic(using=conf.DATABASE):
-        locked = _free_ones(rows, bounded=True)
+    with brief():
+        locked = _free_ones(rows)
         archive(locked, ended_reason=detail)
         moved = _move(
             rows.filter(pk__in=locked),
@@ -442,10 +443,10 @@ def unsend(attempts: Sequence[tuple[int, int]], *, detail: str) -> int:
     """
     wanted = dict(attempts)
     rows = TaskLog.objects.filter(pk__in=wanted, status=Status.QUEUED).order_by("pk")
-    with transaction.atomic(using=conf.DATABASE):
-        free = skip_locked(rows).values_list("pk", "attempt")
+    with brief():
+        free = skip_locked(rows).values_list("pk", "attempt", *bounds(conf.DATABASE))
         moved = _move(
-            TaskLog.objects.filter(pk__in=[pk for pk, n in free if n == wanted[pk]]),
+            TaskLog.objects.filter(pk__in=[pk for pk, n, *_ in free if n == wanted[pk]]),
             Status.QUEUED,
             Status.PENDING,
             ready_lane=F("lane"),
@@ -472,7 +473,7 @@ def release(task_id: int, attempt: int, **told: Any) -> bool:
     )
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, occupies=True)
     values = {"occupies": False, "ready_lane": lane, "rev": F("rev") + 1, **told}
-    with transaction.atomic(using=conf.DATABASE, savepoint=False):
+    with brief(savepoint=False):
         freed: list[TaskLog] = update_returning(
             rows.exclude(status__in=(Status.QUEUED, Status.STARTED)),
             values,
@@ -518,7 +519,7 @@ def _announced(
         if moved:
             poke_after_commit(moved)
             return moved
-    with transaction.atomic(using=conf.DATABASE, savepoint=False):
+    with brief(savepoint=False):
         moved = arrow.run(conf.DATABASE, given)
         announce(moved, arrow.old, arrow.new, error=error)
         poke_after_commit(moved)
@@ -536,7 +537,7 @@ def _move(
     **values: Any,
 ) -> list[TaskLog]:
     """Write ``new`` to those of ``rows`` that are ``old``; return them, announced."""
-    with transaction.atomic(using=conf.DATABASE, savepoint=False):
+    with brief(savepoint=False):
         moved: list[TaskLog] = update_returning(
             rows.filter(status=old), _written(old, new, values), ("rev", "heard", *columns)
         )
@@ -557,12 +558,9 @@ def _written(old: Status, new: Status, values: dict[str, Any]) -> dict[str, Any]
     return {"status": new, "rev": F("rev") + 1, **values}
 
 
-def _free_ones(rows: Any, *, bounded: bool = False) -> list[int]:
+def _free_ones(rows: Any) -> list[int]:
     """Lock ``rows`` and return their keys, without those that somebody else is changing.
 
-    A sweep that waited for a caller's open transaction would stop the dispatcher. And all
-    other sweeps pass over what one holds that sleeps: what is ``bounded`` does not for long.
+    A sweep that waited for a caller's open transaction would stop the dispatcher.
     """
-    rows = rows if rows.query.is_sliced else rows.order_by("pk")
-    bound = (IdleBound(conf.WORKER_LOST_AFTER / 2),) if bounded else ()
-    return [row[0] for row in skip_locked(rows).values_list("pk", *bound)]
+    return free_keys(rows if rows.query.is_sliced else rows.order_by("pk"))

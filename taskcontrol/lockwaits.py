@@ -8,6 +8,8 @@ from typing import Any
 
 from django.db import OperationalError, connections
 
+from .brief import returned_bound
+
 #: "Lock wait is over" as PostgreSQL and MariaDB name it.
 _POSTGRESQL, _MARIADB = "55P03", 1205
 
@@ -40,6 +42,7 @@ def _set(connection: Any, seconds: float) -> Any:
     """Set the longest wait, and return what it was before."""
     if connection.vendor == "postgresql":
         both = "current_setting('lock_timeout'), set_config('lock_timeout', %s, true)"
+        both += returned_bound(connection.alias)
         return _ask(connection, f"SELECT {both}", [f"{max(1, round(seconds * 1000))}ms"])
     if connection.vendor == "mysql":
         before = _ask(connection, "SELECT @@innodb_lock_wait_timeout", [])

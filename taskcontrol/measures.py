@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.db.models import Avg, Max
 
-from .conf import conf
 from .dialect import DatabaseNow
 from .models import DispatcherState, TaskLog, TaskType, seconds
 
@@ -45,8 +43,7 @@ def learn() -> int:
 
 def _is_my_turn() -> bool:
     """Take the turn unless another process took it just now."""
-    with transaction.atomic(using=conf.DATABASE):
-        rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
-        now = DatabaseNow()
-        free = rows.exclude(learned_at__gt=now - seconds(EVERY))
-        return bool(free.update(learned_at=now))
+    rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
+    now = DatabaseNow()
+    free = rows.exclude(learned_at__gt=now - seconds(EVERY))
+    return bool(free.update(learned_at=now))

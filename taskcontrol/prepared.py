@@ -12,6 +12,7 @@ from typing import Any
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
 
+from .brief import returned_bound
 from .dialect import returning_clause, update_sql, update_then_select
 
 
@@ -84,12 +85,14 @@ class PreparedMove:
         return list(self.model._default_manager.using(using).raw(sql, filled))
 
     def _sql(self, using: str, connection: Any) -> tuple[str, Sequence[Any]]:
-        if connection.vendor not in self._compiled:
+        bound = returned_bound(using)
+        key = (connection.vendor, bound)
+        if key not in self._compiled:
             rows, values = self._build(self._param)
             sql, params = update_sql(rows.using(using), values)
             returning = returning_clause(self.model, self.columns, connection)
-            self._compiled[connection.vendor] = (f"{sql} {returning}", params)
-        return self._compiled[connection.vendor]
+            self._compiled[key] = (f"{sql} {returning}{bound}", params)
+        return self._compiled[key]
 
     def _param(self, name: str, column: str) -> Param:
         return Param(name, self._field(column))

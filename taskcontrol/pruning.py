@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connections
 from django.db.models import Q
 
+from .brief import bounds, brief
 from .conf import conf
 from .conflicts import is_conflict
-from .dialect import DatabaseNow, skip_locked
+from .dialect import DatabaseNow, free_keys, skip_locked
 from .models import (
     Checkpoint,
     Incident,
@@ -139,8 +140,9 @@ def _delete_page(rows: Any) -> int:
 
 def _delete_first(rows: Any) -> int:
     ended = skip_locked(rows.ended().filter(occupies=False))
-    with transaction.atomic(using=conf.DATABASE):
-        page = list(ended.values_list("pk", "batch_id", "status")[: conf.SWEEP_PAGE])
+    with brief():
+        told = ended.values_list("pk", "batch_id", "status", *bounds(conf.DATABASE))
+        page = [row[:3] for row in told[: conf.SWEEP_PAGE]]
         ids = [pk for pk, _, _ in page]
         _keep_counts(Counter((batch, status) for _, batch, status in page if batch))
         for model in (TaskAttempt, TaskEvent, Checkpoint):
@@ -157,8 +159,8 @@ def _delete_keys(ids: list[int]) -> None:
 
     One that somebody is taking in this moment stays: he locks keys before tasks.
     """
-    free = skip_locked(TaskKey.objects.filter(task_id__in=ids))
-    keys = TaskKey.objects.filter(pk__in=list(free.values_list("pk", flat=True)))
+    free = free_keys(TaskKey.objects.filter(task_id__in=ids))
+    keys = TaskKey.objects.filter(pk__in=free)
     keys._raw_delete(keys.db)  # noqa: SLF001 - no row is loaded
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
 from django.db.models import F, Value
 
 from . import permissions
 from .bell import request_dispatch
-from .conf import conf
+from .brief import brief
 from .dialect import DatabaseMicroseconds, update_returning
 from .exceptions import InvalidTransition
 from .history import record
@@ -37,7 +36,7 @@ def move_to_front(task: TaskLog | str | int, *, user: Any = None) -> TaskLog:
         "position": Value(0) - DatabaseMicroseconds(),
         "rev": F("rev") + 1,
     }
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         moved = update_returning(rows, values, ("attempt",))
         record(moved, TaskEvent.Kind.REORDERED, actor=user)
         poke_after_commit(moved)

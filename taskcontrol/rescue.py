@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from django.db import transaction
-
 from . import crashpoints, lifecycle
 from .bell import request_dispatch
+from .brief import brief
 from .conf import conf
 from .context import without_user_code
-from .dialect import DatabaseNow, IdleBound, skip_locked, update_returning
+from .dialect import DatabaseNow, free_keys, update_returning
 from .exceptions import OutOfMemory, TimedOut, WorkerLost
 from .models import OnLost, TaskLog, TaskType, Worker, seconds
 from .status import Status
@@ -74,10 +73,9 @@ def _declare_lost() -> None:
 
 def _rescue_safely(row: TaskLog) -> int:
     try:
-        with transaction.atomic(using=conf.DATABASE):
+        with brief():
             # Whoever is changing it has it: the next sweep looks again.
-            free = skip_locked(TaskLog.objects.filter(pk=row.pk))
-            if not free.values_list("pk", IdleBound(conf.WORKER_LOST_AFTER / 2)):
+            if not free_keys(TaskLog.objects.filter(pk=row.pk)):
                 return 0
             crashpoints.reached("rescue.locked")
             moved = rescue_from_worker(row)

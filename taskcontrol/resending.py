@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from django.db import transaction
 from django.db.models import F
 
 from . import broker, crashpoints, lifecycle
+from .brief import brief
 from .conf import conf
 from .context import without_user_code
-from .dialect import DatabaseNow, skip_locked, update_returning
+from .dialect import DatabaseNow, free_keys, update_returning
 from .exceptions import BrokerUnavailable
 from .history import record
 from .models import TaskEvent, TaskLog, seconds
@@ -65,9 +65,9 @@ def _take(ids: list[int]) -> list[TaskLog]:
     """Count another message for those that no other sweep sends and nobody is changing."""
     overdue = DatabaseNow() - seconds(conf.RESEND_AFTER)
     rows = TaskLog.objects.filter(pk__in=ids, status=Status.QUEUED, sent_at__lt=overdue)
-    with transaction.atomic(using=conf.DATABASE):
-        free = list(skip_locked(rows.order_by("pk")).values_list("pk", flat=True))
-        return update_returning(
+    with brief():
+        free = free_keys(rows.order_by("pk"))
+        counted = update_returning(
             TaskLog.objects.filter(pk__in=free),
             {
                 "sent_at": DatabaseNow(),
@@ -76,6 +76,8 @@ def _take(ids: list[int]) -> list[TaskLog]:
             },
             ("attempt", "queue", "celery_task_id", "timeout", "sent_count"),
         )
+        crashpoints.reached("resend.taken")
+    return counted
 
 
 def _send_again(ids: list[int]) -> int:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Case, Count, F, FloatField, Sum, Value, When
 from django.db.models.functions import Coalesce, Floor, Greatest, Ln
 
 from . import dialect
+from .brief import brief
 from .conf import conf
-from .dialect import SecondsBetween, SecondsOf
+from .dialect import SecondsBetween, SecondsOf, locked_keys, update_returning
 from .histograms import PER_LN, SHORTEST, merged
 from .models import DispatcherState, Rollup, TaskLog
 from .status import Status
@@ -77,9 +77,10 @@ def _count_next() -> bool:
     begin = _next_end(max(before or oldest, oldest), over)
     after = min(begin + MINUTE, over)
     counted = list(_counts(begin, after))
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         # Who else counted it, or counts it now, has moved this on.
-        if not states.filter(rolled_until=before).update(rolled_until=after):
+        taken = states.filter(rolled_until=before)
+        if not update_returning(taken, {"rolled_until": after}, ("rolled_until",)):
             return False
         Rollup.objects.bulk_create(counted)
     return begin < over
@@ -181,9 +182,9 @@ def _merge_oldest(minutes: int, longer: int, limit: datetime) -> bool:
     if oldest is None:
         return False
     begin = floor_to(oldest, longer)
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         # Only one merges at a time: the others wait here and then find nothing.
-        list(DispatcherState.objects.select_for_update().values_list("pk"))
+        locked_keys(DispatcherState.objects.all())
         # With what was merged before the rest of it was counted.
         rows = list(
             Rollup.objects.filter(

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from django.db import transaction
 from django.db.models import Q
 
 from . import batches, crashpoints, lifecycle
 from .bell import request_dispatch
+from .brief import brief
 from .conf import conf
-from .dialect import DatabaseNow, IdleBound, skip_locked
+from .dialect import DatabaseNow, free_keys
 from .models import TaskBatch, TaskLog
 from .prepared import PreparedQuery
 from .status import Status
@@ -73,7 +73,7 @@ def hold_back(batch_id: str) -> int:
 
 def _hold_page(batch_id: str) -> int:
     """Pause one page, with the batch's row held: nobody resumes it in the meantime."""
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         batch = _taken(batch_id)
         reason = batch and batches.held_reason(batch)
         if not batch or not reason:
@@ -88,9 +88,8 @@ def _taken(batch_id: str) -> TaskBatch | None:
 
     Not for long, since everybody would pass over what a process holds that sleeps.
     """
-    bound = IdleBound(conf.WORKER_LOST_AFTER / 2)
-    rows = TaskBatch.objects.filter(pk=batch_id).annotate(bound=bound)
-    return skip_locked(rows).first()
+    rows = TaskBatch.objects.filter(pk=batch_id)
+    return rows.first() if free_keys(rows) else None
 
 
 # Ending
@@ -143,7 +142,7 @@ def _settle(batch_id: str) -> int:
 
     Looks again while it holds the row: who adds or revives a member waits for that.
     """
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         batch = _taken(batch_id)
         if batch is None or not _ended([batch_id]).exists():
             return 0

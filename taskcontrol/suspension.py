@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, OperationalError, transaction
 
 from .bell import request_dispatch
+from .brief import brief
 from .conf import conf
-from .dialect import DatabaseNow
+from .dialect import DatabaseNow, locked_keys
 from .exceptions import NotPermitted
 from .models import DispatcherState, WaitInterval
 from .text import clipped
@@ -56,7 +57,7 @@ def toggle_dispatcher(
     if asking is not None and not asking.has_perm(PERMISSION):
         raise NotPermitted(user, PERMISSION, "suspend or resume the dispatcher")
     dispatcher_state()
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         state = _locked_state()
         if state.suspended == (not enable):
             return state
@@ -71,8 +72,9 @@ def toggle_dispatcher(
 
 
 def _locked_state() -> DispatcherState:
-    rows = DispatcherState.objects.select_for_update()
-    return rows.get(pk=DispatcherState.THE_ONE)  # type: ignore[no-any-return]
+    rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
+    locked_keys(rows)
+    return rows.get()  # type: ignore[no-any-return]
 
 
 def _suspend(state: DispatcherState, user: Any, reason: str) -> None:

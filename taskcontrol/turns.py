@@ -10,8 +10,9 @@ from django.db.models import Q, Subquery, TextField
 from django.db.models.functions import Cast
 
 from . import closures, following
+from .brief import bounds
 from .conf import conf
-from .dialect import DatabaseMicroseconds, DatabaseNow, IdleBound, microseconds_now
+from .dialect import DatabaseMicroseconds, DatabaseNow, microseconds_now
 from .models import DispatcherState, TaskBatch, TaskLog, seconds
 from .prepared import PreparedQuery
 from .rates import Sends
@@ -57,7 +58,8 @@ def take_turn() -> State | None:
     of the time after which a worker is lost, loses it too. What is due is asked in the same
     statement, so that an idle pass costs only this one. None without the row.
     """
-    rows = _TURN.rows(conf.DATABASE, conf.WORKER_LOST_AFTER)
+    bound = [one.template for one in bounds(conf.DATABASE)]
+    rows = _TURN.rows(conf.DATABASE, *bound)
     return State(*rows[0][: len(State._fields)]) if rows else None
 
 
@@ -79,7 +81,6 @@ def _build_turn() -> Any:
             now=DatabaseMicroseconds(),
             was_closed=Cast("closed", TextField()),
             was_sent=Cast("sent", TextField()),
-            bound=IdleBound(conf.WORKER_LOST_AFTER / 2),
         )
         .values_list(
             "site",
@@ -93,7 +94,7 @@ def _build_turn() -> Any:
             "now",
             "was_closed",
             "was_sent",
-            "bound",
+            *bounds(conf.DATABASE),
         )
     )
 

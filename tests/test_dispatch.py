@@ -17,6 +17,7 @@ from hypothesis.extra.django import TestCase
 
 import taskcontrol
 from taskcontrol import dispatch, lifecycle, tasktypes, turns
+from taskcontrol.brief import brief
 from taskcontrol.dialect import lane_fronts, lane_heads
 from taskcontrol.dispatch import dispatch_pending
 from taskcontrol.exceptions import BrokerUnavailable
@@ -704,7 +705,7 @@ def test_who_sleeps_in_the_middle_of_it_keeps_what_is_locked_for_a_while_only_p1
     }[work]
 
     def sleep_in_the_middle():
-        with transaction.atomic():
+        with brief():
             begin()
             # As on a machine that is paused, or that the network has lost.
             assert beside(of_others) is not None

@@ -22,7 +22,7 @@ from taskcontrol.models import Announcement, TaskLog, Worker as WorkerRow
 from taskcontrol.status import Status
 from tests.factories import make_task, make_worker, seconds_ago
 from tests.faults import crashstories as stories, victims
-from tests.faults.crashcases import CASES, CHILDREN, Case
+from tests.faults.crashcases import CASES, CHILDREN, SLEEPER, Case
 from tests.integration.watching import is_alive, story as story_of
 from tests.lab import RECORD
 from tests.recording import Record
@@ -52,6 +52,7 @@ class Aftermath:
         self.trouble: dict[Case, Exception] = {}
         self.hung: dict[Case, Any] = {}
         self.good: set[Case] = set()
+        self.sleeper: Worker | None = None
         self.seconds = 0.0
         self.bystanders: list[Any] = []
 
@@ -67,11 +68,15 @@ class Aftermath:
                     self.fork(case, context)
         self.let_workers_die()
         left = [case.queue for case in self.cases if case.worker != CHILDREN]
-        with Worker(left, conf=CONF):
-            self.wait_for([case for case in self.cases if case.without_it])
-            self.wake()
-            self.wait_for(self.cases)
-            eventually(lambda: not any(map(self.messages, self.cases)))
+        try:
+            with Worker(left, conf=CONF):
+                self.wait_for([case for case in self.cases if case.without_it])
+                self.wake()
+                self.wait_for(self.cases)
+                eventually(lambda: not any(map(self.messages, self.cases)))
+        finally:
+            if self.sleeper is not None:
+                self.sleeper.process.kill()
         self.seconds = time.monotonic() - began
 
     @contextmanager
@@ -143,7 +148,11 @@ class Aftermath:
             if case.worker:
                 groups[case.worker].append(case)
         with ThreadPoolExecutor(max(len(groups), 1)) as pool:
-            list(pool.map(self.let_worker_die, groups.values()))
+            asleep = groups.pop(SLEEPER, [])
+            dying = pool.map(self.let_worker_die, groups.values())
+            # Not in a thread of the pool, with which the worker would end.
+            self.let_worker_sleep(asleep)
+            list(dying)
 
     def let_worker_die(self, cases: list[Case]) -> None:
         for case in cases:
@@ -159,6 +168,33 @@ class Aftermath:
         finally:
             worker.process.kill()
             self.let_worker_be_silent(worker)
+            connections.close_all()
+
+    def let_worker_sleep(self, cases: list[Case]) -> None:
+        """Pause the worker with all of its children, each of which stopped at its point."""
+        if not cases:
+            return
+        for case in cases:
+            case.flag.touch()
+        spec = {crashpoints.VARIABLE: ";".join(case.spec for case in cases)}
+        queues = [case.queue for case in cases]
+        times = {**CONF, **SLEEP}
+        self.sleeper = Worker(queues, env=spec, conf=times, concurrency=len(cases) + 1)
+        try:
+            self.sleeper.start()
+            for case in cases:
+                with self.blamed_on(case):
+                    case.flag.unlink()
+                    self.stories[case].prepare()
+                    pid = eventually(
+                        partial(whom_it_met, case), why=self.sleeper.process.tail
+                    )
+                    eventually(partial(is_stopped, pid))
+            self.sleeper.freeze(children=True)
+            self.let_worker_be_silent(self.sleeper)
+            for case in cases:
+                self.let_time_pass(case)
+        finally:
             connections.close_all()
 
     def let_it_happen(self, case: Case, worker: Worker) -> None:
@@ -226,6 +262,11 @@ class Aftermath:
                 victim.join(60)
                 # 1 if others have taken its locks, and its connection, meanwhile.
                 assert victim.exitcode in {0, 1}, case.log.read_text()
+        if self.sleeper is not None:
+            for process in self.sleeper.children():
+                process.resume()
+            self.sleeper.thaw()
+            eventually(self.sleeper.ready, why=self.sleeper.process.tail)
 
     def statuses(self, case: Case) -> str:
         found = Counter(self.stories[case].rows.values_list("status", flat=True))

@@ -24,6 +24,22 @@ def count(name: str) -> None:
     Counter.objects.filter(name=name).update(value=F("value") + 1)
 
 
+def count_fenced(name: str) -> None:
+    """Raise it in a block that is committed together with the end."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    with task.fenced():
+        count(name)
+
+
+def count_held(name: str) -> None:
+    """Raise it in a block that is committed while this attempt holds the task."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    with task.held():
+        count(name)
+
+
 def fail() -> None:
     """Fail for good."""
     record(STARTED)

@@ -14,6 +14,8 @@ from tests.lab import LAB
 FLAGS = LAB / "crashpoints"
 #: The worker whose children die, and which outlives them.
 CHILDREN = "children"
+#: The worker that sleeps, with all of its children: as on a machine that is paused.
+SLEEPER = "sleeps"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Case:
     @property
     def ends_worker(self) -> bool:
         """Whether it is the main process of a worker that dies."""
-        return self.kind == "kill" and self.worker not in {"", CHILDREN}
+        return self.kind == "kill" and self.worker not in {"", CHILDREN, SLEEPER}
 
 
 def at(
@@ -122,6 +124,7 @@ FORKED = [
     *at("rescue.moved", "kill error", stories.Rescue, "1 Pending 2 Started", "3 Finished", each=LOST),
     *at("rescue.locked rescue.moved", "kill error", stories.Release, "3 Canceled", "3 Canceled", each=ONCE),
     *at("resend.found resend.counted publish.prepared", "kill error stop", stories.Resend, "3 Queued", "3 Finished", sent=0, each=ONCE),
+    *at("resend.taken", "kill error", stories.Resend, "3 Queued", "3 Finished", sent=0, each=ONCE),
     *at("resend.counted", "broker", stories.Resend, "3 Queued", "3 Finished", each=ONCE),
     *at("resend.sent", "kill error", stories.Resend, "3 Queued", "3 Finished", sent=3, each=ONCE),
     # By hand: what is written is written, what is not has not happened.
@@ -150,6 +153,12 @@ FORKED = [
     *at("batch.holding moved.paused", "stop", stories.Hold, "2 Pending 1 Failed", "2 Paused 1 Failed"),
     *at("schedule.taken schedule.made", "stop", stories.Fire, NOTHING, "1 Finished", each=ONCE),
     *at("moved.queued", "stop", stories.Dispatch, "3 Pending", "3 Finished", sent=0, each=ONCE),
+    *at("resend.taken", "stop", stories.Resend, "3 Queued", "3 Finished", sent=0, each=ONCE),
+    *at("moved.canceled", "stop", stories.Cancel, "1 Pending", "1 Finished", each=ONCE),
+    *at("moved.canceled", "stop", stories.Expire, "1 Pending", "1 Canceled", each=NEVER),
+    *at("moved.pending", "stop", stories.Retry, "1 Failed", "1 Failed", each=ONCE),
+    *at("moved.paused", "stop", stories.Pause, "1 Pending", "1 Finished", each=ONCE),
+    *at("moved.pending", "stop", stories.Resume, "1 Paused", "1 Paused", each=NEVER),
 ]
 
 CHILD: Callable[..., list[Case]] = partial(at, now=None, worker=CHILDREN)
@@ -166,8 +175,20 @@ OF_CHILDREN = [
     *CHILD("moved.failed", "error", stories.FailureThatIsHeard, end="1 Failed", each=ONCE),
     *CHILD("atomic.ended", "kill", stories.WorkInOneTransaction, end="1 Finished", each=LOST),
     *CHILD("atomic.ended", "error", stories.WorkInOneTransactionWithRetry, end="1 Finished", each=RETRIED),
+    *CHILD("held.locked", "kill", stories.WorkInSteps, end="1 Finished", each=LOST),
     *CHILD("end.refused", "kill error", stories.WorkCanceled, end="1 Canceled", each=ONCE),
     *CHILD("end.written attempt.done", "kill error", stories.Work, end="1 Finished", each=ONCE),
+]
+
+# A machine is paused while each of its bodies holds its row: others must get it.
+ASLEEP: Callable[..., list[Case]] = partial(at, now=None, worker=SLEEPER)
+OF_SLEEPERS = [
+    *ASLEEP("moved.started", "stop", stories.WorkThatIsHeard, end="1 Finished", each=ONCE),
+    *ASLEEP("moved.finished", "stop", stories.WorkThatIsHeard, end="1 Finished", each=LOST),
+    *ASLEEP("moved.failed", "stop", stories.FailureThatIsHeard, end="1 Failed", each=LOST),
+    *ASLEEP("atomic.ended", "stop", stories.WorkInOneTransaction, end="1 Finished", each=LOST),
+    *ASLEEP("atomic.ended", "stop", stories.WorkFenced, end="1 Finished", each=LOST),
+    *ASLEEP("held.locked", "stop", stories.WorkInSteps, end="1 Finished", each=LOST),
 ]
 
 # The last case of each ends its worker.
@@ -194,5 +215,6 @@ def in_small_runs(case: Case) -> bool:
 CASES = [
     *(case for case in FORKED if TIER or in_small_runs(case)),
     *OF_CHILDREN,
+    *OF_SLEEPERS,
     *OF_WORKERS,
 ]

@@ -350,6 +350,20 @@ class WorkInOneTransactionWithRetry(WorkInOneTransaction):
     options: ClassVar[dict[str, Any]] = {**WorkInOneTransaction.options, "max_retries": 1}
 
 
+class WorkFenced(WorkInOneTransaction):
+    """A block of the body and its end are one transaction."""
+
+    method = "tests.faults.crashbodies.count_fenced"
+    options: ClassVar[dict[str, Any]] = {}
+
+
+class WorkInSteps(WorkInOneTransaction):
+    """A block of the body is committed only while the attempt is its own."""
+
+    method = "tests.faults.crashbodies.count_held"
+    options: ClassVar[dict[str, Any]] = {}
+
+
 class WorkCanceled(Work):
     """The task is canceled while its body runs."""
 

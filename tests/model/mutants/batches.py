@@ -8,7 +8,7 @@ MUTANTS = [
     mutant(
         "batch: one settler at a time",
         "settling.py",
-        ("_taken", "skip_locked(rows)", "rows"),
+        ("_taken", "free_keys(rows)", "True"),
         by="settling: many who end a batch at once insert each callback once",
         on=POSTGRESQL,
     ),

@@ -18,7 +18,7 @@ MUTANTS = [
     mutant(
         "pass: leaves what somebody holds",
         "dispatch.py",
-        ("_lock", "skip_locked(rows)", "rows"),
+        ("_lock", "free_keys(rows)", "[row.pk for row in rows]"),
         by="dispatch: a row that somebody holds is skipped and stops nobody",
         on=POSTGRESQL,
     ),

@@ -50,4 +50,25 @@ MUTANTS = [
         ),
         on=POSTGRESQL,
     ),
+    mutant(
+        "brief: who sleeps loses it",
+        "brief.py",
+        ("bounds", " or not blocks or", " or blocks or"),
+        by="brief: who sleeps before his commit loses what he has locked p1",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "brief: a caller's transaction is his",
+        "brief.py",
+        ("bounds", "not isinstance(outermost, Brief) or not outermost.alone", "False"),
+        by="brief: a callers own transaction may last as long as it likes",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "brief: a body takes its time",
+        "brief.py",
+        ("bounds", " or not outermost.alone", ""),
+        by="brief: a body may do nothing for as long as it likes",
+        on=POSTGRESQL,
+    ),
 ]

@@ -84,8 +84,8 @@ MUTANTS = [
         "rescue.py",
         (
             "_rescue_safely",
-            "skip_locked(TaskLog.objects.filter(pk=row.pk))",
-            "TaskLog.objects.filter(pk=row.pk)",
+            "free_keys(TaskLog.objects.filter(pk=row.pk))",
+            "[row.pk]",
         ),
         by="rescue: a row that somebody holds does not stop the sweep",
         on=POSTGRESQL,
@@ -124,7 +124,7 @@ MUTANTS = [
     mutant(
         "resend: leaves what somebody holds",
         "resending.py",
-        ("_take", 'skip_locked(rows.order_by("pk"))', "rows"),
+        ("_take", 'free_keys(rows.order_by("pk"))', "[row.pk for row in rows]"),
         by="resending: a row that somebody holds does not stop the sweep",
         on=POSTGRESQL,
     ),
