@@ -63,7 +63,7 @@ def walk() -> tuple[float, float]:
     used, began = sum(backend.cpu_times()[:2]), time.perf_counter()
     for start in range(0, TASKS, PAGE):
         for task in lifecycle.promote(ids[start : start + PAGE], site="bench"):
-            lifecycle.claim(task.pk, task.attempt, worker_id=1, pid=1)
+            lifecycle.claim(task.pk, task.attempt, worker_id=None, pid=1)
             lifecycle.finish(task.pk, task.attempt, result=None, debug_log="")
     took = time.perf_counter() - began
     return sum(backend.cpu_times()[:2]) - used, took

@@ -116,10 +116,10 @@ BEGIN
                 AND NEW.arguments IS DISTINCT FROM OLD.arguments
                 THEN 'the arguments change while the body runs, or after the end'
             WHEN NEW.status IN ('Finished', 'Failed', 'Canceled') AND (
-                NEW.error_message, NEW.ended_at, NEW.ended_reason, NEW.started_at,
+                NEW.error_message, NEW.ended_at, NEW.ended_reason, NEW.queued_at, NEW.started_at,
                 NEW.retry_at, NEW.celery_task_id, NEW.worker_id, NEW.pid, NEW.canceled_by_id
             ) IS DISTINCT FROM (
-                OLD.error_message, OLD.ended_at, OLD.ended_reason, OLD.started_at,
+                OLD.error_message, OLD.ended_at, OLD.ended_reason, OLD.queued_at, OLD.started_at,
                 OLD.retry_at, OLD.celery_task_id, OLD.worker_id, OLD.pid, OLD.canceled_by_id
             ) THEN 'an end is final, and what it wrote changes'
             -- A body that goes on behind fenced() tells what it printed and returned since,
@@ -147,9 +147,9 @@ BEGIN
             WHEN NEW.status = 'Started' AND OLD.expires_at <= statement_timestamp()
                 THEN 'it is claimed after it has expired'
             WHEN OLD.status = 'Started' AND NEW.status <> 'Pending' AND (
-                NEW.celery_task_id, NEW.started_at, NEW.worker_id, NEW.pid
+                NEW.celery_task_id, NEW.queued_at, NEW.started_at, NEW.worker_id, NEW.pid
             ) IS DISTINCT FROM (
-                OLD.celery_task_id, OLD.started_at, OLD.worker_id, OLD.pid
+                OLD.celery_task_id, OLD.queued_at, OLD.started_at, OLD.worker_id, OLD.pid
             ) THEN 'an end changes who ran it, or since when'
             WHEN NEW.retry_at IS NOT NULL
                 AND (NEW.status <> 'Failed' OR OLD.retry_count >= OLD.max_retries)
@@ -212,6 +212,14 @@ BEGIN
     THEN
         RETURN NULL;
     END IF;
+    -- Two who send tasks of one type at once do not see each other's: the second counts after
+    -- the commit of the first, whatever lock the program has or forgets.
+    PERFORM pg_advisory_xact_lock(hashtext('taskcontrol_referee'), kind.number) FROM (
+        SELECT DISTINCT hashtext(now.method) AS number
+        FROM after_it now JOIN before_it was ON was.id = now.id
+        WHERE was.status = 'Pending' AND now.status = 'Queued' AND was.ready_lane IS NOT NULL
+        ORDER BY 1
+    ) kind;
     FOR one IN
         WITH sent AS (
             SELECT now.method, min(now.id) AS task, max(now.attempt) AS attempt

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -23,6 +26,7 @@ from taskcontrol.models import TaskEvent, TaskLog
 from taskcontrol.status import ACTIVE, MOVES, TERMINAL, Status
 from tests import refereeing, tasks
 from tests.factories import make_task, make_type, make_worker, seconds_ago
+from tests.waiting import race
 
 only_postgresql = pytest.mark.only_on("postgresql")
 pytestmark = [pytest.mark.django_db, pytest.mark.refused]
@@ -348,23 +352,16 @@ OTHER: dict[str, Any] = {
     "debug_log": "x",
     "time_taken": timedelta(seconds=99),
 }
-WHO_RUNS_IT = ("celery_task_id", "started_at", "worker_id", "pid")
-HOW_IT_ENDED = [name for name in OTHER if name != "queued_at"]
+WHO_RUNS_IT = ("celery_task_id", "queued_at", "started_at", "worker_id", "pid")
 
 
 @only_postgresql
 @pytest.mark.parametrize(
     ("status", "column", "why"),
     [
-        *(
-            (S.QUEUED, name, "identity of an attempt")
-            for name in (*WHO_RUNS_IT, "queued_at")
-        ),
-        *(
-            (S.STARTED, name, "identity of an attempt")
-            for name in (*WHO_RUNS_IT, "queued_at")
-        ),
-        *((one, name, "an end is final") for name in HOW_IT_ENDED for one in TERMINAL),
+        *((S.QUEUED, name, "identity of an attempt") for name in WHO_RUNS_IT),
+        *((S.STARTED, name, "identity of an attempt") for name in WHO_RUNS_IT),
+        *((one, name, "an end is final") for name in OTHER for one in TERMINAL),
     ],
 )
 def test_what_was_written_of_an_attempt_stays(status, column, why):
@@ -494,6 +491,29 @@ def test_more_places_than_the_limit_are_refused_p4():
     assert promote(waiting[0])
     with refuses(f"3 tasks of {LIMITED} hold places, and its limit is 2"):
         promote(waiting[1])
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_two_who_send_at_once_have_no_more_places_than_the_limit_either_p4():
+    """Without the dispatcher's row, which lets one at a time, neither sees what the other sent."""
+    make_type(LIMITED, concurrency_limit=1)
+    for _ in range(3):
+        both = make_task(), make_task()
+        sent = threading.Barrier(2)
+
+        def send(task: TaskLog, sent: threading.Barrier = sent) -> int:
+            with transaction.atomic():
+                promoted = promote(task)
+                with suppress(threading.BrokenBarrierError):
+                    sent.wait(1)  # who waits for the other one's commit does not come
+                return len(promoted)
+
+        answers = race(*[partial(send, task) for task in both])
+
+        assert 1 in answers, answers
+        assert sum(isinstance(one, DatabaseError) for one in answers) == 1, answers
+        TaskLog.objects.all().delete()
 
 
 @only_postgresql
