@@ -27,8 +27,8 @@ class Brief(transaction.Atomic):
     savepoint like any other, and how long that one lasts is his to say.
     """
 
-    def __init__(self, using: str, *, savepoint: bool, durable: bool, alone: bool) -> None:
-        super().__init__(using, savepoint, durable)
+    def __init__(self, using: str, *, savepoint: bool, alone: bool) -> None:
+        super().__init__(using, savepoint, durable=False)
         #: False while it runs other code, for which it waits as long as that takes.
         self.alone = alone
 
@@ -58,9 +58,15 @@ def _tell_if_overslept(error: BaseException | None) -> None:
         raise Overslept(str(error)) from error
 
 
-def brief(*, savepoint: bool = True, durable: bool = False, alone: bool = True) -> Brief:
+def brief(*, savepoint: bool = True, alone: bool = True) -> Brief:
     """Return a Brief of the tasks' database; the options of ``transaction.atomic``."""
-    return Brief(conf.DATABASE, savepoint=savepoint, durable=durable, alone=alone)
+    return Brief(conf.DATABASE, savepoint=savepoint, alone=alone)
+
+
+def within_another(using: str) -> bool:
+    """Return whether a transaction is open that is not just the one around a test."""
+    blocks: Any = connections[using].atomic_blocks
+    return bool(blocks) and not blocks[-1]._from_testcase  # noqa: SLF001 - as Django asks
 
 
 class IdleBound(models.Func):

@@ -12,16 +12,17 @@ from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 
 from . import crashpoints
-from .brief import brief
+from .brief import brief, within_another
 from .conf import conf
 from .context import nobody
 from .dialect import locked_keys
-from .exceptions import InvalidCall, TaskCanceled, TaskUserGone
+from .exceptions import InvalidCall, TaskCanceled, TaskUserGone, WithinTransaction
 from .models import TaskLog
 from .possession import Possession
 from .progress import Reporter
 from .side import side_database
 from .status import Status
+from .suspension import dispatcher_state
 
 logger = logging.getLogger("taskcontrol")
 
@@ -61,8 +62,11 @@ class CurrentTask:
 
     @property
     def idempotency_key(self) -> str:
-        """A text that is the same in every attempt of this task, for outside systems."""
-        return f"taskcontrol-{self.id}"
+        """A text that is the same in every attempt of this task, for outside systems.
+
+        No task of another site has it, which may use the same outside system.
+        """
+        return f"taskcontrol-{dispatcher_state().site}-{self.id}"
 
     def check_canceled(self) -> None:
         """Raise TaskCanceled when this task was canceled or this attempt given up on.
@@ -82,8 +86,8 @@ class CurrentTask:
         task was canceled, or given to another attempt because this worker was silent for too
         long, TaskCanceled is raised and the block is rolled back.
 
-        Raises RuntimeError inside ``transaction.atomic()``, and for a second block of one
-        body: for steps before the last there is ``held()``. A body with ``atomic=True`` is
+        Raises WithinTransaction (a RuntimeError) inside ``transaction.atomic()``, and
+        RuntimeError for a second block of one body: for steps before the last there is ``held()``. A body with ``atomic=True`` is
         fenced as a whole, and there the block is a part of that transaction.
         """
         with self.held() if self.end_with is None else self.end_with():
@@ -102,7 +106,9 @@ class CurrentTask:
             with transaction.atomic(using=conf.DATABASE):
                 yield
             return
-        with brief(durable=True, alone=False) as whole:
+        if within_another(conf.DATABASE):
+            raise WithinTransaction("held", self.id)
+        with brief(alone=False) as whole:
             yield
             whole.alone = True
             # Locked only from here to the commit: a cancel does not wait for the block.

@@ -21,9 +21,9 @@ from django.db import (
 )
 
 from . import crashpoints, incidents, interrupts, leftovers, lifecycle, memory
-from .brief import brief
+from .brief import brief, within_another
 from .conf import conf
-from .exceptions import TaskCanceled
+from .exceptions import TaskCanceled, WithinTransaction
 from .failures import failure_of, forced_timeout
 from .models import TaskLog
 from .status import TERMINAL
@@ -120,18 +120,17 @@ def _of_same_run(row: TaskLog) -> tuple[int, int]:
 
 @contextmanager
 def in_one_transaction(
-    row: TaskLog, outcome: Outcome, *, durable: bool = False, body_gone: bool = True
+    row: TaskLog, outcome: Outcome, *, body_gone: bool = True
 ) -> Iterator[None]:
     """Commit the block and the end of its task, Finished, as one; or neither of them.
 
     A canceled or superseded attempt cannot write its end, and what it did is rolled back.
-    ``durable``: raise RuntimeError inside another transaction. ``body_gone``: the block is
-    the rest of the body, so the place is free.
+    ``body_gone``: the block is the rest of the body, so the place is free.
     """
     using = conf.DATABASE
     within_anothers = connections[using].in_atomic_block
     try:
-        with brief(durable=durable, alone=False) as whole:
+        with brief(alone=False) as whole:
             transaction.on_commit(outcome.mark_committed, using=using)
             yield
             whole.alone = True
@@ -171,7 +170,9 @@ def fence(
             with transaction.atomic(using=using):
                 yield  # the end of the body decides for all of it
             return
-        with in_one_transaction(row, outcome, durable=True, body_gone=False):
+        if within_another(using):
+            raise WithinTransaction("fenced", row.pk)
+        with in_one_transaction(row, outcome, body_gone=False):
             yield
             measure()
         outcome.fenced = True

@@ -354,6 +354,18 @@ class LockLost(TaskControlError):
         self.key = key
 
 
+class WithinTransaction(TaskControlError, RuntimeError):
+    """A block that is committed by itself stands in a transaction of the body."""
+
+    def __init__(self, what: str, task_id: int) -> None:
+        super().__init__(
+            f"{what}() of task {task_id} stands inside another transaction, such as "
+            "transaction.atomic(), which could still undo what the block has committed. Leave "
+            "that one out, since the block is a transaction itself, or put it into the block; "
+            "or make the whole body one with atomic=True."
+        )
+
+
 class NoReferee(TaskControlError):
     """The database of the tasks has no triggers that the referee could be."""
 

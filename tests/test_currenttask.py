@@ -11,9 +11,9 @@ import taskcontrol
 from taskcontrol import execution, lifecycle
 from taskcontrol.context import current_task
 from taskcontrol.currenttask import CurrentTask
-from taskcontrol.exceptions import TaskUserGone
+from taskcontrol.exceptions import TaskUserGone, WithinTransaction
 from taskcontrol.execution import run_claimed
-from taskcontrol.models import TaskLog
+from taskcontrol.models import DispatcherState, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task, make_user
 from tests.models import Counter
@@ -232,15 +232,30 @@ def test_an_error_in_the_block_is_the_bodys():
     assert row.error_message.endswith("ValueError: mine")
 
 
-def test_it_opens_a_transaction_of_its_own():
+@pytest.mark.parametrize("block", ["fenced", "held"])
+def test_inside_another_transaction_it_says_what_to_do(block):
     def body():
-        with transaction.atomic(), current_task().fenced():
+        with transaction.atomic(), getattr(current_task(), block)():
             Counter.objects.create(name="inside")
 
     row = outcome(body)
 
     assert (row.status, written()) == (Status.FAILED, [])
-    assert "RuntimeError: A durable atomic block cannot be nested" in row.error_message
+    assert f"{block}() of task {row.pk} stands inside another trans" in row.error_message
+    assert "Leave that one out" in row.error_message
+    assert issubclass(WithinTransaction, RuntimeError)
+
+
+def test_the_key_for_outside_systems_is_that_of_every_attempt_and_of_no_other_site():
+    first, second = (CurrentTask(make_task("Started", attempt=n)) for n in (1, 2))
+    second.id = first.id
+    key = first.idempotency_key
+    assert key.endswith(f"-{first.id}")
+    assert second.idempotency_key == key
+
+    DispatcherState.objects.update(site="another1")
+
+    assert first.idempotency_key == f"taskcontrol-another1-{first.id}"
 
 
 def test_a_body_that_asks_for_a_deleted_user_is_told_whose_it_was():
