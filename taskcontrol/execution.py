@@ -32,7 +32,7 @@ from .ends import (
     tell_the_rest,
     write_end,
 )
-from .models import TaskLog
+from .models import TaskLog, Worker
 from .output import Capture, captured
 from .reruns import run_through_conflicts
 from .targets import target_of_row
@@ -57,7 +57,21 @@ def claim(task_id: int, attempt: int) -> TaskLog | None:
         logger.warning("Task %s is left to others: this worker is not registered.", task_id)
         return None
     crashpoints.reached("claim.begun")
-    return lifecycle.claim(task_id, attempt, worker_id=here.worker_id, pid=os.getpid())
+    worker = here.worker_id
+    won = lifecycle.claim(task_id, attempt, worker_id=worker, pid=os.getpid())
+    if won is None and worker is not None:
+        _send_back(task_id, attempt, worker)
+    return won
+
+
+def _send_back(task_id: int, attempt: int, worker: int) -> None:
+    """Let others have at once what a worker must not claim that was declared lost.
+
+    Its main process goes on under a new row as soon as it hears of it.
+    """
+    if not Worker.objects.filter(pk=worker, left_at=None, lost_at=None).exists():
+        lifecycle.unsend([(task_id, attempt)], detail="its worker had been declared lost")
+        bell.request_dispatch()
 
 
 def run_claimed(row: TaskLog) -> bool:

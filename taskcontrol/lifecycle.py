@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Exists, F, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
 from . import batches, crashpoints, keys
@@ -28,7 +28,7 @@ from .dialect import (
 )
 from .history import CLEARED, archive, record
 from .lanes import ready_lane
-from .models import TaskEvent, TaskLog
+from .models import TaskEvent, TaskLog, Worker
 from .pokes import poke_after_commit
 from .prepared import PreparedMove
 from .status import MOVES, Status
@@ -82,19 +82,26 @@ def _promote(size: int) -> Arrow:
 
 
 def claim(task_id: int, attempt: int, *, worker_id: int | None, pid: int) -> TaskLog | None:
-    """Queued -> Started for this attempt; None when it is not (or no more) to be run."""
+    """Queued -> Started for this attempt; None when it is not (or no more) to be run.
+
+    Nor when ``worker_id`` counts as gone: nobody would vouch for the body, and others have
+    the worker's tasks. None is somebody who is no worker.
+    """
     given = {"id": task_id, "attempt": attempt, "worker": worker_id, "pid": pid}
-    won = _announced(_claim(), given)
+    won = _announced(_claim(by_worker=worker_id is not None), given)
     return won[0] if won else None
 
 
 @cache
-def _claim() -> Arrow:
+def _claim(*, by_worker: bool) -> Arrow:
     def build(p: Any) -> Any:
         unexpired = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
         rows = TaskLog.objects.filter(
             unexpired, pk=p("id", "id"), attempt=p("attempt", "attempt")
         )
+        if by_worker:
+            there = Worker.objects.filter(left_at=None, lost_at=None)
+            rows = rows.filter(Exists(there.filter(pk=p("worker", "worker"))))
         return rows, {
             "started_at": DatabaseNow(),
             "worker": p("worker", "worker"),

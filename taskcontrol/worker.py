@@ -150,12 +150,12 @@ class Boot:
     def register_again(self) -> None:
         """Begin a new life after this worker was declared lost: others have its tasks now."""
         before, outlived = here.worker_id, held.attempts()
-        self.register()
         if self.prefork:
-            # They inherited the number of the lost worker, and what they run is others' now.
+            # Before there is a number under which they could claim: what they run is others'.
             for pid in self.consumer.pool.info["processes"]:
                 with suppress(psutil.NoSuchProcess):
                     held.kill_tree(psutil.Process(pid))
+        self.register()
         for task_id, attempt in outlived:
             self._report_outlived(task_id, attempt, before)
 

@@ -26,7 +26,7 @@ from taskcontrol.execution import run, run_claimed
 from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog
 from taskcontrol.status import Status
 from tests import tasks
-from tests.factories import make_task, make_type, make_user
+from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
 from tests.models import Counter
 from tests.waiting import beside, race, within
 
@@ -672,9 +672,36 @@ def test_a_worker_that_has_no_row_runs_nothing_p1(monkeypatch, record):
     assert run(task.pk, 1) is False
     assert (TaskLog.objects.get().status, record.lines()) == (Status.QUEUED, [])
 
-    here.worker_id = 7
+    here.worker_id = make_worker().pk
     assert run(task.pk, 1) is True
-    assert TaskLog.objects.get().worker_id == 7
+    assert TaskLog.objects.get().worker_id == here.worker_id
+
+
+@pytest.mark.parametrize("gone", ["lost_at", "left_at"])
+def test_a_message_that_reached_a_worker_which_counts_as_gone_is_for_others_p1(
+    monkeypatch, record, gone
+):
+    here = execution.Here()
+    monkeypatch.setattr(execution, "here", here)
+    here.worker_id = make_worker(**{gone: seconds_ago(1)}).pk
+    task = queued("tests.tasks.recorded")
+
+    assert run(task.pk, 1) is False
+
+    now = TaskLog.objects.get()
+    assert (now.status, now.lost_count, now.occupies) == (Status.PENDING, 0, False)
+    assert record.lines() == []
+
+
+def test_what_a_worker_that_is_there_is_refused_stays_as_it_is(monkeypatch):
+    here = execution.Here()
+    monkeypatch.setattr(execution, "here", here)
+    here.worker_id = make_worker().pk
+    task = queued(expires_at=seconds_ago(1))
+
+    assert run(task.pk, 1) is False
+
+    assert TaskLog.objects.get().status == Status.QUEUED
 
 
 def test_a_database_that_stays_away_is_not_waited_for_for_ever(monkeypatch):

@@ -49,7 +49,10 @@ ARROWS = {
         Status.QUEUED,
     ),
     "claim": Arrow(
-        lambda task: lifecycle.claim(task.pk, task.attempt, worker_id=7, pid=8) is not None,
+        lambda task: (
+            lifecycle.claim(task.pk, task.attempt, worker_id=make_worker().pk, pid=8)
+            is not None
+        ),
         frozenset({Status.QUEUED}),
         Status.STARTED,
     ),
@@ -216,10 +219,10 @@ def test_a_promotion_returns_only_what_it_moved():
 
 def test_a_claim_returns_what_the_worker_needs_in_one_statement():
     task = make_task(Status.QUEUED, arguments={"a": 1}, timeout=7)
-    vendor = connection.vendor
+    worker, vendor = make_worker().pk, connection.vendor
 
     with CaptureQueriesContext(connection) as queries:
-        row = lifecycle.claim(task.pk, 1, worker_id=3, pid=4)
+        row = lifecycle.claim(task.pk, 1, worker_id=worker, pid=4)
         seen = (row.method, row.arguments, row.timeout, row.options, row.created_by_id)
 
     assert seen == (task.method, {"a": 1}, 7, {}, None)
@@ -242,6 +245,18 @@ def test_an_end_is_one_statement(name):
         ARROWS[name].call(task)
 
     assert len(statements(queries)) == 1
+
+
+@pytest.mark.parametrize("gone", ["lost_at", "left_at"])
+def test_a_worker_that_counts_as_gone_claims_nothing_p3(gone):
+    worker = make_worker(**{gone: seconds_ago(1)})
+    task = make_task(Status.QUEUED)
+    before = whole(task)
+
+    assert lifecycle.claim(task.pk, 1, worker_id=worker.pk, pid=1) is None
+    assert lifecycle.claim(task.pk, 1, worker_id=worker.pk + 1, pid=1) is None
+
+    assert whole(task) == before
 
 
 def test_nobody_claims_what_has_expired():

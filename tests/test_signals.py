@@ -9,7 +9,7 @@ import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals as celerys
 
-from taskcontrol import broker, claims, execution, interrupts, signals
+from taskcontrol import broker, claims, execution, held, interrupts, signals
 from taskcontrol.models import TaskAttempt, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task
@@ -366,6 +366,19 @@ def test_what_happened_to_a_child_is_left_to_the_keeper(keeper, exception, erran
         (errand, (stage.row.pk, 2))
     ] * 2
     assert stage.now().status == Status.STARTED
+
+
+def test_what_runs_in_this_process_is_known_until_the_last_word(monkeypatch):
+    stage = Stage(Status.QUEUED)
+    seen = []
+    monkeypatch.setattr(held, "_here", {})
+    monkeypatch.setattr(execution, "claim", lambda *_key: seen.append(held.attempts()))
+
+    prerun(stage)
+    assert seen == [[(stage.row.pk, 2)]]
+    celerys.task_postrun.send(sender=stage.sender, task=stage.sender)
+
+    assert held.attempts() == []
 
 
 def test_a_body_in_the_main_process_has_no_child_and_its_thread_writes_the_end(keeper):

@@ -93,6 +93,10 @@ class Oracle:
 
     def claim(self, pk: int, attempt: int, worker: int) -> bool:
         task = self._at(pk, attempt, Status.QUEUED)
+        if worker in self.gone:
+            # Others get what was sent to a worker that nobody counts on.
+            self.unsend(pk, attempt)
+            return False
         if task is None or task.expires == COME:
             return False
         task.status, task.worker, task.begun = Status.STARTED, worker, True

@@ -23,6 +23,7 @@ GUARDS = {
     "promote: still pending": "a second dispatcher sends a task that runs",
     "promote: no body in its place": "a retry runs beside the body it follows",
     "claim: still queued": "a second message starts the same attempt",
+    "claim: by a worker that is there": "a body begins for which nobody vouches",
     "end: still started": "an end overwrites a cancel",
     "end: same attempt": "a body of the past ends the present one",
     "cancel: status as seen": "a cancel overwrites an end",
@@ -63,6 +64,8 @@ class Hand(NamedTuple):
     phase: str = "idle"
     attempt: int = 0
     failed: bool = False
+    #: Its worker was declared lost before it could claim, and does not know yet.
+    lost: bool = False
 
 
 class Op(NamedTuple):
@@ -219,11 +222,15 @@ class Protocol:
     def _unsend(self, state: State, op: Op) -> State:
         if state.left.unsend < 1:
             return state
+        after = self._send_back(state, op)
+        return state if after is state else after.spend("unsend")
+
+    def _send_back(self, state: State, op: Op) -> State:
         same = state.attempt == op.attempt
         if not (same and self._guard("unsend: still queued", state.status == QUEUED)):
             return state
         self._must_not_have_ended(state, "unsend")
-        return state.spend("unsend")._replace(status=PENDING, occupies=False)
+        return state._replace(status=PENDING, occupies=False)
 
     def _rescue(self, state: State, op: Op) -> State:
         still = self._guard("rescue: still started", state.status == STARTED)
@@ -304,6 +311,10 @@ class Protocol:
             yield "a place is freed", self._free(state, attempt).hand(hand, Hand())
 
     def _claim(self, state: State, hand: Hand) -> Iterator[Step]:
+        if not self._guard("claim: by a worker that is there", not hand.lost):
+            back = Op("send back", QUEUED, hand.attempt)
+            yield "a claim is refused", state.hand(hand, Hand()).looking(back)
+            return
         same = state.attempt == hand.attempt
         if not (same and self._guard("claim: still queued", state.status == QUEUED)):
             yield "a claim is refused", state.hand(hand, Hand())
@@ -311,6 +322,8 @@ class Protocol:
         self._must_not_have_ended(state, "claim")
         if hand.attempt in state.begun:
             raise Wrong("the body of one attempt began twice")
+        if hand.lost:
+            raise Wrong("a body began under a worker that counts as lost")
         begun = state._replace(
             status=STARTED, begun=tuple(sorted((*state.begun, hand.attempt)))
         )
@@ -341,15 +354,18 @@ class Protocol:
                 died = state.spend("crash").hand(hand, Hand())
                 graves = {*died.graves, hand.attempt} if holds else died.graves
                 yield "a worker dies", died._replace(graves=frozenset(graves))
-            if state.left.expiry and holds:
-                graves = frozenset({*state.graves, hand.attempt})
-                yield (
-                    "a live worker counts as lost",
-                    state.spend("expiry")._replace(graves=graves),
-                )
+            if state.left.expiry and hand.phase != "idle":
+                yield "a live worker counts as lost", self._expired(state, hand)
         if state.left.crash:
             for op in dict.fromkeys(state.ops):
                 yield f"{op.name} dies before it writes", state.spend("crash").without(op)
+
+    @staticmethod
+    def _expired(state: State, hand: Hand) -> State:
+        state = state.spend("expiry")
+        if hand.phase == "got":
+            return state.hand(hand, hand._replace(lost=True))
+        return state._replace(graves=frozenset({*state.graves, hand.attempt}))
 
 
 def look_at(state: State) -> None:

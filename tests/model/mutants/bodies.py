@@ -12,6 +12,24 @@ MUTANTS = [
         by="execution: a worker that has no row runs nothing p1",
     ),
     mutant(
+        "claim: what a lost worker may not claim is for others at once",
+        "execution.py",
+        ("_send_back", "lifecycle.unsend([(task_id, attempt)]", "len([task_id]"),
+        by="execution: a message that reached a worker which counts as gone is for others p1",
+    ),
+    mutant(
+        "claim: only what a lost worker may not claim is sent back",
+        "execution.py",
+        ("_send_back", "if not Worker", "if Worker"),
+        by="execution: what a worker that is there is refused stays as it is",
+    ),
+    mutant(
+        "claim: a thread is known before it claims",
+        "claims.py",
+        ("make", "held.begin_here(task_id, attempt)", "pass"),
+        by="signals: what runs in this process is known until the last word",
+    ),
+    mutant(
         "claim: once for signal and body",
         "claims.py",
         ("of", "if not hasattr(request, _CLAIM):", "if True:"),

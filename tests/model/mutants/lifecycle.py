@@ -50,6 +50,12 @@ MUTANTS = [
         ("_claim", "unexpired, pk", "pk"),
         by="lifecycle: nobody claims what has expired",
     ),
+    mutant(
+        "claim: by a worker that is there",
+        "lifecycle.py",
+        ("_claim", "if by_worker:", "if False:"),
+        by="lifecycle: a worker that counts as gone claims nothing p3",
+    ),
     mutant("end: still started", "lifecycle.py", _arrow("Started"), by=MATRIX),
     mutant(
         "end: same attempt",
