@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _CLEAR = Path("/proc/self/clear_refs")
-#: Has a line on how many processes of this machine the kernel has killed for their memory.
-_STATISTICS = Path("/proc/vmstat")
+#: Where the kernel counts how many processes it has killed for their memory: on the machine,
+#: and in this process's own control group (a container, a service of systemd).
+_MACHINE = Path("/proc/vmstat")
+_GROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_OLDER = "memory.oom_control"
+#: The line that says so, in each of these files.
+_COUNT = "oom_kill "
 
 
 def reset_peak() -> None:
@@ -32,31 +38,61 @@ def peak_kb() -> int:
 class KillsForMemory:
     """Tells of a process that was killed whether the kernel did it because memory was short.
 
-    The kernel counts these kills and names no process, so one that happened on this machine
-    just before is taken for the one that is asked about: once, and not for longer than
-    between two looks.
+    The kernel counts these kills and names no process, so one that happened just before, in
+    the same control group or else on the same machine, is taken for the one that is asked
+    about: once, and not for longer than between two looks.
     """
 
     def __init__(self) -> None:
-        self._seen = self._explained = _kills()
+        #: The first file that has the count.
+        self.counter = next(filter(_counts, [*_of_own_group(), _MACHINE]), _MACHINE)
+        self._seen = self._explained = _kills(self.counter)
 
     def look(self) -> None:
         """Forget what happened before the last look."""
         self._explained = max(self._explained, self._seen)
-        self._seen = _kills()
+        self._seen = _kills(self.counter)
 
     def explain_one(self) -> bool:
         """Return whether one has happened of which nobody was told yet."""
-        if _kills() <= self._explained:
+        if _kills(self.counter) <= self._explained:
             return False
         self._explained += 1
         return True
 
 
-def _kills() -> int:
-    """Return how many there were since the machine started; 0 where nobody counts them."""
+def _of_own_group() -> Iterator[Path]:
+    """Yield where the kernel may count for this process's own group, the newer kind first.
+
+    A container sees its own group as the root, whatever its path is outside.
+    """
+    groups = [line.split(":", 2)[1:] for line in _lines(_MEMBERSHIP)]
+    for kinds, path in sorted(groups):
+        own = path.strip("/")
+        if not kinds:
+            yield _GROUPS / own / "memory.events"
+            yield _GROUPS / "memory.events"
+        elif "memory" in kinds.split(","):
+            yield _GROUPS / "memory" / own / _OLDER
+            yield _GROUPS / "memory" / _OLDER
+
+
+def _counts(path: Path) -> bool:
+    return any(line.startswith(_COUNT) for line in _lines(path))
+
+
+def _kills(path: Path) -> int:
+    """Return how many there were; 0 where nobody counts them.
+
+    The newer kind counts for the groups below, too.
+    """
+    files = path.parent.rglob(_OLDER) if path.name == _OLDER else [path]
+    lines = [line for file in files for line in _lines(file)]
+    return sum(int(line.split()[1]) for line in lines if line.startswith(_COUNT))
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = _STATISTICS.read_text().splitlines()
+        return path.read_text().splitlines()
     except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+        return []

@@ -64,7 +64,8 @@ def test_on_a_mac_the_system_counts_bytes(monkeypatch):
 
 def test_a_kill_for_memory_is_told_of_once_and_not_for_long(tmp_path, monkeypatch):
     counted = tmp_path / "vmstat"
-    monkeypatch.setattr(memory, "_STATISTICS", counted)
+    monkeypatch.setattr(memory, "_MEMBERSHIP", tmp_path / "nothing")
+    monkeypatch.setattr(memory, "_MACHINE", counted)
 
     def kernel_has_killed(number):
         counted.write_text(f"nr_free_pages 5\noom_kill {number}\noom_kill_total 9\n")
@@ -84,6 +85,40 @@ def test_a_kill_for_memory_is_told_of_once_and_not_for_long(tmp_path, monkeypatc
 
 
 def test_where_nobody_counts_kills_for_memory_none_is_told_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_STATISTICS", tmp_path / "nothing")
+    monkeypatch.setattr(memory, "_MEMBERSHIP", tmp_path / "nothing")
+    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "nothing")
 
     assert not memory.KillsForMemory().explain_one()
+
+
+@pytest.mark.parametrize(
+    ("membership", "counter"),
+    [
+        ("0::/web/worker.service", "web/worker.service/memory.events"),
+        ("0::/", "memory.events"),
+        ("0::/of/the/host", "memory.events"),
+        ("5:devices:/\n4:memory:/worker\n0::/", "memory/worker/memory.oom_control"),
+        ("4:memory:/worker\n0::/", "memory/worker/below/memory.oom_control"),
+        ("4:cpu,memory:/of/the/host\n0::/", "memory/memory.oom_control"),
+    ],
+    ids=["service", "container", "unseen", "older", "older, below", "older, unseen"],
+)
+def test_a_kill_elsewhere_on_the_machine_explains_nothing(
+    tmp_path, monkeypatch, membership, counter
+):
+    machine, own, member = (tmp_path / name for name in ("vmstat", counter, "member"))
+    own.parent.mkdir(parents=True, exist_ok=True)
+    if own.parent.name == "below":
+        (own.parent.parent / own.name).write_text("oom_kill 2\n")
+    member.write_text(membership)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "_MEMBERSHIP", member)
+    monkeypatch.setattr(memory, "_MACHINE", machine)
+    machine.write_text("oom_kill 1\n")
+    own.write_text("under_oom 0\noom_kill 4\noom_group_kill 9\n")
+    kills = memory.KillsForMemory()
+
+    machine.write_text("oom_kill 2\n")
+    assert not kills.explain_one()
+    own.write_text("oom_kill 5\n")
+    assert [kills.explain_one(), kills.explain_one()] == [True, False]
