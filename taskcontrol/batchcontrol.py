@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
 from django.db.models import Q
 
-from . import lifecycle, permissions
+from . import keys, lifecycle, permissions
 from .batches import find_batch, held_reason
 from .bell import request_dispatch
 from .brief import brief
@@ -43,6 +45,7 @@ def cancel_batch(batch_id: str, reason: str = "", *, user: Person | None = None)
     BatchNotFound.
     """
     members = _members(batch_id, user, permissions.CANCEL, "cancel")
+    _take_before_the_batch(members, TO_CANCEL)
     TaskBatch.objects.filter(pk=batch_id, canceled_at=None).update(
         canceled_at=DatabaseNow()
     )
@@ -81,6 +84,7 @@ def resume_batch(batch_id: str, *, user: Person | None = None) -> int:
     again. Permission as for ``resume``.
     """
     members = _members(batch_id, user, permissions.PRIORITIZE, "resume")
+    _take_before_the_batch(members, (Status.PAUSED,))
     TaskBatch.objects.filter(pk=batch_id).update(
         paused_at=None, paused_by=None, paused_reason="", resumed_at=DatabaseNow()
     )
@@ -104,8 +108,9 @@ def retry_batch(
     ``retry``.
     """
     members = _members(batch_id, user, permissions.RETRY, "retry")
-    TaskBatch.objects.filter(pk=batch_id).update(canceled_at=None)
     statuses = (Status.FAILED, Status.CANCELED) if canceled else (Status.FAILED,)
+    _take_before_the_batch(members, statuses, with_keys=True)
+    TaskBatch.objects.filter(pk=batch_id).update(canceled_at=None)
     count = sum(_retry(members, old, user) for old in statuses)
     request_dispatch()
     return count
@@ -116,6 +121,28 @@ def _members(batch_id: str, user: Any, permission: str, verb: str) -> Any:
     batch = find_batch(batch_id)
     members = TaskLog.objects.filter(batch_id=batch_id)
     return permissions.allowed_of_batch(user, permission, batch, members, verb)
+
+
+def _take_before_the_batch(
+    members: Any, statuses: Iterable[Status], *, with_keys: bool = False
+) -> None:
+    """In a transaction of the caller's, lock the members first, and their keys before.
+
+    Elsewhere each step is a transaction of its own. Here the batch's row stays locked to the
+    end, and who adds or retries a member may wait for that with the member in his hands.
+    """
+    if not connections[conf.DATABASE].in_atomic_block:
+        return
+    rows = members.filter(status__in=list(statuses))
+    if with_keys:
+        options = rows.filter(options__has_key="keys").values_list("options", flat=True)
+        own = {key for one in options for key in keys.keys_of(one)}
+        if own:
+            keys.lock(own)
+    ids = list(rows.order_by("pk").values_list("pk", flat=True))
+    for start in range(0, len(ids), conf.SWEEP_PAGE):
+        page = ids[start : start + conf.SWEEP_PAGE]
+        locked_keys(TaskLog.objects.filter(pk__in=page))
 
 
 def _page(rows: Any, status: Status) -> list[int]:

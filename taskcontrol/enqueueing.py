@@ -211,7 +211,7 @@ def _store_many(
             calls = zip(chunk, admission.answers, strict=True)
             admission.holds.extend(hold_documents(calls))
             glance.refuse_overload(admission.rows)
-            TaskLog.objects.bulk_create(admission.rows)
+            TaskLog.objects.bulk_create(admission.rows, batch_size=CHUNK)
             crashpoints.reached("bulk.inserted")
             admission.give_keys()
             count += len(admission.rows)
@@ -288,7 +288,13 @@ def _member_row(draft: Draft, together: Mapping[str, Any]) -> TaskLog:
 
 
 def _chunks(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
+    """Yield so many at a time, and from the first with a key on all.
+
+    Keys are locked in their order, lest two calls wait for each other.
+    """
     while chunk := list(itertools.islice(drafts, CHUNK)):
+        if any(draft.keys for draft in chunk):
+            chunk += drafts
         yield chunk
 
 

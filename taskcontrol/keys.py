@@ -17,6 +17,8 @@ from .status import TERMINAL, Status
 #: The slots of each kind of key. A job's key has a second one, for the task that waits
 #: until the running one has ended; locking the first locks them all.
 SLOTS: Mapping[str, tuple[int, ...]] = {"job": (0, 1), "document": (2,)}
+#: Keys that one statement asks for.
+PAGE = 1000
 
 
 class Key(NamedTuple):
@@ -53,12 +55,15 @@ def holders(keys: Collection[Key]) -> dict[Key, Holders]:
     held = TaskKey.objects.filter(
         unended | Q(task__retry_at__isnull=False),
         may_run("task__"),
-        key__in={key.text for key in keys},
     )
     found: dict[Key, Holders] = {key: {} for key in keys}
-    for row in held.select_related("task"):
-        for key in keys:
-            if row.key == key.text and row.slot in key.slots:
+    kind_of = {slot: kind for kind, slots in SLOTS.items() for slot in slots}
+    texts = sorted({key.text for key in keys})
+    for start in range(0, len(texts), PAGE):
+        page = held.filter(key__in=texts[start : start + PAGE])
+        for row in page.select_related("task"):
+            key = Key(row.key, kind_of[row.slot])
+            if key in found:
                 found[key][row.slot] = row.task
     return found
 
@@ -67,15 +72,15 @@ def lock(keys: Collection[Key]) -> dict[Key, Holders]:
     """Return who holds each of ``keys``, which nobody else can take before the commit.
 
     Writes a row where there is none, so it waits for the transaction that is taking the
-    same key; raises KeyBusy when that takes longer than ``KEY_WAIT``.
+    same key, and all in one order; raises KeyBusy when that takes longer than ``KEY_WAIT``.
     """
-    first = [(key.text, key.slots[0]) for key in keys]
-    rows = [TaskKey(key=text, slot=slot) for text, slot in sorted(set(first))]
+    first = sorted({(key.slots[0], key.text) for key in keys})
+    rows = [TaskKey(key=text, slot=slot) for slot, text in first]
     try:
         with lockwaits.at_most(conf.KEY_WAIT, conf.DATABASE):
             _write(rows, "slot")
     except lockwaits.LockWaitOver as over:
-        raise KeyBusy([text for text, _ in first], conf.KEY_WAIT) from over
+        raise KeyBusy([text for _, text in first], conf.KEY_WAIT) from over
     return holders(keys)
 
 
@@ -122,7 +127,7 @@ def regain(task_id: int) -> None:
 def _write(rows: list[TaskKey], column: str) -> None:
     """Insert ``rows``, or write ``column`` to those that exist: either way they are ours.
 
-    Ordered by key, so that two calls never wait for each other.
+    In the order in which they are given.
     """
     features = connections[conf.DATABASE].features
     target = features.supports_update_conflicts_with_target

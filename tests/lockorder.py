@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections
 
+TASKS, KEYS = "taskcontrol_tasklog", "taskcontrol_taskkey"
 #: Who holds rows of one of these may wait for rows of a later one, and for no earlier ones.
 ORDER = (
     "taskcontrol_dispatcherstate",
     "taskcontrol_schedule",
-    "taskcontrol_taskkey",
-    "taskcontrol_tasklog",
+    KEYS,
+    TASKS,
     "taskcontrol_taskbatch",
 )
 _LOCKS = re.compile(
@@ -30,6 +31,11 @@ _SKIPS = re.compile(r"FOR UPDATE.* (SKIP LOCKED|NOWAIT)")
 _SEVERAL = re.compile(
     r"WHERE (?!.*ORDER BY (?:1|\S*\bid[`\"]?) ASC).*\bid[`\"]? IN \((?!%s\))", re.DOTALL
 )
+_COLUMNS = re.compile(r"INSERT INTO \S+ \(([^)]*)\)")
+_END = re.compile(r"\s(?:RETURNING|FOR UPDATE)\b.*", re.DOTALL)
+
+#: What tells the rows of a table apart, in the order in which they are to be locked.
+Row = tuple[Any, ...]
 
 
 class WrongOrder(AssertionError):
@@ -41,7 +47,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._transaction: Any = None
-        self._held: dict[str, str] = {}
+        #: The rows that are held, and the statement that locked the first, by table.
+        self._held: dict[str, tuple[set[Row], str]] = {}
         #: The tables that were locked, in order, per transaction that locked any.
         self.seen: list[tuple[str, ...]] = []
 
@@ -51,27 +58,69 @@ class Watch:
         found = _LOCKS.match(_without_brackets(sql))
         table = next(filter(None, found.groups()), "") if found else ""
         if table in ORDER:
-            self._lock(table, sql, context["connection"])
+            self._lock(table, sql, params or (), context["connection"])
         return execute(sql, params, many, context)
 
-    def _lock(self, table: str, sql: str, connection: Any) -> None:
+    def _lock(self, table: str, sql: str, params: Sequence[Any], connection: Any) -> None:
         outermost = connection.atomic_blocks[0] if connection.atomic_blocks else object()
         if outermost is not self._transaction:
             self._transaction, self._held = outermost, {}
             self.seen.append(())
+        held, first = self._held.get(table, (set[Row](), sql))
+        new = _rows(table, sql, params, connection) - held
         if table not in self._held:
-            self._check(table, sql)
-            self._held[table] = sql
             self.seen[-1] += (table,)
+            if table == TASKS and not _SKIPS.search(sql) and _SEVERAL.search(sql):
+                raise WrongOrder(f"several tasks are locked in no order: {sql}")
+        if new and not _SKIPS.search(sql):
+            self._check(table, new, held, sql)
+        self._held[table] = held | new, first
 
-    def _check(self, table: str, sql: str) -> None:
-        if _SKIPS.search(sql):
-            return
+    def _check(self, table: str, new: set[Row], held: set[Row], sql: str) -> None:
         later = [one for one in self._held if ORDER.index(one) > ORDER.index(table)]
         if later:
-            raise WrongOrder(f"{later} before {table}: {self._held[later[0]]}\nthen {sql}")
-        if table == "taskcontrol_tasklog" and _SEVERAL.search(sql):
-            raise WrongOrder(f"several tasks are locked in no order: {sql}")
+            first = self._held[later[0]][1]
+            raise WrongOrder(f"{later} before {table} {sorted(new)}: {first}\nthen {sql}")
+        if held and min(new) < max(held):
+            raise WrongOrder(f"{table} {sorted(held)} before {sorted(new)}: {sql}")
+
+
+def _rows(table: str, sql: str, params: Sequence[Any], connection: Any) -> set[Row]:
+    """Return the rows that a statement is about to lock; keys of deduplication by their kind."""
+    if table == ORDER[0]:
+        return {(1,)}
+    if sql.lstrip().startswith("INSERT"):
+        return _taken(sql, params)
+    head, _, where = sql.partition(" WHERE ")
+    names = ("slot", "key") if table == KEYS else ("id",)
+    quote = connection.ops.quote_name
+    query = f"SELECT {', '.join(map(quote, names))} FROM {quote(table)}"
+    if where:
+        query += f" WHERE {_END.sub('', where)}"
+    with connection.connection.cursor() as cursor:  # past Django, which counts statements
+        cursor.execute(query, tuple(params)[head.count("%s") :] or None)
+        return {_named(table, row) for row in cursor.fetchall()}
+
+
+def _taken(sql: str, params: Sequence[Any]) -> set[Row]:
+    """Return the keys that an INSERT takes, whether there are rows of them or not."""
+    found = _COLUMNS.match(sql.lstrip())
+    assert found, sql
+    columns = re.findall(r"\w+", found[1])
+    if "slot" not in columns:
+        return set()
+    if isinstance(params[0], list):
+        values = list(zip(*params, strict=True))
+    else:
+        step = len(columns)
+        values = [tuple(params[n : n + step]) for n in range(0, len(params), step)]
+    slot, key = columns.index("slot"), columns.index("key")
+    return {_named(KEYS, (row[slot], row[key])) for row in values}
+
+
+def _named(table: str, row: Row) -> Row:
+    """Both slots of a job's key count as its first, whose lock is that of both."""
+    return (max(0, row[0] - 1), row[1]) if table == KEYS else tuple(row)
 
 
 def _without_brackets(sql: str) -> str:

@@ -20,7 +20,9 @@ from taskcontrol import (
     batchcontrol,
     broker,
     dispatch,
+    enqueueing,
     firing,
+    keys,
     lifecycle,
     pruning,
     rescue,
@@ -330,6 +332,50 @@ def test_whatever_locks_rows_locks_them_in_the_order_that_is_written_down():
     assert met == set(ORDER)
 
 
+def one_of(batch: TaskBatch, status: Status) -> TaskLog:
+    return TaskLog.objects.filter(batch_id=batch.pk, status=status)[0]
+
+
+#: What a caller may do in a transaction of his own, to a batch with a task of each status.
+IN_A_TRANSACTION: dict[str, Callable[[TaskBatch], Any]] = {
+    "cancel": lambda batch: taskcontrol.cancel(one_of(batch, Status.PENDING)),
+    "retry": lambda batch: taskcontrol.retry(one_of(batch, Status.FAILED)),
+    "copy": lambda batch: taskcontrol.run_again(one_of(batch, Status.FAILED)),
+    "enqueue": lambda batch: taskcontrol.enqueue(
+        "tests.tasks.nothing", job_id="k", on_duplicate="replace", batch_id=batch.pk
+    ),
+    "bulk": lambda batch: taskcontrol.bulk_enqueue(
+        [{"job_id": key} for key in ("k", "d", "a", "c")],
+        batch.pk,
+        method="tests.tasks.nothing",
+        on_duplicate="replace",
+    ),
+    "cancel the batch": lambda batch: batchcontrol.cancel_batch(batch.pk),
+    "pause the batch": lambda batch: batchcontrol.pause_batch(batch.pk),
+    "resume the batch": lambda batch: batchcontrol.resume_batch(batch.pk),
+    "retry the batch": lambda batch: batchcontrol.retry_batch(batch.pk, canceled=True),
+    "dispatch": lambda batch: dispatch.dispatch_pending(),
+    "settle": lambda batch: settling.settle_batches(),
+    "prune": lambda batch: pruning.prune_ended_tasks(),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_TRANSACTION)
+def test_in_a_callers_transaction_rows_are_locked_in_that_order_too(name, monkeypatch):
+    monkeypatch.setattr(enqueueing, "CHUNK", 1)
+    dispatch.can_dispatch_now()
+    batch = a_batch(*Status, *Status, paused_at=seconds_ago(1))
+    for key in ("z", "b"):
+        options = {"job_id": key, "deduplicate": True, "batch_id": batch.pk}
+        taskcontrol.cancel(taskcontrol.enqueue("tests.tasks.nothing", **options))
+    taskcontrol.enqueue("tests.tasks.nothing", job_id="k", deduplicate=True)
+
+    with watched() as watch, transaction.atomic():
+        IN_A_TRANSACTION[name](batch)
+
+    assert watch.seen
+
+
 def test_the_order_is_that_of_the_architecture():
     text = (Path(settings.BASE_DIR) / "ARCHITECTURE.md").read_text()
     section = re.split(r"^## ", text.partition("## Locks")[2], flags=re.MULTILINE)[0]
@@ -350,12 +396,35 @@ def test_the_order_is_that_of_the_architecture():
             TaskLog.objects.select_for_update().first(),
         ),
         lambda task: (
+            TaskKey.objects.create(key="k", slot=0, task=task),
             TaskLog.objects.filter(pk=task.pk).update(rev=1),
             TaskKey.objects.filter(task_id=task.pk).update(slot=1),
         ),
         lambda task: TaskLog.objects.filter(pk__in=[task.pk, 7]).update(rev=1),
+        lambda task: (
+            TaskLog.objects.filter(pk=make_task().pk).update(rev=1),
+            TaskLog.objects.filter(pk=task.pk).update(rev=1),
+        ),
+        lambda task: (
+            TaskLog.objects.filter(pk=task.pk).update(rev=1),
+            TaskBatch.objects.filter(pk=make_batch().pk).update(total=1),
+            TaskLog.objects.filter(pk=make_task().pk).update(rev=1),
+        ),
+        lambda task: [keys.lock([keys.Key(text)]) for text in ("b", "a")],
+        lambda task: (
+            keys.lock([keys.Key("a", "document")]),
+            keys.lock([keys.Key("b", "job")]),
+        ),
     ],
-    ids=["a batch before a task", "a task before a key", "several tasks"],
+    ids=[
+        "a batch before a task",
+        "a task before a key",
+        "several tasks",
+        "tasks in falling order",
+        "a batch between two tasks",
+        "keys in falling order",
+        "a document before a job",
+    ],
 )
 def test_another_order_is_noticed(wrong):
     task = make_task()
@@ -404,6 +473,50 @@ def test_a_pause_waits_for_the_resume_of_its_batch_and_holds_nothing_then():
                 every=_LOOK_EVERY[connection.vendor],
             )
         assert beside.result(30) == 0
+
+
+STEERS = {
+    "cancel": (batchcontrol.cancel_batch, Status.PAUSED),
+    "resume": (batchcontrol.resume_batch, Status.PAUSED),
+    "retry": (batchcontrol.retry_batch, Status.FAILED),
+}
+
+
+@pytest.mark.parametrize("name", STEERS)
+def test_who_steers_a_batch_in_a_transaction_waits_for_no_task_with_the_batch_in_hand(name):
+    steer, status = STEERS[name]
+    batch = a_batch(status, paused_at=seconds_ago(1))
+
+    def in_a_transaction() -> None:
+        with transaction.atomic():
+            steer(batch.pk)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            TaskLog.objects.select_for_update().get()
+            beside = begin_beside(pool, in_a_transaction)
+            eventually(somebody_waits, every=_LOOK_EVERY[connection.vendor])
+            taskcontrol.enqueue("tests.tasks.nothing", batch_id=batch.pk)
+        assert beside.result(30) is None
+
+    members = TaskLog.objects.filter(batch_id=batch.pk)
+    left = {"cancel": {Status.CANCELED}}.get(name, {Status.PENDING})
+    assert {one.status for one in members} == left
+
+
+def test_two_who_enqueue_many_with_the_same_keys_do_not_wait_for_each_other(monkeypatch):
+    monkeypatch.setattr(enqueueing, "CHUNK", 1)
+    for number in range(5):
+        names = [f"{number}-{letter}" for letter in "abcdefgh"]
+        answers = race(
+            *[partial(enqueue_all, keys) for keys in (names, names[::-1], names)]
+        )
+        assert not [one for one in answers if isinstance(one, Exception)], answers
+
+
+def enqueue_all(keys: list[str]) -> str:
+    same = {"method": "tests.tasks.nothing", "on_duplicate": "replace"}
+    return taskcontrol.bulk_enqueue([{"job_id": key, **same} for key in keys])
 
 
 # A storm
