@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from . import crashpoints, lifecycle
 from .bell import request_dispatch
@@ -38,11 +39,14 @@ def _held_by_lost_workers() -> Iterator[TaskLog]:
     """Go page by page, past those that cannot be rescued; a deleted worker is lost too."""
     there = Worker.objects.filter(left_at=None, lost_at=None).values("pk")
     held = TaskLog.objects.filter(occupies=True, worker__isnull=False)
-    rows = held.exclude(worker__in=there).prefetch_related("worker").order_by("pk")
-    page = list(rows[: conf.SWEEP_PAGE])
+    return _by_page(held.exclude(worker__in=there).prefetch_related("worker"))
+
+
+def _by_page(rows: Any) -> Iterator[Any]:
+    page = list(rows.order_by("pk")[: conf.SWEEP_PAGE])
     while page:
         yield from page
-        page = list(rows.filter(pk__gt=page[-1].pk)[: conf.SWEEP_PAGE])
+        page = list(rows.filter(pk__gt=page[-1].pk).order_by("pk")[: conf.SWEEP_PAGE])
 
 
 def _held_by_nobody() -> Iterator[TaskLog]:
@@ -51,7 +55,7 @@ def _held_by_nobody() -> Iterator[TaskLog]:
     No worker vouches for them; long after their timeout nobody can.
     """
     rows = TaskLog.objects.filter(occupies=True, worker=None).exclude(status=Status.QUEUED)
-    for row in rows.exclude(started_at=None).annotate(now=DatabaseNow()):
+    for row in _by_page(rows.exclude(started_at=None).annotate(now=DatabaseNow())):
         if (row.now - row.started_at).total_seconds() > row.timeout + AT_ONCE_GRACE:
             yield row
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db.models import F
+from django.db.models import F, Q
 
 from . import crashpoints, lifecycle, permissions
 from .bell import request_dispatch
@@ -26,14 +27,35 @@ def retry_failed_tasks() -> int:
     """Move the failed tasks whose retry is due back to Pending; return how many.
 
     Safe to run anywhere, any number at once. A row that cannot be retried is logged and
-    left; it stops neither the others nor the dispatcher.
+    left; it stops neither the others nor the dispatcher: behind a page with such rows the
+    next one follows. What is due beyond a page that moved waits for the next pass.
     """
-    due = TaskLog.objects.filter(
+    moved = 0
+    page = _due()
+    while page:
+        now = _retry_page([pk for _, pk in page])
+        moved += now
+        if now == len(page) or len(page) < conf.SWEEP_PAGE:
+            break
+        page = _due(behind=page[-1])
+    return moved
+
+
+def _due(behind: tuple[datetime, int] | None = None) -> list[tuple[datetime, int]]:
+    """Return the next page of what is due, the longest due first."""
+    rows = TaskLog.objects.filter(
         retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
-    ).order_by("retry_at")
-    ids = list(due.values_list("pk", flat=True)[: conf.SWEEP_PAGE])
-    if not ids:
-        return 0
+    )
+    if behind is not None:
+        at, key = behind
+        rows = rows.filter(
+            Q(retry_at__gt=at) | Q(retry_at=at, pk__gt=key), retry_at__gte=at
+        )
+    found = rows.order_by("retry_at", "pk").values_list("retry_at", "pk")
+    return list(found[: conf.SWEEP_PAGE])
+
+
+def _retry_page(ids: list[int]) -> int:
     crashpoints.reached("retries.found")
     try:
         moved = lifecycle.retry_due(ids)

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 import time_machine
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from taskcontrol import lifecycle
@@ -16,6 +17,7 @@ from taskcontrol.rescue import lose, rescue_lost_tasks
 from taskcontrol.status import Status
 from taskcontrol.tolderrors import error_of
 from tests.factories import make_task, make_type, make_worker, seconds_ago
+from tests.test_lifecycle import statements
 from tests.waiting import beside, race, race_over
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -229,6 +231,21 @@ def test_a_page_of_poisoned_rows_does_not_stop_the_others_for_ever(conf):
     rescue_lost_tasks()
 
     assert row(good).status == Status.PENDING
+
+
+def test_what_ran_at_once_in_a_process_that_is_gone_is_read_page_by_page(conf):
+    conf(SWEEP_PAGE=2)
+    rows = [make_task(Status.STARTED, started_at=seconds_ago(9999)) for _ in range(5)]
+
+    with CaptureQueriesContext(connection) as queries:
+        assert rescue_lost_tasks() == len(rows)
+
+    pages = [
+        one for one in statements(queries) if "worker_id` IS NULL" in one.replace('"', "`")
+    ]
+    assert len(pages) == 4
+    assert all("LIMIT 2" in one for one in pages)
+    assert {one.status for one in TaskLog.objects.all()} == {Status.FAILED}
 
 
 def test_a_loss_that_came_too_late_moves_nothing_p3():

@@ -109,6 +109,31 @@ def test_one_poisoned_row_stops_neither_the_sweep_nor_the_dispatcher_p1(broker, 
     assert f"Task {bad.pk} could not be retried" in caplog.text
 
 
+def test_a_page_of_poisoned_rows_at_the_head_starves_nobody(conf, caplog):
+    conf(SWEEP_PAGE=2)
+    bad = [poison(failed(due=60)).pk for _ in range(5)]
+    good = [failed(due=30).pk for _ in range(2)]
+
+    retry_failed_tasks()
+
+    stand = TaskLog.objects.in_bulk()
+    assert {stand[pk].status for pk in bad} == {Status.FAILED}
+    assert {stand[pk].status for pk in good} == {Status.PENDING}
+    assert caplog.text.count("could not be retried") >= len(bad)
+
+
+def test_what_is_due_at_one_moment_is_read_page_by_page_too(conf):
+    conf(SWEEP_PAGE=2)
+    bad = [poison(failed(due=60)) for _ in range(3)]
+    good = failed(due=60)
+    TaskLog.objects.update(retry_at=bad[0].retry_at)
+
+    retry_failed_tasks()
+
+    good.refresh_from_db()
+    assert good.status == Status.PENDING
+
+
 def test_the_sweep_is_two_statements_for_a_page_and_one_for_nothing():
     with CaptureQueriesContext(connection) as queries:
         retry_failed_tasks()
