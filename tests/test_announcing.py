@@ -165,6 +165,21 @@ def test_news_of_one_task_is_told_in_order_by_however_many_tellers(news):
         assert told == [("Pending", "Paused"), ("Paused", "Pending")]
 
 
+def test_a_news_waits_while_an_earlier_one_of_its_task_is_being_told(news):
+    task = make_task()
+    with without_user_code():
+        lifecycle.pause(task.pk)
+        lifecycle.resume(task.pk)
+    first = Announcement.objects.order_by("pk")[0]
+    Announcement.objects.filter(pk=first.pk).update(taken_at=seconds_ago(1))
+
+    assert announcing.deliver_stored() == 0
+
+    first.delete()
+    assert announcing.deliver_stored() == 1
+    assert moves(news) == [("Paused", "Pending")]
+
+
 @pytest.mark.django_db
 def test_news_that_somebody_died_over_is_told_again(news):
     task = make_task()
@@ -181,7 +196,7 @@ def test_news_that_end_whoever_tells_them_are_given_up_and_that_is_shown_p11():
 
     def deadly(task, **_):
         told.append(task.pk)
-        raise KeyboardInterrupt
+        raise SystemExit
 
     task = make_task()
     task_status_changed.connect(deadly)
@@ -189,7 +204,7 @@ def test_news_that_end_whoever_tells_them_are_given_up_and_that_is_shown_p11():
         with without_user_code():
             lifecycle.pause(task.pk)
         for _ in range(announcing.MOST_TELLINGS):
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(SystemExit):
                 announcing.deliver_stored()
         assert announcing.deliver_stored() == 1
     finally:

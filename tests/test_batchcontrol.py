@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 import taskcontrol
 from taskcontrol import batches, lifecycle
 from taskcontrol.dispatch import dispatch_pending
+from taskcontrol.events import task_status_changed
 from taskcontrol.exceptions import BatchClosed, BatchNotFound, NotPermitted
 from taskcontrol.models import TaskBatch, TaskEvent, TaskLog
 from taskcontrol.retries import retry_failed_tasks
@@ -280,6 +281,29 @@ def test_a_retry_clears_what_ended_the_task():
 
     task.refresh_from_db()
     assert (task.error_message, task.run_at, task.ready_lane) == ("", None, task.lane)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_member_that_fails_again_while_its_batch_is_retried_is_retried_once(conf):
+    conf(SWEEP_PAGE=1)
+    make_batch()
+    first, _ = member(Status.FAILED), member(Status.FAILED)
+
+    def fail_again(task, new, **_):
+        if task.pk == first.pk and new == Status.PENDING and task.retry_count < 4:
+            number = task.attempt + 1
+            lifecycle.promote([task.pk], site="s")
+            lifecycle.claim(task.pk, number, worker_id=None, pid=1)
+            lifecycle.fail(task.pk, number, error="again")
+
+    task_status_changed.connect(fail_again)
+    try:
+        assert taskcontrol.retry_batch("b") == 2
+    finally:
+        task_status_changed.disconnect(fail_again)
+
+    first.refresh_from_db()
+    assert (first.retry_count, first.status) == (1, Status.FAILED)
 
 
 def test_a_task_whose_key_another_one_has_taken_stays_as_it_is():

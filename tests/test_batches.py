@@ -199,6 +199,25 @@ def test_numbers_that_change_while_they_are_read_never_pass_the_total_p9(event, 
     assert batches.progress("b") == {"done": 1, "failed": 0, "canceled": 0, "total": 3}
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_members_that_come_while_numbers_are_read_never_pass_the_total_p9(number):
+    TaskBatch.objects.create(id="b", total=1)
+    member(Status.FINISHED)
+    asked = itertools.count(1)
+
+    def come(execute, sql, *given):
+        if sql.startswith("SELECT") and next(asked) == number:
+            batches.grow("b", 2)
+            member(Status.FINISHED)
+            member(Status.FINISHED)
+        return execute(sql, *given)
+
+    with connection.execute_wrapper(come):
+        told = batches.progress("b")
+
+    assert told["done"] == told["total"] == 3
+
+
 # Many at once
 
 

@@ -434,6 +434,24 @@ def test_a_canceled_task_begins_no_other_chunk_p6():
     assert names() == ["0", "1"]
 
 
+def test_in_a_transaction_too_a_canceled_task_begins_no_other_chunk_p6():
+    task = make_task("Started")
+
+    def numbers():
+        yield from range(2)
+        assert lifecycle.cancel(task)
+        yield from range(2, 4)
+
+    def work():
+        for chunk in taskcontrol.iter_chunks(numbers(), size=2):
+            write(chunk)
+
+    with transaction.atomic(), attempt(task):
+        with pytest.raises(TaskCanceled):
+            work()
+        assert names() == ["0", "1"]
+
+
 def test_a_superseded_attempt_commits_no_chunk_p3():
     task = make_task("Started")
 

@@ -11,7 +11,7 @@ import taskcontrol
 from taskcontrol import execution, lifecycle
 from taskcontrol.context import current_task
 from taskcontrol.currenttask import CurrentTask
-from taskcontrol.exceptions import TaskUserGone, WithinTransaction
+from taskcontrol.exceptions import TaskCanceled, TaskUserGone, WithinTransaction
 from taskcontrol.execution import run_claimed
 from taskcontrol.models import DispatcherState, TaskLog
 from taskcontrol.status import Status
@@ -24,6 +24,9 @@ pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
     pytest.mark.databases,
 ]
+
+
+TASKS = TaskLog._meta.db_table
 
 
 def written():
@@ -153,6 +156,25 @@ def test_a_step_of_an_attempt_that_holds_the_task_no_more_is_rolled_back_p3(how)
     assert written() == []
 
 
+@pytest.mark.only_on("postgresql", "mysql")
+def test_nobody_takes_the_task_between_the_last_question_and_the_commit_p3():
+    task = queued()
+    asked = []
+
+    def at_the_last_question(execute, sql, *given):
+        answer = execute(sql, *given)
+        if written() and not asked and sql.startswith("SELECT") and TASKS in sql:
+            asked.append(beside(lambda: lifecycle.rescue(task.pk, 1, detail="lost")))
+        return answer
+
+    def body():
+        with connection.execute_wrapper(at_the_last_question), current_task().held():
+            Counter.objects.create(name="step")
+
+    assert run_with(task, body) is True
+    assert (asked, written()) == ([False], ["step"])
+
+
 def test_a_step_is_not_entered_by_an_attempt_that_was_given_up_on_p3():
     task = queued()
 
@@ -218,6 +240,16 @@ def test_what_was_written_before_the_task_was_taken_away_is_rolled_back_p3(how):
     assert run_with(task, body) is False
 
     assert written() == []
+
+
+def test_an_attempt_that_another_has_followed_is_told_so_p3():
+    """A thread cannot be stopped, so it asks."""
+    task = make_task(Status.STARTED)
+    CurrentTask(task).check_canceled()
+    TaskLog.objects.filter(pk=task.pk).update(attempt=2)
+
+    with pytest.raises(TaskCanceled):
+        CurrentTask(task).check_canceled()
 
 
 def test_an_error_in_the_block_is_the_bodys():

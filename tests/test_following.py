@@ -61,6 +61,12 @@ def test_a_task_that_is_over_at_the_call_holds_nothing_up(status):
     assert (task.after_id, task.ready_lane) == (None, task.lane)
 
 
+def test_a_task_whose_body_still_runs_is_to_be_waited_for():
+    first = make_task(Status.CANCELED, occupies=True)
+
+    assert enqueue(tasks.nothing, after=first).after_id == first.pk
+
+
 @pytest.mark.parametrize("name", ["4711", "none", "-1", "²", "1.0"])
 def test_a_task_that_does_not_exist_is_refused(name):
     with pytest.raises(TaskNotFound, match=f"There is no task '{name}'"):

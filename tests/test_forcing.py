@@ -6,6 +6,7 @@ import pytest
 
 from taskcontrol import forcing
 from taskcontrol.exceptions import InvalidCall, NotPermitted
+from taskcontrol.history import record
 from taskcontrol.models import TaskEvent, TaskLog, Worker
 from taskcontrol.status import TERMINAL, Status
 from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
@@ -58,7 +59,11 @@ def test_a_body_that_cannot_be_forced_is_refused(columns):
     assert not TaskEvent.objects.exists()
 
 
-@pytest.mark.parametrize("columns", [{"pool": "threads"}, {"lost_at": seconds_ago(1)}])
+@pytest.mark.parametrize(
+    "columns",
+    [{"pool": "threads"}, {"lost_at": seconds_ago(1)}, {"left_at": seconds_ago(1)}],
+    ids=["threads", "lost", "left"],
+)
 def test_a_worker_that_cannot_kill_is_not_asked(columns):
     task = stubborn()
     Worker.objects.update(**columns)
@@ -74,6 +79,17 @@ def test_what_has_not_ended_is_canceled_first(status):
 
     with pytest.raises(InvalidCall):
         forcing.force_stop(task)
+
+
+def test_of_the_attempts_that_are_asked_for_those_are_named_that_somebody_wants_gone():
+    task, other = stubborn(), stubborn()
+    for attempt in (1, 3):
+        record([TaskLog(pk=task.pk, attempt=attempt)], TaskEvent.Kind.FORCING)
+    record([other], TaskEvent.Kind.TOLD)
+
+    asked = {(task.pk, 1), (task.pk, 2), (other.pk, 1)}
+    assert forcing.wanted_of(asked) == [(task.pk, 1)]
+    assert forcing.wanted_of(set()) == []
 
 
 def test_it_needs_what_cancel_needs():

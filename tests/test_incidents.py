@@ -101,6 +101,17 @@ def test_the_end_of_an_attempt_that_failed_as_lost_is_written_down_p3(conf):
 
 
 @committed
+def test_the_end_of_an_attempt_that_was_given_back_is_written_down_p3():
+    """Its worker had said goodbye: nobody waited for the body any more."""
+    task = make_task(Status.STARTED, worker=make_worker())
+    lifecycle.give_back(task.pk, 1, detail="its worker left")
+
+    assert late_end(task) is False
+
+    assert Incident.objects.get().found.endswith("the task is Pending with attempt 1.")
+
+
+@committed
 def test_the_end_of_an_attempt_that_another_has_followed_is_written_down_p3():
     task = make_task(Status.STARTED, worker=make_worker())
     TaskLog.objects.filter(pk=task.pk).update(attempt=2)

@@ -726,6 +726,27 @@ def test_two_retries_of_one_task_count_once_p7():
 
 
 @pytest.mark.django_db(transaction=True)
+def test_two_retries_of_several_tasks_count_each_once_p7():
+    batches = [f"b{number}" for number in range(RACES // 4)]
+    for batch_id in batches:
+        for _ in range(3):
+            make_task(Status.FAILED, max_retries=3, batch_id=batch_id)
+
+    def retry(batch_id):
+        rows = TaskLog.objects.filter(batch_id=batch_id)
+        return lifecycle.retry_all(rows, Status.FAILED)
+
+    answers = race_over(batches, retry, retry)
+
+    assert all(sorted(both) == [0, 3] for both in answers)
+    assert set(TaskLog.objects.values_list("retry_count", "status")) == {
+        (1, Status.PENDING)
+    }
+    kept = TaskAttempt.objects.values_list("status", flat=True)
+    assert list(kept) == [Status.FAILED] * 3 * len(batches)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_rescue_against_the_late_end_of_the_body_has_one_answer_p3():
     tasks = [make_task(Status.STARTED) for _ in range(RACES)]
 

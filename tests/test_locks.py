@@ -216,6 +216,15 @@ def test_who_overslept_does_not_release_what_the_successor_holds():
     assert is_free("stock")
 
 
+def test_a_lock_whose_time_is_over_is_not_held_though_nobody_has_taken_it():
+    held = taskcontrol.lock("stock").__enter__()
+    expire("stock")
+
+    with pytest.raises(LockLost):
+        held.check()
+    held.release()
+
+
 def test_the_error_of_the_block_beats_that_of_the_lost_lock():
     def work():
         with taskcontrol.lock("stock"):
@@ -457,6 +466,14 @@ def test_the_next_attempt_of_a_task_takes_over_what_a_dead_one_held():
         with pytest.raises(LockLost):
             dead.check()
         assert dead.release() is False
+
+
+def test_another_task_takes_nothing_over():
+    with running(CurrentTask(make_task("Started"))), taskcontrol.lock("stock") as held:
+        later = make_task("Started", attempt=2)
+        with running(CurrentTask(later)):
+            assert not is_free("stock")
+        held.check()
 
 
 def test_the_same_attempt_does_not_get_it_twice():

@@ -10,7 +10,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals as celerys
 
 from taskcontrol import broker, claims, execution, held, interrupts, signals
-from taskcontrol.models import TaskAttempt, TaskLog
+from taskcontrol.models import Incident, TaskAttempt, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task
 
@@ -219,6 +219,20 @@ def test_from_any_other_status_a_receiver_moves_nothing(name, status):
     send(stage)
 
     assert TaskLog.objects.values().get() == before
+
+
+def test_an_error_of_celerys_own_before_the_claim_is_no_late_end():
+    internal_error(Stage(Status.QUEUED))
+
+    assert not Incident.objects.exists()
+
+
+def test_a_body_that_celery_took_back_keeps_its_place_until_it_is_gone_p4():
+    stage = Stage(Status.STARTED)
+
+    retry(stage)
+
+    assert (stage.now().status, stage.now().occupies) == (Status.PENDING, True)
 
 
 @rows

@@ -22,6 +22,14 @@ def test_a_guard_stands_where_its_mutant_looks_for_it(mutant):
     ast.parse(mutant.source())
 
 
+@pytest.mark.parametrize("path", sorted({path for one in MUTANTS for path in one.tests}))
+def test_the_test_that_is_to_notice_it_is_there(path):
+    file, _, name = path.partition("::")
+
+    text = (mutating.ROOT / "tests" / file).read_text()
+    assert not name or f"def {name.partition('[')[0]}(" in text
+
+
 def test_the_guards_of_the_model_are_guards_of_the_code():
     assert {*GUARDS, IMPLIED, *(f"sweep: {name}" for name in SWEEPS)} <= set(NAMES)
 

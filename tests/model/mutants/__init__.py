@@ -7,11 +7,15 @@ The names of those that ``protocol.py`` knows too are the same there.
 from __future__ import annotations
 
 from tests.model.mutants import (
+    accounts,
+    acts,
     batches,
     bodies,
     dispatching,
     keys,
     lifecycle,
+    locks,
+    news,
     others,
     sweeping,
     workers,
@@ -26,6 +30,10 @@ ROOMS = (
     batches,
     others,
     workers,
+    news,
+    accounts,
+    acts,
+    locks,
 )
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
 #: A guard of each kind, whose tests take few seconds: for every run of CI.
