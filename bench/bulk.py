@@ -1,4 +1,4 @@
-"""Stores many tasks at once in a process of its own: ``python -m bench.bulk CONTENDER N``."""
+"""Many tasks at once, beside the ways of the database; ``python -m bench.bulk CONTENDER N``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,41 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from bench.commands import Env
+from bench.stage import Stage
+from bench.workloads import Figures
+
 #: Rows that are stored first, for imports, connections and prepared statements.
 WARM = 200
 #: Rows that one call of ``bulk_create`` takes, as many as ours.
 CHUNK = 1000
+
+
+def bulk(stage: Stage, who: str, number: int) -> Figures:
+    """Store many at once, from a generator, on PostgreSQL."""
+    stage.clear()
+    return _rate(stage, who, number)
+
+
+def bulk_on_sqlite(stage: Stage, who: str, number: int) -> Figures:
+    """Do the same on SQLite."""
+    return _rate(stage, who, number, stage.new_sqlite())
+
+
+def bulk_on_mariadb(stage: Stage, who: str, number: int) -> Figures:
+    """Do the same on MariaDB."""
+    return _rate(stage, who, number, stage.new_mariadb())
+
+
+def _rate(stage: Stage, who: str, number: int, where: Env = None) -> Figures:
+    with stage.meter() as spent:
+        took = stage.python("bench.bulk", who, number, env=where)
+    return {
+        "per_second": number / took["seconds"],
+        "cpu_ms": 1000 * took["cpu"] / number,
+        "grown_mb": took["grown_mb"],
+        "foreign": spent["foreign"],
+    }
 
 
 def through_us(number: int) -> None:
@@ -47,8 +78,32 @@ def through_django(number: int) -> None:
             TaskLog.objects.bulk_create(chunk)
 
 
+def through_copy(number: int) -> None:
+    """Send equal rows by COPY, as text that was made before: the least that storing takes."""
+    from django.db import connection
+
+    from taskcontrol.models import TaskLog
+
+    fields = [field for field in TaskLog._meta.concrete_fields if not field.primary_key]
+    names = [str(field.column) for field in fields]
+    columns = ", ".join(names)
+    example = f"COPY (SELECT {columns} FROM taskcontrol_tasklog ORDER BY id DESC LIMIT 1) TO STDOUT"  # noqa: S608 - all ours
+    with connection.cursor() as cursor:
+        with cursor.copy(example) as copy:
+            row = b"".join(map(bytes, copy)).decode().rstrip("\n").split("\t")
+        own = names.index("arguments"), names.index("batch_order")
+        with cursor.copy(f"COPY taskcontrol_tasklog ({columns}) FROM STDIN") as copy:
+            for start in range(0, number, CHUNK):
+                lines = []
+                for n in range(start, min(number, start + CHUNK)):
+                    row[own[0]], row[own[1]] = f'{{"asked_at": {n}}}', str(n)
+                    lines.append("\t".join(row))
+                copy.write("\n".join(lines) + "\n")
+
+
 CONTENDERS: dict[str, Callable[[int], None]] = {
-    "plain": through_django,
+    "copy": through_copy,
+    "bulk_create": through_django,
     "taskcontrol": through_us,
 }
 

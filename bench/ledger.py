@@ -51,10 +51,21 @@ def fill(number: int, **different: str) -> None:
     """
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE taskcontrol_tasklog, taskcontrol_taskkey")
-    TaskLog(job_name="model", method="bench.bodies.noop", lane=0).save(using=conf.DATABASE)
-    _copy({**USED, **different}, NUMBERED, number=number - 1, ended=ENDED)
+    add(number, ended=ENDED, **different)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE taskcontrol_tasklog")
+
+
+def add(number: int, *, ended: int, **different: str) -> None:
+    """Store ``number`` rows more, of which so many in a hundred have ended."""
+    if not number:
+        return
+    if not TaskLog.objects.exists():
+        TaskLog(job_name="model", method="bench.bodies.noop", lane=0).save(
+            using=conf.DATABASE
+        )
+        number -= 1
+    _copy({**USED, **different}, NUMBERED, number=number, ended=ended)
 
 
 def make_old(number: int) -> None:

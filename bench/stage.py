@@ -1,196 +1,193 @@
-"""The stage: servers of our own on loopback, and a worker of one contender on it."""
+"""The stage: servers of our own on loopback, and the processes of one contender on it."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
+import shlex
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from subprocess import TimeoutExpired
 
 from bench.bodies import RECORD
-from bench.usage import cpu_seconds, memory_mb
+from bench.commands import Commands, Env
+from bench.peers import OURS, Peer
+from bench.usage import busy_seconds, cpu_seconds, memory_mb
 from tests.servers.ports import answers, free_port
-from tests.servers.postgres import Postgres
-from tests.servers.redis import Redis
+from tests.servers.process import Process
 
-ROOT = Path(__file__).resolve().parent.parent
-WORKERS = {
-    "plain": ["celery", "-A", "bench.plain", "worker", "-c", "2", "-l", "WARNING"],
-    "taskcontrol": [
-        *["celery", "-A", "project", "worker", "-c", "2", "-l", "WARNING"],
-        *["-Q", "default", "--without-gossip", "--without-mingle"],
-    ],
-}
 WEB = [
     *["-m", "uvicorn", "project.asgi:application", "--log-level", "warning"],
     *["--timeout-graceful-shutdown", "1"],
 ]
 
 
-class Stage:
-    """PostgreSQL with fsync and synchronous_commit on, Redis without persistence."""
+class Stage(Commands):
+    """The ground with contenders on it; at most one of them has processes at a time."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.record = directory / "record"
-        self.postgres = Postgres(directory / "postgres", fsync=True)
-        self.redis = Redis(directory / "redis.sock")
-        self.worker: subprocess.Popen[bytes] | None = None
-        self.web: subprocess.Popen[bytes] | None = None
+    def __init__(self, directory: Path, pythons: Mapping[str, Path] | None = None) -> None:
+        """``pythons``: the contenders by name, each with the Python that runs it."""
+        super().__init__(directory, pythons or {OURS: Path(sys.executable)})
+        self.workers: list[Process] = []
+        self.beat: Process | None = None
+        self.web: Process | None = None
         self.port = free_port()
 
     def __enter__(self) -> Stage:
-        self.postgres.start()
-        self.redis.start()
-        self.run(sys.executable, "manage.py", "migrate", "--verbosity", "0")
+        self.begin_servers()
+        for peer in self.peers.values():
+            if peer.setup:
+                self.sql(f'CREATE DATABASE "{peer.name}"', database="postgres")
+            for command in peer.setup:
+                self.run(*shlex.split(command), peer=peer)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.stop_worker()
+        self.stop()
         self.stop_web()
-        self.redis.stop()
-        self.postgres.stop()
+        self.end_servers()
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the processes of the contenders are told."""
-        return {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "DJANGO_SETTINGS_MODULE": "bench.settings",
-            "DATABASE_URL": (
-                f"postgres://postgres@127.0.0.1:{self.postgres.port}/postgres"
-            ),
-            "BROKER_URL": self.redis.broker_url,
-            "REDIS_URL": self.redis.url,
-            "TASKCONTROL_BENCH_RECORD": str(self.record),
-            "TASKCONTROL_DATA_DIR": str(self.directory / "data"),
-        }
+    # Processes that run on
 
-    def run(self, *command: str, **more: str) -> str:
-        """Run a command to its end and return what it printed; ``more``: its environment."""
-        environment = {**self.environment, **more}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE
-        )
-        return done.stdout.decode()
+    def start(self, peer: Peer, *options: str, env: Env = None) -> None:
+        """Start the workers of a contender; ``options`` are added to their commands."""
+        for command in peer.worker:
+            words = [*shlex.split(command), *options]
+            self.workers.append(self._start(peer, words, env=env))
 
-    def feed(self, contender: str, number: int, gap: float = 0.0) -> dict[str, Any]:
-        """Enqueue ``number`` tasks and return what it took."""
-        command = [sys.executable, "-m", "bench.feeding", contender, str(number), str(gap)]
-        return dict(json.loads(self.run(*command)))
+    def start_one(self, peer: Peer, command: str, env: Env = None) -> None:
+        """Start a worker of a contender by a command of its own."""
+        self.workers.append(self._start(peer, shlex.split(command), env=env))
 
-    def bulk(self, contender: str, number: int, **more: str) -> dict[str, Any]:
-        """Store ``number`` tasks at once and return what it took."""
-        command = [sys.executable, "-m", "bench.bulk", contender, str(number)]
-        return dict(json.loads(self.run(*command, **more)))
+    def start_beat(self, peer: Peer) -> None:
+        """Start what sends the periodic tasks of a contender, if it has such a thing."""
+        if peer.beat:
+            command = peer.beat.format(directory=self.directory)
+            self.beat = self._start(peer, shlex.split(command))
 
-    def new_sqlite(self) -> dict[str, str]:
-        """Return the environment of a process whose database is an empty SQLite file."""
-        file = self.directory / "bench.sqlite3"
-        for one in self.directory.glob(f"{file.name}*"):
-            one.unlink()
-        environment = {"DATABASE_URL": f"sqlite:///{file}"}
-        self.run(sys.executable, "manage.py", "migrate", "--verbosity", "0", **environment)
-        return environment
+    def stop(self) -> None:
+        """End the workers and beat, in order where that is possible."""
+        beat, self.beat = self.beat, None
+        for process in (*([beat] if beat else []), *self.workers):
+            process.send(15)
+        for process in (*([beat] if beat else []), *self.workers):
+            try:
+                process.wait(30)
+            except TimeoutExpired:
+                process.kill()
+        self.workers = []
+
+    def kill(self) -> None:
+        """End the workers at once, whatever runs."""
+        for process in self.workers:
+            process.kill()
+        self.workers = []
 
     def start_web(self) -> None:
         """Start one process of the site's web server."""
-        with (self.directory / "web.log").open("ab") as log:
-            self.web = subprocess.Popen(
-                [sys.executable, *WEB, "--port", str(self.port)],
-                cwd=ROOT,
-                env={**self.environment, "ALLOWED_HOSTS": "127.0.0.1"},
-                stdout=log,
-                stderr=log,
-            )
+        command = [sys.executable, *WEB, "--port", str(self.port)]
+        self.web = self._start(self.ours, command, env={"ALLOWED_HOSTS": "127.0.0.1"})
         while not answers(("127.0.0.1", self.port)):
             time.sleep(0.05)
-
-    def watch(self, pages: int, number: int, gap: float) -> dict[str, float]:
-        """Change a task that so many pages watch; return how late they heard of it."""
-        url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "bench.watching", url, str(pages), str(number)]
-        return dict(json.loads(self.run(*command, str(gap))))
 
     def stop_web(self) -> None:
         """End the web server."""
         if self.web is not None:
-            self.web.send_signal(signal.SIGTERM)
-            self.web.wait(60)
+            self.web.stop(timeout=60)
             self.web = None
 
-    def start_worker(self, contender: str) -> None:
-        """Start the worker of a contender."""
-        with (self.directory / f"{contender}.log").open("ab") as log:
-            self.worker = subprocess.Popen(
-                WORKERS[contender], cwd=ROOT, env=self.environment, stdout=log, stderr=log
-            )
+    def _start(self, peer: Peer, command: list[str], env: Env = None) -> Process:
+        environment = {**self.environment(peer), **(env or {})}
+        program = shutil.which(command[0], path=environment["PATH"]) or command[0]
+        process = Process([program, *command[1:]], log=self._log(peer), env=environment)
+        process.start()
+        return process
 
-    def stop_worker(self) -> None:
-        """End the worker and forget what is left of its work."""
-        if self.worker is not None:
-            self.worker.send_signal(signal.SIGTERM)
-            self.worker.wait(60)
-            self.worker = None
+    # What is left from before, and what has happened since
 
-    def clear(self) -> None:
-        """Empty the broker, the ledger and the record."""
+    def clear(self, peer: Peer | None = None, database: str = "") -> None:
+        """Empty the broker, the record and the tables of a contender, ours if left out."""
+        peer = peer or self.ours
         self.redis.flush()
         self.record.unlink(missing_ok=True)
-        import psycopg
+        if peer.tables:
+            tables = ", ".join(peer.tables)
+            self.sql(f"TRUNCATE {tables} CASCADE", database=database or peer.name)
 
-        with psycopg.connect(self.postgres.dsn(), autocommit=True) as connection:
-            connection.execute("TRUNCATE taskcontrol_tasklog, taskcontrol_taskevent")
-
-    def analyze(self) -> None:
+    def analyze(self, peer: Peer) -> None:
         """Do what autovacuum does within a minute of a change."""
-        import psycopg
-
-        with psycopg.connect(self.postgres.dsn(), autocommit=True) as connection:
-            connection.execute("VACUUM ANALYZE taskcontrol_tasklog")
+        statements = [f"VACUUM ANALYZE {table}" for table in peer.tables]
+        if statements:
+            self.sql(*statements, database=peer.name)
 
     def done(self) -> int:
         """Return how many bodies have run."""
         return self.record.stat().st_size // RECORD.size if self.record.exists() else 0
 
-    def wait_for(self, number: int, timeout: float = 300) -> None:
-        """Wait until ``number`` bodies have run."""
-        end = time.monotonic() + timeout
-        while self.done() < number:
+    def wait_for(self, number: int, timeout: float = 600) -> None:
+        """Wait until ``number`` bodies have run; ``timeout``: seconds without any news."""
+        seen, end = -1, 0.0
+        while (done := self.done()) < number:
+            if done != seen:
+                seen, end = done, time.monotonic() + timeout
             if time.monotonic() > end:
-                raise TimeoutError(f"{self.done()} of {number} bodies ran in {timeout} s")
+                raise TimeoutError(
+                    f"{done} of {number} bodies ran; then none in {timeout} s"
+                )
             time.sleep(0.005)
+
+    def wait_until_written(self, peer: Peer, number: int, timeout: float = 120) -> None:
+        """Wait until a contender has written down the ends of so many tasks."""
+        end = time.monotonic() + timeout
+        while (ended := self.sql(peer.ended, database=peer.name)[0][0]) < number:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{ended} of {number} ends were written in {timeout} s")
+            time.sleep(0.05)
 
     def records(self) -> list[tuple[float, float]]:
         """Return (asked, began) of each body."""
         return list(RECORD.iter_unpack(self.record.read_bytes()))
 
+    @contextmanager
+    def meter(self) -> Iterator[dict[str, float]]:
+        """Fill the dict with the seconds of the block and the CPU seconds that it took.
+
+        *foreign* is how many cores other work on the machine took meanwhile.
+        """
+        spent: dict[str, float] = {}
+        cpu, busy, began = self.cpu(), busy_seconds(), time.perf_counter()
+        yield spent
+        spent["seconds"] = time.perf_counter() - began
+        busy, after = busy_seconds() - busy, self.cpu()
+        parts = {name: after[name] - cpu[name] for name in after}
+        spent["foreign"] = max(0.0, (busy - sum(parts.values())) / spent["seconds"])
+        del parts["driver"]
+        spent.update(parts, cpu=sum(parts.values()))
+
     def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds so far of worker, Redis and PostgreSQL."""
-        worker = [self.worker.pid] if self.worker else []
-        return {
-            "worker": cpu_seconds(worker),
-            "web": cpu_seconds([self.web.pid] if self.web else []),
-            "redis": cpu_seconds([_pid(self.redis)]),
-            "postgres": cpu_seconds([_pid(self.postgres)]),
+        """Return the CPU seconds so far of each part, of this process too."""
+        parts: dict[str, Sequence[Process | None]] = {
+            "worker": self.workers,
+            "beat": [self.beat] if self.beat else [],
+            "redis": [self.redis.process],
+            "postgres": [self.postgres.process],
         }
+        found = {
+            name: cpu_seconds(one.pid for one in processes if one)
+            for name, processes in parts.items()
+        }
+        mine = os.times()
+        # Those that it has waited for are the ones that asked for tasks.
+        waited = mine.children_user + mine.children_system
+        return {**found, "driver": mine.user + mine.system + waited}
 
     def memory(self) -> list[float]:
-        """Return the megabytes of the worker's processes."""
-        return memory_mb([self.worker.pid]) if self.worker else []
-
-
-def _pid(server: Postgres | Redis) -> int:
-    if server.process is None:
-        raise RuntimeError("the server was not started")
-    return server.process.pid
+        """Return the megabytes of the workers' processes, parents first."""
+        return memory_mb(one.pid for one in self.workers)
 
 
 def make_directory() -> Path:

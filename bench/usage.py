@@ -13,6 +13,12 @@ def cpu_seconds(roots: Iterable[int]) -> float:
     return sum(_cpu(process) for process in _trees(roots))
 
 
+def busy_seconds() -> float:
+    """Return the CPU seconds so far of everything that runs on this machine."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
 def memory_mb(roots: Iterable[int]) -> list[float]:
     """Return the resident megabytes of each process, parents first."""
     sizes = []
