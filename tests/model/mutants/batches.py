@@ -52,8 +52,15 @@ MUTANTS = [
     mutant(
         "batch: paused and resumed one at a time",
         "batchcontrol.py",
-        ("_hold_page", ".select_for_update()", ""),
+        ("_hold_page", "locked_keys(TaskBatch.objects.filter(pk=batch_id))", "pass"),
         by="locking: a pause waits for the resume of its batch and holds nothing then",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "batch: tasks before it in a caller's transaction",
+        "batchcontrol.py",
+        ("_take_before_the_batch", "if not connections", "if connections"),
+        by="locking: who steers a batch in a transaction waits for no task with the batch in hand",
         on=POSTGRESQL,
     ),
 ]

@@ -33,7 +33,8 @@ MUTANTS = [
     mutant(
         "key: in one order",
         "keys.py",
-        ("lock", "sorted(set(first))", "dict.fromkeys(first)"),
+        ("lock", "sorted({", "dict.fromkeys(["),
+        ("lock", "for key in keys})", "for key in keys])"),
         by="keys: keys are locked in one order whatever the call says",
         on=POSTGRESQL,
     ),
