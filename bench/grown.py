@@ -13,7 +13,7 @@ from bench.stage import Stage
 from bench.workloads import Figures, emptied, percentile, waited
 
 #: Rows that have ended, and one tenth as many that wait behind a limit.
-SIZES = {"empty": 0, "100k": 100_000, "1M": 1_000_000, "10M": 10_000_000}
+SIZES = {"empty": 0, "small": 100_000, "large": 1_000_000, "full": 10_000_000}
 #: Tasks that are run, and tasks whose start is looked at.
 TASKS, STARTS = 2000, 100
 #: Waiting tasks of an empty ledger: each round uses one up.

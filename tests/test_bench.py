@@ -118,6 +118,24 @@ def test_figures_take_the_place_of_those_of_the_same_workload(tmp_path):
     assert "### idle" in text
 
 
+def test_curves_are_drawn_beside_the_page(tmp_path):
+    (tmp_path / "performance.md").write_text(f"{keeping.BEGIN}{keeping.END}")
+
+    keeping.write(
+        [
+            line("memory", OURS, **{"main_mb": [2], "main_mb@10": [1], "child_mb@10": [1]}),
+            line("grown", "empty", rows=[0], cpu_ms=[1.0, 2.0], pass_p95_ms=[3.0, 3.0]),
+            line("grown", "full", rows=[11_000_000], cpu_ms=[1.0, 1.1]),
+        ],
+        tmp_path,
+    )
+
+    for name in ("memory", "grown"):
+        picture = tmp_path / "curves" / f"{name}.svg"
+        assert ElementTree.fromstring(picture.read_text()).findall("{*}polyline")
+        assert f"(curves/{name}.svg)" in (tmp_path / "performance.md").read_text()
+
+
 def test_a_chart_is_an_image_that_can_be_read_even_without_points():
     for series in ({"a <b>": [(1, 0.0), (1000, 5.5)]}, {}, {"flat": [(3, 0)]}):
         root = ElementTree.fromstring(chart("t & u", "x", "y", series, log=True))
