@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from taskcontrol import crashpoints
 from tests.lab import LAB
 from tests.servers.environment import site_environment
 from tests.servers.process import Process
@@ -38,6 +39,8 @@ class Herd:
     def __init__(
         self, thing: str, number: int, seed: int, points: Sequence[str] = ()
     ) -> None:
+        unknown = set(points) - crashpoints.POINTS.keys()
+        assert not unknown, f"there are no such points: {unknown}"
         self.number = number
         CRASHES.mkdir(exist_ok=True)
         for old in CRASHES.iterdir():
@@ -120,7 +123,6 @@ def _fork(work: Callable[[], object], dice: random.Random, point: str) -> int:
 def _work_for_ever(work: Callable[[], object], dice: random.Random, point: str) -> None:
     from django.db import close_old_connections, connections
 
-    from taskcontrol import crashpoints
     from taskcontrol.exceptions import BrokerUnavailable
 
     before, pause = dice.randrange(1, 12), threading.Event()

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 import taskcontrol
+from taskcontrol import crashpoints
 from taskcontrol.exceptions import InvalidTransition
 from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, TaskType
 from taskcontrol.status import Status
@@ -19,8 +20,9 @@ from tests.factories import make_type
 from tests.faults import racing
 from tests.faults.figures import figure
 from tests.faults.herd import Herd
+from tests.faults.ledger import ZOMBIE
 from tests.faults.tiers import SEED, sized
-from tests.integration.watching import all_ended
+from tests.integration.watching import all_ended, story
 from tests.lab import LAB
 from tests.waiting import always, eventually
 
@@ -42,13 +44,17 @@ BEYOND = 3
 AT_THE_GATE = sum(LIMITS.values()) + BEYOND * len(LIMITS)
 #: What has to be done to running bodies at least once, or nothing was shown.
 DONE = ("running canceled", "bodies killed", "retried", "limits changed")
-CONF = {"CANCEL_GRACE": 0.7, "RESEND_AFTER": 1.5, "LOST_LIMIT": 100}
+CONF = {
+    "CANCEL_GRACE": 0.7,
+    "RESEND_AFTER": 1.5,
+    "LOST_LIMIT": 100,
+    # No worker is frozen here: a busy machine shall not let one be given up on, whose
+    # bodies count no more.
+    "WORKER_LOST_AFTER": 120.0,
+}
 #: Seconds that a pass may take from reading a limit to sending under it.
 PASS = 2.0
-POINTS = [
-    f"dispatch.{name}"
-    for name in ("taken", "locked", "promoted", "committed", "sent", "unsent")
-]
+POINTS = [name for name in crashpoints.POINTS if name.startswith("dispatch.")]
 
 
 def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
@@ -74,7 +80,9 @@ def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
         for one, others in together
         if len(others) > storm.allowed(one, others, starts)
     ]
-    assert not above, f"{len(above)} above their limit, the first: {above[0]}\n{storm.did}"
+    given_up = TaskAttempt.objects.filter(ended_reason__startswith=ZOMBIE)
+    assert not given_up.exists(), "a worker was given up on, which nobody had stopped"
+    assert not above, f"{len(above)} above their limit: {tell(above)}\n{storm.did}"
     assert not any(twice(others) for _, others in together)
     peaks = {name: peak(name, together) for name in LIMITS}
     full = Counter(
@@ -105,6 +113,14 @@ def test_no_limit_is_passed_while_dispatchers_die_p4(start_workers, record):
         begun_at_the_limit=dict(full),
         above_the_limit=0,
         attempts_together=0,
+    )
+
+
+def tell(above):
+    """Return what is known of the first bodies that were too many, and who was there."""
+    return "\n".join(
+        f"{line}\n" + "\n".join(story(task) for task, _ in line["company"])
+        for line, _ in above[:3]
     )
 
 
