@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The commands of this project; ``up`` and ``test`` also make the environment they need.
+"""The commands of this project; ``up``, ``test`` and ``bench`` also make the environment they need.
 
 Everything before Django is the standard library alone, because a fresh clone on a bare
 machine has nothing else.
@@ -21,22 +21,24 @@ VENV = HERE / ".venv"
 PYTHON = VENV / "bin" / "python"
 SITE = HERE / "requirements.txt"
 TESTS = HERE / "tests" / "requirements.txt"
+#: What runs with the packages of the tests.
+MODULES = {"test": "tests.run", "bench": "bench"}
 #: Lines of a failed command that are shown.
 TAIL = 30
 
 
 def main(arguments: list[str]) -> None:
-    """Run ``up`` and ``test`` in an environment of their own, all else in Django."""
+    """Run ``up``, ``test`` and ``bench`` in an environment of their own, all else in Django."""
     if sys.version_info < (3, 11):
         leave(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
-    verb = arguments[:1]
-    if verb == ["up"]:
+    verb = arguments[0] if arguments else ""
+    if verb == "up":
         prepare(SITE)
         run_in_venv(str(HERE / "manage.py"), "taskcontrol", *arguments)
-    if verb == ["test"]:
+    if verb in MODULES:
         prepare(SITE, TESTS)
         os.chdir(HERE)
-        run_in_venv("-m", "tests.run", *arguments[1:])
+        run_in_venv("-m", MODULES[verb], *arguments[1:])
     if not can_import("django", "celery"):
         if not PYTHON.exists() or Path(sys.prefix) == VENV:
             leave(

@@ -213,6 +213,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     options.workloads = options.workloads or list(WORKLOADS)
     if options.smoke:
         options.rounds, options.scale, options.peers = 1, SMOKE_SCALE, "none"
+        # At this scale it is what the drain is.
+        options.workloads = [name for name in options.workloads if name != "short"]
     return options
 
 

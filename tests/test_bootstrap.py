@@ -36,6 +36,10 @@ class Clone:
         (folder / "requirements.txt").write_text("# nothing\n")
         (folder / "tests" / "requirements.txt").write_text("# nothing either\n")
         (folder / "tests" / "run.py").write_text("import sys; print('tests', sys.argv[1:])")
+        (folder / "bench").mkdir()
+        (folder / "bench" / "__main__.py").write_text(
+            "print('bench', __import__('sys').argv[1:])"
+        )
 
     @property
     def venv(self) -> Path:
@@ -65,6 +69,7 @@ def clone(tmp_path) -> Clone:
 def test_up_and_test_make_the_environment_and_install_each_file_once(clone):
     first = clone.manage("test", "-x", "some")
     second = clone.manage("test")
+    bench = clone.manage("bench", "drain")
     up = clone.manage("up")
 
     assert first.returncode == 0
@@ -75,6 +80,7 @@ def test_up_and_test_make_the_environment_and_install_each_file_once(clone):
         "tests ['-x', 'some']",
     ]
     assert second.stdout.splitlines() == ["tests []"]
+    assert bench.stdout.splitlines() == ["bench ['drain']"]
     # In .venv it is the ordinary command, and here nothing was to install.
     assert up.stdout == ""
     assert "Django and Celery are not installed" in up.stderr
