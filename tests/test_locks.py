@@ -246,6 +246,18 @@ def test_a_lost_lock_is_not_extended():
     assert not Lock.objects.exists()
 
 
+def test_a_holder_whose_row_is_gone_knows_it_long_before_its_time_is_over():
+    holder = taskcontrol.lock("stock", ttl=3600)
+    held = holder.__enter__()
+    Lock.objects.all().delete()
+
+    held._possession._extend()
+
+    assert held.lost
+    with pytest.raises(LockLost):
+        holder.__exit__(None, None, None)
+
+
 def test_a_holder_that_cannot_reach_the_database_knows_that_it_is_unsure(monkeypatch):
     with taskcontrol.lock("stock", ttl=1) as held:
         monkeypatch.setattr(

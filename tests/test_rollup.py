@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import dialect, rollup
@@ -18,7 +18,7 @@ from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests.factories import make_task
 from tests.test_lifecycle import statements
-from tests.waiting import race
+from tests.waiting import beside, eventually, race
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -215,6 +215,25 @@ def test_of_many_who_count_one_wins_each_minute(begun):
     assert [row.finished for row in totals()] == [6, 5, 4, 3, 2, 1]
 
 
+def test_a_minute_that_another_has_counted_meanwhile_is_not_counted_again(
+    begun, monkeypatch
+):
+    ended(begun - timedelta(seconds=30))
+    counts, faster = rollup._counts, []
+
+    def while_another_counts(begin, end):
+        found = list(counts(begin, end))
+        if not faster:
+            faster.append(1)
+            roll_up(seconds=LONG)
+        return found
+
+    monkeypatch.setattr(rollup, "_counts", while_another_counts)
+    roll_up(seconds=LONG)
+
+    assert sum(row.finished for row in totals()) == 1
+
+
 def test_a_look_that_finds_all_counted_costs_two_queries(begun):
     roll_up(seconds=LONG)
     with CaptureQueriesContext(connection) as queries:
@@ -366,6 +385,21 @@ def test_of_many_who_merge_a_span_one_does(begun):
 
     assert sums("m") == before
     assert rows().count() == 4
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
+def test_who_merges_waits_for_who_is_at_it(begun):
+    make_rows(floor_to(begun - timedelta(hours=3), 60), 60)
+    before = sums("m")
+
+    with transaction.atomic():
+        DispatcherState.objects.select_for_update().get()
+        with pytest.raises(TimeoutError):
+            beside(lambda: rollup._grow_old(math.inf), timeout=1)
+
+    eventually(lambda: rows().count() == 4)
+    assert sums("m") == before
 
 
 def test_counting_leaves_the_tasks_alone(begun):

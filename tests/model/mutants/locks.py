@@ -98,13 +98,6 @@ MUTANTS = [
         on=POSTGRESQL,
     ),
     mutant(
-        "lock: kept while somebody needs it",
-        "possession.py",
-        ("end", "if self._needs:", "if False:"),
-        by="locks: what was taken again in a lost savepoint stays with the transaction",
-        on=POSTGRESQL,
-    ),
-    mutant(
         "lock: extended while it is held",
         "possession.py",
         ("_extend_until_farewell", "self._extend()", "pass"),
@@ -114,7 +107,7 @@ MUTANTS = [
         "lock: a loss is noticed",
         "possession.py",
         ("_extend", "self._gone = True", "pass"),
-        by="locks: a lost lock is not extended",
+        by="locks: a holder whose row is gone knows it long before its time is over",
     ),
     mutant(
         "lock: unsure when the database is away",
@@ -129,22 +122,16 @@ MUTANTS = [
         by="locks: what a body forgot to release is free after it",
     ),
     mutant(
-        "loop: let go with its body",
-        "currenttask.py",
-        ("let_go", "loop.close()", "pass"),
-        by="chunks: a loop that is held on to harms neither its end nor the next task",
-    ),
-    mutant(
         "check: of this attempt",
         "currenttask.py",
         ("_mine", ", attempt=self.attempt", ""),
-        by="currenttask: an attempt that another has followed is told so p3",
+        by="currenttask: an attempt that nobody waits for is told so when it asks p3",
     ),
     mutant(
         "check: while it runs",
         "currenttask.py",
         ("_mine", ", status=Status.STARTED", ""),
-        by="execution: a body is told that it was canceled",
+        by="currenttask: an attempt that nobody waits for is told so when it asks p3",
     ),
     mutant(
         "held: entered by who holds the task",
@@ -211,16 +198,6 @@ MUTANTS = [
         "ends.py",
         ("tell_the_rest", "_persistently(", "(lambda *_: None)("),
         by="currenttask: the place is held until the body behind the block is gone p4",
-    ),
-    mutant(
-        "atomic: a rollback by the body is no end",
-        "ends.py",
-        (
-            "in_one_transaction",
-            "    if not outcome.committed:\n        raise transaction",
-            "    if False:\n        raise transaction",
-        ),
-        by="ends: a body that rolls back by itself has failed",
     ),
     mutant(
         "chunk: committed while the task is held",
