@@ -186,7 +186,7 @@ def test_a_person_ends_the_grace_but_not_before_the_body_was_told_p6(keeper, row
     gives(child, task.pk)
     note([task], Kind.FORCING)
     keeper._watch()
-    assert child.poll() is None
+    assert (told(task), child.poll()) == ([Kind.FORCING, Kind.TOLD], None)
 
     keeper._watch()
 
@@ -398,10 +398,11 @@ def test_a_body_that_was_given_up_is_ended_once_an_account_has_said_so_p3(keeper
 def test_a_body_is_given_up_only_when_it_was_so_at_two_looks_p3(keeper, child):
     """One that claims at this moment, or is busy after its end, is here for a good reason."""
     gives(child, 7)
-    note([TaskLog(pk=7, attempt=1)], Kind.FORCING)
+    stray = TaskLog(pk=7, attempt=1)
+    note([stray], Kind.FORCING)
 
     looks_again(keeper)
-    assert child.poll() is None
+    assert (told(stray), child.poll()) == ([Kind.FORCING], None)
     looks_again(keeper)
 
     assert child.wait(10) == -signal.SIGKILL
