@@ -34,8 +34,6 @@ from tests.servers.missing import ServerMissing
 ALONE = ("flat", "pages")
 #: Tasks of the site whose pages are measured.
 PAGES_ROWS = 2_000_000
-#: Load average from which on figures are not written: other work distorts them.
-QUIET = 1.5
 SMOKE_SCALE = 0.001
 #: Packages of the tests' environment that the contenders in it are made of.
 PACKAGES = (
@@ -160,11 +158,8 @@ class Run:
 def main(argv: Sequence[str]) -> int:
     """Measure, print the tables, and keep the figures if that was asked for."""
     options = _options(argv)
-    if options.write and os.getloadavg()[0] >= QUIET:
-        say(
-            f"The load average is {os.getloadavg()[0]:.1f}: other work would distort the "
-            f"figures. Nothing is written unless it is below {QUIET} at the beginning."
-        )
+    if options.write and (why := keeping.too_busy()):
+        say(why)
         return 2
     try:
         run = Run(options)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.curves import chart
@@ -13,6 +14,20 @@ from bench.report import Line, curves, goals, table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+SOAK, END_OF_SOAK = "<!-- soak -->", "<!-- end of soak -->"
+#: Load average from which on nothing is kept: other work distorts it.
+QUIET = 1.5
+
+
+def too_busy() -> str:
+    """Return why nothing is kept now, or nothing."""
+    load = os.getloadavg()[0]
+    if load < QUIET:
+        return ""
+    return (
+        f"The load average is {load:.1f}: other work would distort the figures. They are kept "
+        f"only where it is below {QUIET} at the beginning."
+    )
 
 
 def write(lines: Sequence[Line], docs: Path = DOCS) -> None:
@@ -23,9 +38,23 @@ def write(lines: Sequence[Line], docs: Path = DOCS) -> None:
     order = list(WORKLOADS)
     everything = sorted([*old, *lines], key=lambda line: order.index(line["workload"]))
     kept.write_text("".join(json.dumps(line) + "\n" for line in everything))
-    before, _, rest = page.read_text().partition(BEGIN)
-    text = told(everything, docs)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}")
+    _between(page, BEGIN, END, told(everything, docs))
+
+
+def write_soak(text: str, pictures: Mapping[str, str], docs: Path = DOCS) -> None:
+    """Put the verdict of a soak and its curves on the page."""
+    (docs / "curves").mkdir(exist_ok=True)
+    shown = []
+    for name, picture in pictures.items():
+        (docs / "curves" / f"soak-{name}.svg").write_text(picture)
+        shown.append(f"![{name.capitalize()} over the soak](curves/soak-{name}.svg)")
+    told = "\n\n".join([text.rstrip(), *shown])
+    _between(docs / "performance.md", SOAK, END_OF_SOAK, f"{told}\n")
+
+
+def _between(page: Path, begin: str, end: str, text: str) -> None:
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def _read(file: Path) -> list[Line]:

@@ -16,6 +16,8 @@ from bench.stage import Stage
 WARM = 0.1
 #: Seconds for which a worker stands still before that is measured.
 SETTLE = 6
+#: Tasks with which a worker and who asks for them connect to what they need.
+FIRST = 5
 #: Steps in which memory is looked at.
 STEPS = 10
 SERVERS = ("redis", "postgres")
@@ -86,12 +88,13 @@ def latency(stage: Stage, peer: Peer, number: int) -> Figures:
 def waited(stage: Stage, peer: Peer, number: int, env: Env = None) -> Figures:
     """Return how long tasks wait for an idle worker: call of enqueue to start of body."""
     before = stage.done()
-    stage.feed(peer, 5, 0.3, env=env)  # until the worker answers
-    stage.wait_for(before + 5)
+    stage.feed(peer, FIRST, 0.3, env=env)  # until the worker answers
+    stage.wait_for(before + FIRST)
     with stage.meter() as spent:
-        stage.feed(peer, number, 0.05, env=env)
-        stage.wait_for(before + 5 + number)
-    waits = sorted(began - asked for asked, began in stage.records()[before + 5 :])
+        stage.feed(peer, FIRST + number, 0.05, env=env)
+        stage.wait_for(before + FIRST + FIRST + number)
+    counted = stage.records()[before + FIRST + FIRST :]
+    waits = sorted(began - asked for asked, began in counted)
     return {
         "p50_ms": 1000 * percentile(waits, 0.5),
         "p99_ms": 1000 * percentile(waits, 0.99),

@@ -136,6 +136,27 @@ def test_curves_are_drawn_beside_the_page(tmp_path):
         assert f"(curves/{name}.svg)" in (tmp_path / "performance.md").read_text()
 
 
+def test_the_verdict_of_a_soak_takes_the_place_of_the_one_before(tmp_path):
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n{keeping.SOAK}\nold\n{keeping.END_OF_SOAK}\nafter\n")
+
+    keeping.write_soak("all steady\n", {"memory": "<svg/>"}, tmp_path)
+
+    assert page.read_text() == (
+        f"before\n{keeping.SOAK}\n\nall steady\n\n"
+        f"![Memory over the soak](curves/soak-memory.svg)\n\n{keeping.END_OF_SOAK}\nafter\n"
+    )
+    assert (tmp_path / "curves" / "soak-memory.svg").read_text() == "<svg/>"
+
+
+def test_nothing_is_kept_from_a_busy_machine(monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (1.6, 0.0, 0.0))
+    assert "load average is 1.6" in keeping.too_busy()
+
+    monkeypatch.setattr("os.getloadavg", lambda: (1.4, 9.0, 9.0))
+    assert not keeping.too_busy()
+
+
 def test_a_chart_is_an_image_that_can_be_read_even_without_points():
     for series in ({"a <b>": [(1, 0.0), (1000, 5.5)]}, {}, {"flat": [(3, 0)]}):
         root = ElementTree.fromstring(chart("t & u", "x", "y", series, log=True))

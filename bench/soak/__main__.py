@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -18,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import keeping
+from bench.machine import commit, machine
 from bench.stage import make_directory
 from tests.servers.postgres import Postgres
 from tests.servers.redis import Redis
@@ -37,7 +40,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--faults", action="store_true", help="strike all the while")
     parser.add_argument("--pace", type=float, default=15, help="seconds between two faults")
     parser.add_argument("--output", type=Path, default=Path("build/soak"))
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md too")
     options = parser.parse_args(argv)
+    options.given = list(argv)
+    if options.write and (why := keeping.too_busy()):
+        sys.stdout.write(f"{why}\n")
+        return 2
     directory = make_directory()
     database, broker = (
         Postgres(directory / "postgres", fsync=True),
@@ -98,7 +106,8 @@ def _soak(
     found = verdict.findings(worked.samples)
     options.output.mkdir(parents=True, exist_ok=True)
     sampling.write(worked.samples, options.output / "samples.csv")
-    for name, picture in verdict.pictures(worked.samples).items():
+    pictures = verdict.pictures(worked.samples)
+    for name, picture in pictures.items():
         (options.output / f"{name}.svg").write_text(picture)
     faults = players.nemesis.struck if players.nemesis is not None else 0
     text = (
@@ -107,7 +116,16 @@ def _soak(
     )
     (options.output / "verdict.md").write_text(text)
     sys.stdout.write(text)
+    if options.write:
+        keeping.write_soak(f"{_how(options)}\n\n{text}", pictures)
     return 1 if left else 0
+
+
+def _how(options: argparse.Namespace) -> str:
+    """Return what the page says of where the figures come from."""
+    command = shlex.join(["python", "-m", "bench.soak", *options.given])
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    return f"`{command}`, {day}, commit {commit()}; {machine()}."
 
 
 if __name__ == "__main__":
