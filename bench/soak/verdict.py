@@ -120,6 +120,10 @@ def told(found: Sequence[Finding], *, struck: bool = False) -> str:
     return "\n".join(["| | | |", "|---|---|---|", *rows])
 
 
+def _legend(name: str) -> str:
+    return name.replace("_", " ").removesuffix(" mb").removesuffix(" ms")
+
+
 def pictures(samples: Sequence[Sample]) -> dict[str, str]:
     """Return an SVG for memory, latency and size, by name."""
     minutes = [{**one, "seconds": one["seconds"] / 60} for one in samples]
@@ -143,7 +147,7 @@ def pictures(samples: Sequence[Sample]) -> dict[str, str]:
             title,
             "minutes",
             unit,
-            {one.replace("_", " "): _points(one, minutes) for one in names},
+            {_legend(one): _points(one, minutes) for one in names},
         )
         for name, (title, unit, names) in groups.items()
     }
