@@ -24,7 +24,7 @@ from bench import environments, keeping
 from bench.flat import SIZES, Flat
 from bench.machine import commit, machine
 from bench.pages import report
-from bench.peers import BASE, OURS, chosen, peers
+from bench.peers import BASE, OURS, chosen, named, peers
 from bench.program import FOR_PEERS, WORKLOADS
 from bench.report import Line, goals, table
 from bench.stage import Stage, make_directory
@@ -57,9 +57,7 @@ class Run:
             lambda: defaultdict(list)
         )
         self.failed: list[str] = []
-        known = peers()
-        names = {"all": list(known), "none": []}.get(options.peers)
-        self.taking_part = chosen(options.peers.split(",") if names is None else names)
+        self.taking_part = chosen(options.peers)
         self.pythons: dict[str, Path] = {}
         for peer in self.taking_part:
             say(f"environment of {peer.title}")
@@ -190,6 +188,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="of the usual numbers")
     parser.add_argument(
         "--peers",
+        type=named,
         default="all",
         help=f"all, none, or names: {', '.join(one for one in peers() if one not in (BASE, OURS))}",
     )
@@ -204,10 +203,12 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         "--smoke", action="store_true", help="everything once, tiny and without peers"
     )
     options = parser.parse_args(argv)
+    if options.smoke and options.write:
+        parser.error("--smoke has no figures that could be written")
     options.given = list(argv)
     options.workloads = options.workloads or list(WORKLOADS)
     if options.smoke:
-        options.rounds, options.scale, options.peers = 1, SMOKE_SCALE, "none"
+        options.rounds, options.scale, options.peers = 1, SMOKE_SCALE, []
         # At this scale it is what the drain is.
         options.workloads = [name for name in options.workloads if name != "short"]
     return options

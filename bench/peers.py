@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,19 @@ def peers() -> dict[str, Peer]:
     """Return all contenders by name, ours first."""
     tables = tomllib.loads(FILE.read_text())
     return {name: _peer(name, table) for name, table in tables.items()}
+
+
+def named(text: str) -> list[str]:
+    """Return the names of "all", of "none", or of names with commas between."""
+    known = peers()
+    if text in ("all", "none"):
+        return list(known) if text == "all" else []
+    names = text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise ArgumentTypeError(
+            f"there is no {', '.join(unknown)}; there are: {', '.join(known)}"
+        )
+    return names
 
 
 def chosen(names: Iterable[str]) -> list[Peer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from argparse import ArgumentTypeError
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ from bench import environments, keeping
 from bench.curves import chart
 from bench.limits import most_together
 from bench.listening import statements
-from bench.peers import BASE, OURS, Peer, chosen, peers
+from bench.peers import BASE, OURS, Peer, chosen, named, peers
 from bench.program import WORKLOADS
 from bench.report import BASES, GOALS, curves, goals, ratios, spread, table
 from bench.soak.verdict import findings, slope
@@ -48,6 +49,16 @@ def test_each_contender_has_its_code_its_pins_and_a_note(peer):
 def test_plain_celery_and_ours_need_no_environment_and_always_take_part():
     assert [peer.name for peer in chosen(["huey"])] == [OURS, BASE, "huey"]
     assert not [package for peer in chosen([]) for package in peer.packages]
+
+
+def test_contenders_are_named_with_commas_and_a_name_that_there_is_not_is_refused():
+    assert named("huey,rq") == ["huey", "rq"]
+    assert named("none") == []
+    assert {OURS, BASE, "huey"} <= set(named("all"))
+    with pytest.raises(
+        ArgumentTypeError, match="there is no sidekiq; there are: taskcontrol"
+    ):
+        named("rq,sidekiq")
 
 
 def test_who_cannot_be_installed_is_told_with_what_to_do(tmp_path):
