@@ -21,10 +21,12 @@ from . import crashpoints
 logger = logging.getLogger("taskcontrol")
 
 
-@dataclass
+@dataclass(eq=False)
 class Held:
     """One attempt that this worker gave to a process of its pool."""
 
+    #: The task and the number of the attempt.
+    key: tuple[int, int]
     pid: int
     #: The process, told from a later one with the same pid.
     process: psutil.Process
@@ -51,7 +53,9 @@ class Held:
         return self.job.successful() or answer.type is not TimeLimitExceeded
 
 
-_held: dict[tuple[int, int], Held] = {}
+#: A child is at one attempt at a time. One attempt may be with several children: a copy of its
+#: message is refused only at its claim, while the child that won runs the body.
+_held: set[Held] = set()
 #: What runs in this process itself, by thread: in a pool of threads or of one.
 _here: dict[int, tuple[int, int]] = {}
 
@@ -61,7 +65,7 @@ MOST_NAMED = 1000
 
 def attempts() -> list[tuple[int, int]]:
     """Return the attempts whose bodies this worker has in hand: what it vouches for."""
-    children = [key for key, one in list(_held.items()) if not one.body_is_gone()]
+    children = [one.key for one in list(_held) if not one.body_is_gone()]
     return sorted({*children, *list(_here.values())})[:MOST_NAMED]
 
 
@@ -82,41 +86,42 @@ def has_body(task_id: int, attempt: int) -> bool:
     return child_is or (task_id, attempt) in list(_here.values())
 
 
-def accepted(task_id: int, attempt: int, held: Held) -> None:
+def accepted(held: Held) -> None:
     """Note that a child began with an attempt: what it held before is over."""
-    for key, other in list(_held.items()):
+    for other in list(_held):
         if other.pid == held.pid:
-            _held.pop(key, None)
-    _held[task_id, attempt] = held
+            _held.discard(other)
+    _held.add(held)
 
 
 def find(task_id: int, attempt: int) -> Held | None:
-    """Return who holds an attempt, or None when nobody here does."""
-    return _held.get((task_id, attempt))
-
-
-def drop(task_id: int, attempt: int) -> None:
-    """Forget an attempt whose body is gone."""
-    _held.pop((task_id, attempt), None)
+    """Return who holds an attempt: the last that is still at it, or else any that was."""
+    return max(
+        _holders(task_id, attempt),
+        key=lambda one: (not one.body_is_gone(), one.since),
+        default=None,
+    )
 
 
 def sweep(*, keep: Collection[tuple[int, int]]) -> None:
     """Forget what has ended, but for those that somebody still asks about."""
-    for key, held in list(_held.items()):
-        if key not in keep and held.body_is_gone():
-            _held.pop(key, None)
+    for held in list(_held):
+        if held.key not in keep and held.body_is_gone():
+            _held.discard(held)
 
 
 def kill(task_id: int, attempt: int, number: signal.Signals) -> bool:
-    """Send a signal to the process that runs an attempt, and to no other.
+    """Send a signal to each process that is still at an attempt, and to no other.
 
     From any thread, since the event loop stands still while the broker is away. A child is
     given a new task only after its answer to the last one was read, which takes the mutex:
     while it is held here, "not answered" means "still at it".
     """
-    held = _held.get((task_id, attempt))
-    if held is None:
-        return False
+    hit = [_kill(one, number) for one in _holders(task_id, attempt)]
+    return any(hit)
+
+
+def _kill(held: Held, number: signal.Signals) -> bool:
     mutex = held.job._mutex  # noqa: SLF001 - the only one that keeps the answer out
     with mutex, suppress(psutil.NoSuchProcess, ProcessLookupError):
         if held.body_is_gone():
@@ -170,8 +175,13 @@ class HeldRequest(Sturdy):
 
     def _note(self, pid: int) -> None:
         task_id, attempt = self.args
+        key = (int(task_id), int(attempt))
         with suppress(psutil.NoSuchProcess):
-            accepted(task_id, attempt, Held(pid, psutil.Process(pid), self._apply_result()))
+            accepted(Held(key, pid, psutil.Process(pid), self._apply_result()))
+
+
+def _holders(task_id: int, attempt: int) -> list[Held]:
+    return [one for one in list(_held) if one.key == (task_id, attempt)]
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -306,12 +306,11 @@ class Keeper:
                     _safely(partial(rescue.rescue_from_worker, row), self.work)
 
     def process_lost(self, task_id: int, attempt: int, why: str) -> None:
-        """A child died while it held an attempt."""
-        row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
-        if row is None:
+        """A child died while it held an attempt, which another may still run."""
+        row = self._own(task_id, attempt)
+        if row is None or held.has_body(task_id, attempt):
             return
         crashpoints.reached("worker.lost")
-        held.drop(task_id, attempt)
         if row.status == Status.STARTED:
             where = f"{self.boot.facts['hostname']}: {why.rstrip('.')}"
             killed = "SIGKILL" in why and self._kills.explain_one()
@@ -322,11 +321,16 @@ class Keeper:
 
     def timed_out(self, task_id: int, attempt: int) -> None:
         """The hard limit of an attempt has come; its process is about to be killed."""
-        row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
+        row = self._own(task_id, attempt)
         if row is None or row.status != Status.STARTED:
             return
         crashpoints.reached("worker.timed_out")
         lifecycle.fail(task_id, attempt, **forced_timeout(row), body_gone=False)
+
+    def _own(self, task_id: int, attempt: int) -> TaskLog | None:
+        """Return the row of an attempt that this worker has claimed, with whatever message."""
+        rows = TaskLog.objects.filter(pk=task_id, attempt=attempt)
+        return rows.filter(worker=here.worker_id).first()
 
     def _run_errands(self) -> None:
         while self._errands:

@@ -32,16 +32,18 @@ class Child(subprocess.Popen):
 def a_child() -> Iterator[Child]:
     """Start a child, and end it with what it started."""
     with Child() as process:
-        yield process
-        for one in (process.grandchild, process):
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
+        try:
+            yield process
+        finally:
+            for one in (process.grandchild, process):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 def gives(child: Child, task_id: int, attempt: int = 1) -> ApplyResult:
     """Let the pool give an attempt to ``child``; return what it keeps of it."""
     job = ApplyResult({}, None)
-    held.accepted(task_id, attempt, Held(child.pid, psutil.Process(child.pid), job))
+    held.accepted(Held((task_id, attempt), child.pid, psutil.Process(child.pid), job))
     return job
 
 

@@ -23,12 +23,18 @@ pytestmark = pytest.mark.only_on("sqlite")
 
 @pytest.fixture(autouse=True)
 def _nothing_held(monkeypatch):
-    monkeypatch.setattr(held, "_held", {})
+    monkeypatch.setattr(held, "_held", set())
     monkeypatch.setattr(held, "_here", {})
 
 
 @pytest.fixture
 def child():
+    with a_child() as process:
+        yield process
+
+
+@pytest.fixture
+def other():
     with a_child() as process:
         yield process
 
@@ -91,6 +97,51 @@ def test_the_pools_own_answer_at_the_hard_limit_does_not_save_a_child_p6(child):
     assert held.kill(7, 1, signal.SIGKILL) is True
 
 
+def test_a_copy_of_its_message_takes_the_body_from_nobody_p3_p4(child, other):
+    gives(child, 7)
+    copy = gives(other, 7)
+    answers(copy)
+
+    assert held.has_body(7, 1)
+    assert held.find(7, 1).pid == child.pid
+    held.sweep(keep=())
+    assert held.attempts() == [(7, 1)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_kill_reaches_the_body_whatever_became_of_a_copy_p6(child, other, first):
+    if first:
+        answers(gives(other, 7))
+    gives(child, 7)
+    if not first:
+        answers(gives(other, 7))
+
+    assert held.find(7, 1).pid == child.pid
+    assert held.kill(7, 1, signal.SIGKILL) is True
+
+    assert child.wait(10) == -signal.SIGKILL
+    assert other.poll() is None
+    assert not held.has_body(7, 1)
+
+
+def test_a_kill_reaches_all_that_are_still_at_an_attempt_p6(child, other):
+    gives(child, 7)
+    gives(other, 7)
+
+    assert held.kill(7, 1, signal.SIGKILL) is True
+
+    assert [child.wait(10), other.wait(10)] == [-signal.SIGKILL] * 2
+
+
+def test_of_several_the_last_tells_how_long_it_has_run(child, other):
+    """An earlier one may be frozen before its claim: the body has its whole time."""
+    gives(child, 7)
+    held.find(7, 1).since -= 60
+    gives(other, 7)
+
+    assert held.find(7, 1).pid == other.pid
+
+
 def test_a_process_that_is_dead_holds_nothing(child):
     gives(child, 7)
     child.kill()
@@ -126,6 +177,21 @@ def test_what_has_ended_is_forgotten_unless_somebody_still_asks_for_it(child):
 
     held.sweep(keep=set())
     assert held.find(7, 1) is None
+
+
+def test_what_a_child_begins_is_not_forgotten_with_what_it_did_before_p1(child):
+    """The event loop hears of it in the middle of the keeper's sweep."""
+    job = gives(child, 7)
+    answers(job)
+
+    def meanwhile():
+        gives(child, 8)
+        return True
+
+    job.ready = meanwhile
+    held.sweep(keep=())
+
+    assert held.attempts() == [(8, 1)]
 
 
 def test_what_still_runs_is_never_forgotten(child):

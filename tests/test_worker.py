@@ -25,7 +25,7 @@ Kind = TaskEvent.Kind
 
 @pytest.fixture(autouse=True)
 def _nothing_held(monkeypatch):
-    monkeypatch.setattr(held, "_held", {})
+    monkeypatch.setattr(held, "_held", set())
     monkeypatch.setattr(held, "_here", {})
     monkeypatch.setattr(here, "_shared", bytearray(8))
 
@@ -343,11 +343,51 @@ def test_a_limit_that_comes_too_late_changes_nothing_p3(keeper, row, status, att
 def test_the_task_of_a_child_that_died_runs_again_and_is_counted_p1(keeper, row, child):
     task = mine(row, Status.STARTED)
     gives(child, task.pk)
+    child.kill()
+    child.wait()
 
     keeper.process_lost(task.pk, 1, "signal 9 (SIGKILL)")
 
     assert (now(task).status, now(task).lost_count) == (Status.PENDING, 1)
+    keeper._watch()
     assert held.find(task.pk, 1) is None
+
+
+@pytest.mark.parametrize("status", [Status.STARTED, Status.CANCELED])
+def test_the_death_of_a_copys_child_costs_the_body_nothing_p3_p4(
+    keeper, row, child, status
+):
+    task = mine(row, status)
+    gives(child, task.pk)
+
+    keeper.process_lost(task.pk, 1, "signal 9 (SIGKILL)")
+
+    assert (now(task).status, now(task).occupies) == (status, True)
+
+
+@pytest.mark.parametrize("status", [Status.STARTED, Status.CANCELED])
+@pytest.mark.parametrize("word", ["process_lost", "timed_out"])
+def test_no_worker_gives_up_what_runs_in_another_p3_p4(keeper, row, status, word):
+    """The child that ended here had a copy of the message, and never claimed."""
+    task = mine(make_worker(), status)
+
+    getattr(keeper, word)(task.pk, 1, *["it died"][: word == "process_lost"])
+
+    assert (now(task).status, now(task).occupies) == (status, True)
+
+
+@pytest.mark.parametrize("status", [Status.STARTED, Status.CANCELED])
+def test_the_answer_to_a_copy_is_not_that_of_the_body_p3_p4(keeper, row, child, status):
+    task = mine(row, status)
+    gives(child, task.pk)
+    with a_child() as other:
+        answers(gives(other, task.pk))
+
+        for _ in range(3):
+            looks_again(keeper, after=0.0 if status == Status.CANCELED else 60)
+
+        assert (now(task).status, now(task).occupies) == (status, True)
+        assert held.attempts() == [(task.pk, 1)]
 
 
 def test_a_child_that_died_after_its_task_was_stopped_frees_its_place_p4(keeper, row):

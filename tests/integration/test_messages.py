@@ -10,10 +10,20 @@ from celery import current_app
 import taskcontrol
 from taskcontrol import broker as courier
 from taskcontrol.dispatch import dispatch_pending
+from taskcontrol.forcing import may_be_forced
 from taskcontrol.models import TaskAttempt, TaskLog, Worker as WorkerRow
 from taskcontrol.status import Status
+from taskcontrol.worker import UNHELD_FOR
 from tests import tasks
-from tests.integration.watching import all_ended, ended, has_status, is_alive, row
+from tests.integration.watching import (
+    all_ended,
+    ended,
+    free,
+    has_status,
+    is_alive,
+    kinds,
+    row,
+)
 from tests.servers.worker import QUICK
 from tests.waiting import always, eventually
 
@@ -60,6 +70,35 @@ def test_copies_of_a_running_task_start_nothing_p3(worker, record):
     settle()
     assert (now.status, now.attempt) == (Status.FINISHED, 1)
     assert record.starts() == {(task.pk, 1): 1}
+
+
+def test_refused_copies_take_the_bodies_from_nobody_p3_p4_p6(start_worker, record):
+    worker = start_worker(concurrency=3, conf={"CANCEL_GRACE": 600})
+    short = taskcontrol.enqueue(tasks.recorded, seconds=8)
+    stubborn = taskcontrol.enqueue(tasks.swallow_everything, seconds=60)
+    pid = eventually(lambda: record.lines("started", task=stubborn.pk), 20)[0]["pid"]
+    sent = [has_status(task, Status.STARTED).celery_task_id for task in (short, stubborn)]
+
+    for task, name in zip((short, stubborn), sent, strict=True):
+        courier.publish([message(task, celery_task_id=name)] * 2)
+
+    log = worker.process.log
+    eventually(
+        lambda: [log.read_text().count(f"[{name}] succeeded") for name in sent] == [2, 2]
+    )
+    # Meanwhile the keeper looks several times for who runs them.
+    always(lambda: kinds(short) == kinds(stubborn) == [], 1.5 * UNHELD_FOR)
+    now = ended(short)
+    assert (now.status, now.attempt) == (Status.FINISHED, 1)
+    assert (row(stubborn).status, row(stubborn).attempt) == (Status.STARTED, 1)
+    taskcontrol.cancel(stubborn)
+    eventually(lambda: may_be_forced(row(stubborn)), 5)
+    assert is_alive(pid)
+    taskcontrol.force_stop(stubborn)
+    free(stubborn, 10)
+    assert not is_alive(pid)
+    assert kinds(stubborn) == ["canceled", "told", "forcing", "forced", "gone"]
+    assert record.starts() == {(short.pk, 1): 1, (stubborn.pk, 1): 1}
 
 
 def test_stale_messages_of_a_retried_task_start_nothing_p3(worker, record):

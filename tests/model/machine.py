@@ -121,7 +121,7 @@ class Tasks(RuleBasedStateMachine):
         #: The claimed row of each body that runs, by (task, attempt, worker).
         self.bodies: dict[tuple[int, int, int], TaskLog] = {}
         #: Words about bodies that are gone, which have not come yet.
-        self.words: list[tuple[int, int]] = []
+        self.words: list[tuple[int, int, int]] = []
         #: Rows that a sweep has seen and not yet written to.
         self.looks: list[TaskLog] = []
         #: The workers that can do something, also those that count as lost.
@@ -480,8 +480,8 @@ class Tasks(RuleBasedStateMachine):
 
     def _a_child_dies(self, number: int) -> None:
         if self.bodies:
-            (pk, attempt, _), _ = self._body(number)
-            self.words.append((pk, attempt))
+            key, _ = self._body(number)
+            self.words.append(key)
 
     def _a_body_is_timed_out(self, number: int) -> None:
         """The parent says so before it kills the child."""
@@ -489,12 +489,12 @@ class Tasks(RuleBasedStateMachine):
             (pk, attempt, at), _ = self._body(number)
             self._keeper(at).timed_out(pk, attempt)
             self.oracle.end(pk, attempt, Status.FAILED, again=True, gone=False)
-            self.words.append((pk, attempt))
+            self.words.append((pk, attempt, at))
 
     def _a_parent_hears_of_it(self, number: int) -> None:
         if self.words:
-            pk, attempt = self.words.pop(number % len(self.words))
-            self._keeper(0).process_lost(pk, attempt, "it died")
+            pk, attempt, at = self.words.pop(number % len(self.words))
+            self._keeper(at).process_lost(pk, attempt, "it died")
             self.oracle.lose(pk, attempt)
 
     @staticmethod
@@ -516,11 +516,11 @@ class Tasks(RuleBasedStateMachine):
             self._end_bodies(at)
             self._fall_silent(at)
 
-    def _end_bodies(self, at: int) -> list[tuple[int, int]]:
+    def _end_bodies(self, at: int) -> list[tuple[int, int, int]]:
         keys = [key for key in self.bodies if key[2] == at]
         for key in keys:
             del self.bodies[key]
-        return [key[:2] for key in keys]
+        return keys
 
     def _fall_silent(self, at: int) -> None:
         Worker.objects.filter(pk=at, lost_at=None).update(last_seen_at=seconds_ago(60))

@@ -9,22 +9,22 @@ MUTANTS = [
         "kill: the attempt and no other",
         "held.py",
         (
-            "kill",
-            "_held.get((task_id, attempt))",
-            "next((one for key, one in _held.items() if key[0] == task_id), None)",
+            "_holders",
+            "if one.key == (task_id, attempt)",
+            "if one.key[0] == task_id",
         ),
         by="held: another attempt is not hit p6",
     ),
     mutant(
         "kill: not after its answer",
         "held.py",
-        ("kill", "if held.body_is_gone():", "if False:"),
+        ("_kill", "if held.body_is_gone():", "if False:"),
         by="held: a child that has answered is not hit p6",
     ),
     mutant(
         "kill: no answer is read meanwhile",
         "held.py",
-        ("kill", "with mutex, suppress(", "with suppress("),
+        ("_kill", "with mutex, suppress(", "with suppress("),
         by="held: a child is not hit while its answer is read p6",
     ),
     mutant(
@@ -38,6 +38,38 @@ MUTANTS = [
         "held.py",
         ("accepted", "if other.pid == held.pid:", "if False:"),
         by="held: a child that goes on with another task is not hit for the first p6",
+    ),
+    mutant(
+        "held: a copy takes the body from nobody",
+        "held.py",
+        (
+            "accepted",
+            "if other.pid == held.pid:",
+            "if other.key == held.key:",
+        ),
+        by="held: a copy of its message takes the body from nobody p3 p4",
+    ),
+    mutant(
+        "held: who is still at it is found before who was",
+        "held.py",
+        ("find", "(not one.body_is_gone(), one.since)", "one.since"),
+        by="held: a copy of its message takes the body from nobody p3 p4",
+    ),
+    mutant(
+        "held: the last tells how long it has run",
+        "held.py",
+        ("find", "one.since)", "-one.since)"),
+        by="held: of several the last tells how long it has run",
+    ),
+    mutant(
+        "kill: all that are at it",
+        "held.py",
+        (
+            "kill",
+            "in _holders(task_id, attempt)]",
+            "in _holders(task_id, attempt)[:1]]",
+        ),
+        by="held: a kill reaches all that are still at an attempt p6",
     ),
     mutant(
         "held: the pools answer at the limit is none",
@@ -76,8 +108,18 @@ MUTANTS = [
     mutant(
         "held: kept while somebody asks",
         "held.py",
-        ("sweep", "key not in keep and ", ""),
+        ("sweep", "held.key not in keep and ", ""),
         by="held: what has ended is forgotten unless somebody still asks for it",
+    ),
+    mutant(
+        "held: nothing but what has ended is forgotten",
+        "held.py",
+        (
+            "sweep",
+            "_held.discard(held)",
+            "_held.difference_update([o for o in _held if o.pid == held.pid])",
+        ),
+        by="held: what a child begins is not forgotten with what it did before p1",
     ),
     mutant(
         "held: kept while it runs",
@@ -248,20 +290,26 @@ MUTANTS = [
     mutant(
         "death: of this attempt",
         "worker.py",
-        ("process_lost", ", attempt=attempt).first()", ").first()"),
+        ("_own", ", attempt=attempt)", ")"),
         by="worker: the death of an older attempt changes nothing p3",
+    ),
+    mutant(
+        "death: not of what another child runs",
+        "worker.py",
+        ("process_lost", " or held.has_body(task_id, attempt)", ""),
+        by="worker: the death of a copys child costs the body nothing p3 p4",
+    ),
+    mutant(
+        "death: not of what another worker runs",
+        "worker.py",
+        ("_own", "rows.filter(worker=here.worker_id).first()", "rows.first()"),
+        by="worker: no worker gives up what runs in another p3 p4",
     ),
     mutant(
         "death: a stopped body frees its place",
         "worker.py",
         ("process_lost", "lifecycle.release(task_id, attempt)", "pass"),
         by="worker: a child that died after its task was stopped frees its place p4",
-    ),
-    mutant(
-        "death: the child holds nothing",
-        "worker.py",
-        ("process_lost", "held.drop(task_id, attempt)", "pass"),
-        by="worker: the task of a child that died runs again and is counted p1",
     ),
     mutant(
         "death: for memory only if killed",
