@@ -25,6 +25,7 @@ from taskcontrol.exceptions import Discard, Retry, TaskCanceled
 from taskcontrol.execution import run, run_claimed
 from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog
 from taskcontrol.status import Status
+from taskcontrol.suspension import dispatcher_state
 from tests import tasks
 from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
 from tests.models import Counter
@@ -734,7 +735,8 @@ def test_a_body_knows_its_task_and_nothing_stays_of_it_p8():
 
     row = outcome(body, created_by=user)
 
-    assert seen == [(row.pk, 1, str(row.pk), f"taskcontrol-{row.pk}", user)]
+    key = f"taskcontrol-{dispatcher_state().site}-{row.pk}"
+    assert seen == [(row.pk, 1, str(row.pk), key, user)]
     assert (current_task(), current_user()) == (None, None)
 
 
