@@ -87,8 +87,9 @@ class CurrentTask:
         long, TaskCanceled is raised and the block is rolled back.
 
         Raises WithinTransaction (a RuntimeError) inside ``transaction.atomic()``, and
-        RuntimeError for a second block of one body: for steps before the last there is ``held()``. A body with ``atomic=True`` is
-        fenced as a whole, and there the block is a part of that transaction.
+        RuntimeError for a second block of one body: for steps before the last there is
+        ``held()``. A body with ``atomic=True`` is fenced as a whole, and there the block is a
+        part of that transaction.
         """
         with self.held() if self.end_with is None else self.end_with():
             yield
