@@ -20,6 +20,7 @@ from taskcontrol.models import Checkpoint, TaskLog
 from tests import tasks
 from tests.factories import make_task
 from tests.models import Counter, Ticket
+from tests.waiting import beside
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
@@ -434,19 +435,20 @@ def test_a_canceled_task_begins_no_other_chunk_p6():
     assert names() == ["0", "1"]
 
 
+@pytest.mark.only_on("postgresql")  # elsewhere the open chunk keeps a cancel waiting
 def test_in_a_transaction_too_a_canceled_task_begins_no_other_chunk_p6():
     task = make_task("Started")
 
     def numbers():
         yield from range(2)
-        assert lifecycle.cancel(task)
+        assert beside(lambda: lifecycle.cancel(task))
         yield from range(2, 4)
 
     def work():
         for chunk in taskcontrol.iter_chunks(numbers(), size=2):
             write(chunk)
 
-    with transaction.atomic(), attempt(task):
+    with attempt(task), transaction.atomic():
         with pytest.raises(TaskCanceled):
             work()
         assert names() == ["0", "1"]

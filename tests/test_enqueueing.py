@@ -171,7 +171,9 @@ def test_bulk_enqueue_is_one_insert_for_each_thousand_rows(monkeypatch):
 
     inserts = [sql for sql in statements(queries) if "taskcontrol_tasklog" in sql]
     assert len(inserts) == 3
-    assert len(statements(queries)) - len(inserts) <= 4
+    # On MariaDB two of them need a second one that reads what they wrote.
+    others = 6 if connection.vendor == "mysql" else 4
+    assert len(statements(queries)) - len(inserts) <= others
 
 
 # Whose values hold
