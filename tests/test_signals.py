@@ -9,7 +9,7 @@ import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals as celerys
 
-from taskcontrol import broker, claims, execution, held, interrupts, signals
+from taskcontrol import broker, claims, ends, execution, held, interrupts, signals
 from taskcontrol.models import Incident, TaskAttempt, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task
@@ -392,6 +392,22 @@ def test_what_runs_in_this_process_is_known_until_the_last_word(monkeypatch):
     assert seen == [[(stage.row.pk, 2)]]
     celerys.task_postrun.send(sender=stage.sender, task=stage.sender)
 
+    assert held.attempts() == []
+
+
+def test_a_thread_is_vouched_for_no_longer_though_its_last_word_failed_p1(monkeypatch):
+    stage = Stage(Status.STARTED)
+    monkeypatch.setattr(held, "_here", {})
+
+    def fails(*_end):
+        raise RuntimeError("no end written")
+
+    monkeypatch.setattr(ends, "write_end", fails)
+    held.begin_here(stage.row.pk, 2)
+
+    postrun(stage)
+
+    assert stage.now().status == Status.STARTED
     assert held.attempts() == []
 
 

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from django.db import OperationalError
 
 from taskcontrol import held, lifecycle, worker
 from taskcontrol.execution import here
@@ -475,6 +476,31 @@ def test_a_sign_of_life_says_what_runs_here(keeper, row):
     assert row.consuming
 
 
+def test_a_sign_of_life_that_failed_is_given_again_at_the_next_look(
+    boot, keeper, conf, monkeypatch
+):
+    conf(HEARTBEAT_INTERVAL=60)
+    signs, looks = [], []
+
+    def sign():
+        signs.append(1)
+        if len(signs) == 1:
+            raise OperationalError("the database is away")
+
+    def look():
+        looks.append(1)
+        if len(looks) == 3:
+            boot.stopped.set()
+        keeper.wake()
+
+    monkeypatch.setattr(keeper, "_sign_of_life", sign)
+    monkeypatch.setattr(keeper, "_watch", look)
+
+    keeper.keep_for_ever()
+
+    assert len(signs) == 2
+
+
 def test_a_loop_that_stands_still_is_told(keeper, row, conf):
     conf(HEARTBEAT_INTERVAL=1)
     keeper._loop_seen_at -= 5
@@ -499,6 +525,24 @@ def test_who_was_declared_lost_stops_its_bodies_and_begins_a_new_life_p3(
     found = Incident.objects.get()
     assert (found.kind, found.task_id, found.worker_id) == ("zombie", 7, row.pk)
     assert Worker.objects.get(pk=row.pk).lost_at is not None
+
+
+def test_who_was_declared_lost_can_claim_nothing_before_its_bodies_are_stopped_p3_p4(
+    boot, keeper, child, monkeypatch
+):
+    did = []
+
+    def noting(what, real):
+        return lambda *given: (did.append(what), real(*given))
+
+    monkeypatch.setattr(held, "kill_tree", noting("stopped", held.kill_tree))
+    monkeypatch.setattr(boot, "register", noting("registered", boot.register))
+    Worker.objects.update(lost_at=seconds_ago(1))
+    boot.consumer.pool.info["processes"] = [child.pid]
+
+    keeper._sign_of_life()
+
+    assert did == ["stopped", "registered"]
 
 
 def test_on_threads_the_bodies_of_one_that_was_lost_are_only_told_of(boot, keeper, child):

@@ -352,6 +352,14 @@ MUTANTS = [
         by="worker: who was declared lost stops its bodies and begins a new life p3",
     ),
     mutant(
+        "lost: stops its bodies before it has a number again",
+        "worker.py",
+        ("register_again", "self.register()\n        for task_id", "for task_id"),
+        ("register_again", "if self.prefork:", "self.register()\n        if self.prefork:"),
+        by="worker: who was declared lost can claim nothing before its bodies are stopped "
+        "p3 p4",
+    ),
+    mutant(
         "lost: tells of its bodies",
         "worker.py",
         ("register_again", "self._report_outlived(task_id, attempt, before)", "pass"),
@@ -362,6 +370,22 @@ MUTANTS = [
         "worker.py",
         ("register_again", "if self.prefork:", "if True:"),
         by="worker: on threads the bodies of one that was lost are only told of",
+    ),
+    mutant(
+        "sign: insists",
+        "worker.py",
+        ("keep_for_ever", "self._sign_of_life, insist=True", "self._sign_of_life"),
+        by="worker: a sign of life that failed is given again at the next look",
+    ),
+    mutant(
+        "held: a thread is let go of whatever its last word throws",
+        "signals.py",
+        (
+            "on_task_postrun",
+            "finally:",
+            "except ZeroDivisionError:\n        raise\n    else:",
+        ),
+        by="signals: a thread is vouched for no longer though its last word failed p1",
     ),
     mutant(
         "sign: a loop that stands still consumes nothing",
