@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,28 @@ def test_a_broker_that_was_killed_comes_back_empty_at_its_address(server):
     server.start()
 
     assert server.messages("default") == 0
+
+
+def test_a_broker_that_keeps_comes_back_with_its_messages_or_with_older_ones(server):
+    server.kill()
+    server.keeps = True
+    server.start()
+    with server.client() as client:
+        client.lpush("default", "a message")
+    older = server.data.with_suffix(".older")
+    shutil.copytree(server.data, older)
+    with server.client() as client:
+        client.lpush("default", "another")
+
+    server.kill()
+    server.start()
+    assert server.messages("default") == 2
+
+    server.kill()
+    shutil.rmtree(server.data)
+    older.rename(server.data)
+    server.start()
+    assert server.messages("default") == 1
 
 
 def test_a_broker_that_hangs_takes_connections_and_answers_nothing(server):

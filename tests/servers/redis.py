@@ -13,31 +13,28 @@ from tests.waiting import eventually
 
 
 class Redis:
-    """One server without persistence, on a Unix socket, or on a free port if ``tcp``."""
+    """One server on a Unix socket, or on a free port if ``tcp``.
+
+    It forgets everything when it ends, unless it is told to keep it.
+    """
 
     def __init__(self, socket: Path, *, tcp: bool = False) -> None:
         self.socket = socket
         self.port = free_port() if tcp else 0
-        command = [
+        #: Whether it finds again what it had, from its next start on.
+        self.keeps = False
+        #: What it keeps; a copy that takes this place while it is down is what it then finds.
+        self.data = socket.with_suffix(".data")
+        self.process = Process([], log=socket.with_suffix(".log"))
+
+    def _command(self) -> list[str]:
+        return [
             find_binary(),
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--unixsocket",
-            str(socket),
-            "--unixsocketperm",
-            "700",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--daemonize",
-            "no",
-            "--dir",
-            str(socket.parent),
+            *("--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
+            *("--save", "", "--appendonly", "yes" if self.keeps else "no"),
+            *("--daemonize", "no", "--dir", str(self.data)),
         ]
-        self.process = Process(command, log=socket.with_suffix(".log"))
 
     @property
     def url(self) -> str:
@@ -51,6 +48,8 @@ class Redis:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.data.mkdir(exist_ok=True)
+        self.process.command = self._command()
         self.process.start()
         eventually(self.ready, timeout=20, why=self.process.tail)
 
@@ -79,7 +78,7 @@ class Redis:
             return int(client.llen(queue))
 
     def stop(self) -> None:
-        """Shut down in order; nothing is kept."""
+        """Shut down in order."""
         self.process.stop()
 
     def kill(self) -> None:
