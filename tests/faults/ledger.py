@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections
@@ -15,6 +15,7 @@ from taskcontrol.models import TaskAttempt, TaskLog
 from taskcontrol.status import Status
 from tests.faults.nemesis import Nemesis
 from tests.faults.scene import patiently
+from tests.faults.silences import Silence, was_silenced
 from tests.recording import STARTED, Record
 from tests.waiting import eventually
 
@@ -119,21 +120,22 @@ class Ledger:
 
 
 class Audit:
-    """Who ran beside whom: read from what each body saw when it began."""
+    """Who ran beside whom: read from what each body saw when it began.
 
-    def __init__(self, record: Record) -> None:
-        ago = timezone.now().timestamp() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    Only who was ``silenced`` for long enough may have been given up on while its body ran.
+    """
+
+    def __init__(self, record: Record, silenced: Iterable[Silence] = ()) -> None:
+        silences = list(silenced)
+        #: When each attempt of a silent worker was given up on, by the clock of the bodies.
         self._given_up = {
-            (task, attempt): ended_at.timestamp() - ago
-            for task, attempt, ended_at in TaskAttempt.objects.filter(
-                ended_reason__startswith=ZOMBIE
-            ).values_list("task", "attempt", "ended_at")
+            key: at for key, worker, at in _given_up() if was_silenced(silences, worker, at)
         }
-        #: Most bodies at once, by kind, without those that were given up on with their worker.
+        #: Most bodies at once, by kind, without those that were rightly given up on.
         self.peaks: Counter[str] = Counter()
         #: How often a body began while another attempt of its task was there.
         self.overlaps: list[Any] = []
-        #: Bodies of workers that had been given up on, and yet were there when others began.
+        #: Bodies that had rightly been given up on, and yet were there when others began.
         self.zombies: set[tuple[int, int]] = set()
         for line in record.lines(STARTED):
             self._look_at(line)
@@ -148,3 +150,13 @@ class Audit:
         self.peaks[line["kind"]] = max(self.peaks[line["kind"]], len(living))
         if sum(1 for task, _ in living if task == line["task"]) > 1:
             self.overlaps.append((line["task"], line["attempt"], sorted(living)))
+
+
+def _given_up() -> Iterator[tuple[tuple[int, int], str, float]]:
+    """Find the attempts that were given up on with their worker: which, whose, and when."""
+    ago = timezone.now().timestamp() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    lost = TaskAttempt.objects.filter(ended_reason__startswith=ZOMBIE)
+    for one in lost:
+        worker = one.ended_reason.removeprefix(ZOMBIE).removesuffix(")")
+        assert one.ended_at is not None
+        yield (one.task_id, one.attempt), worker, one.ended_at.timestamp() - ago

@@ -19,11 +19,12 @@ from taskcontrol import broker as courier, toggle_dispatcher
 from taskcontrol.exceptions import BrokerUnavailable
 from taskcontrol.models import TaskLog, TaskType
 from tests.faults.proxy import Proxy
-from tests.faults.scene import HASTY, Machine, Scene, patiently
+from tests.faults.scene import Machine, Scene, patiently
+from tests.faults.silences import LEASE, Silence
 from tests.lab import LAB
 
 #: Seconds for which a frozen or cut-off worker is silent: long enough to be given up on.
-SILENCE = HASTY["WORKER_LOST_AFTER"] + 2.0
+SILENCE = LEASE + 2.0
 
 
 class NotNow(Exception):
@@ -84,6 +85,8 @@ class Nemesis:
         self.missed: Counter[str] = Counter()
         #: What happened, with seconds since the beginning, for the message of a failed test.
         self.story: list[str] = []
+        #: Who was kept from giving signs of life, when it is over.
+        self.silences: list[Silence] = []
         #: Processes that ended although nobody killed them.
         self.ended_themselves: list[str] = []
         self.last_at = self._began = time.monotonic()
@@ -183,6 +186,21 @@ class Nemesis:
         """Undo it so much later; only one fault lasts at a time, or nothing would move."""
         self._undo.append(Undo(time.monotonic() + seconds, undo))
 
+    def silent_for(self, seconds: float, machine: Machine, undo: Callable[[], Any]) -> None:
+        """Undo it so much later; until then this worker can give no sign of life."""
+        since = time.monotonic()
+
+        def end() -> None:
+            undo()
+            self.silenced(machine, since)
+
+        self.lasts(seconds, end)
+
+    def silenced(self, machine: Machine, since: float) -> None:
+        """Keep that a worker could give no sign of life from then until now."""
+        silence = Silence(machine.worker.hostname, since, time.monotonic())
+        self.silences.append(silence)
+
     def nothing_lasts(self) -> None:
         """Refuse to begin while another fault lasts, or a worker is not back from one."""
         if not self._is_calm:
@@ -218,7 +236,8 @@ def kill_a_worker(nemesis: Nemesis) -> None:
 def freeze_a_worker(nemesis: Nemesis) -> None:
     """SIGSTOP to a worker and its pool until it is given up on: then it wakes as a zombie."""
     nemesis.nothing_lasts()
-    main = psutil.Process(nemesis.machine().worker.process.pid)
+    machine = nemesis.machine()
+    main = psutil.Process(machine.worker.process.pid)
     frozen = [main, *main.children(recursive=True)]
 
     def thaw() -> None:
@@ -226,7 +245,7 @@ def freeze_a_worker(nemesis: Nemesis) -> None:
             with suppress(psutil.Error):
                 one.resume()
 
-    nemesis.lasts(SILENCE, thaw)
+    nemesis.silent_for(SILENCE, machine, thaw)
     for one in frozen:
         with suppress(psutil.NoSuchProcess):
             one.suspend()
@@ -319,8 +338,11 @@ def _publish(attempts: list[tuple[int, int]]) -> None:
 def restart_the_database(nemesis: Nemesis) -> None:
     """End every process of the database at once, and start it: it recovers from its log."""
     nemesis.nothing_lasts()
+    since = time.monotonic()
     nemesis.scene.database.kill()
     nemesis.scene.database.start()
+    for machine in nemesis.scene.machines:
+        nemesis.silenced(machine, since)
 
 
 @fault(3)
@@ -398,7 +420,7 @@ def black_hole_before_the_database(nemesis: Nemesis) -> Felt:
     machine = nemesis.machine()
     felt = felt_on(machine.to_database)
     machine.to_database.swallow("up", "down")
-    nemesis.lasts(SILENCE, machine.heal)
+    nemesis.silent_for(SILENCE, machine, machine.heal)
     return felt
 
 
@@ -420,7 +442,7 @@ def half_open_to_the_database(nemesis: Nemesis) -> Felt:
     machine = nemesis.machine()
     felt = felt_on(machine.to_database)
     machine.to_database.swallow("down")
-    nemesis.lasts(nemesis.dice.uniform(0.5, 3), machine.heal)
+    nemesis.silent_for(nemesis.dice.uniform(0.5, 3), machine, machine.heal)
     return felt
 
 
@@ -442,7 +464,7 @@ def refuse_the_database(nemesis: Nemesis) -> Felt:
     machine = nemesis.machine()
     felt = felt_on(machine.to_database)
     machine.to_database.refuse()
-    nemesis.lasts(2, machine.heal)
+    nemesis.silent_for(2, machine, machine.heal)
     return felt
 
 

@@ -53,7 +53,7 @@ def test_nothing_is_lost_and_nothing_runs_twice_whatever_breaks_p1_p3_p4_p7(
             strike_while(nemesis, faults=FAULTS, pace=PACE, calls=TASKS, call=call)
         quiet_after = ledger.quiet(nemesis)
 
-    told, audit = patiently(ledger.summary), Audit(record)
+    told, audit = patiently(ledger.summary), Audit(record, nemesis.silences)
     story = f"{told}\n{nemesis.told()}\n" + "\n".join(ledger.wrong()[:20])
     assert (told["lost"], told["duplicated"], told["unexpected"]) == (0, 0, 0), story
     assert not audit.overlaps, f"{audit.overlaps}\n{story}"

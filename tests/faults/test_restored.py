@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from kombu import Connection
+from kombu.connection import Connection
 
 import taskcontrol
 from taskcontrol import broker as courier, lifecycle
