@@ -517,6 +517,32 @@ def test_two_who_send_at_once_have_no_more_places_than_the_limit_either_p4():
 
 
 @only_postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("level", "refused"),
+    [("READ COMMITTED", 1), ("REPEATABLE READ", 0), ("SERIALIZABLE", 1)],
+)
+def test_a_transaction_that_sees_only_what_was_there_as_it_began_overlooks_a_limit(
+    level, refused
+):
+    """As ``docs/referee.md`` says: who sees nothing new counts nothing new."""
+    make_type(LIMITED, concurrency_limit=1)
+    began = threading.Barrier(2)
+
+    def send(task: TaskLog) -> int:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+            TaskLog.objects.count()  # here the other two see their last
+            began.wait(30)
+            return len(promote(task))
+
+    answers = race(*[partial(send, make_task()) for _ in range(2)])
+
+    assert sum(isinstance(one, DatabaseError) for one in answers) == refused, answers
+
+
+@only_postgresql
 def test_a_type_that_nobody_has_confirmed_has_one_place():
     make_type(LIMITED, concurrency_limit=0, declared=None)
 
