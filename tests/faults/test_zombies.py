@@ -35,6 +35,8 @@ CONF = {
 }
 SLOTS = sized(2, 8)
 ROUNDS = sized(1, 13)
+#: Processes that sleep for longer than the lease, at the least: the figure to reach.
+STOPPED = sized(6, 200)
 #: Of three workers the main process sleeps, its children do, or both.
 KINDS = ("both", "main", "children")
 #: What a silent worker loses at most: the lease, a look for it, a pass, a start.
@@ -55,9 +57,12 @@ def test_zombies_write_nothing_and_are_recorded_p3(start_workers, record):
     rounds = [one_round(number, dice, victims, record) for number in range(ROUNDS)]
 
     gone = [seconds for one in rounds for seconds in one["gone"]]
+    stopped = sum(one["stopped"] for one in rounds)
+    assert stopped >= STOPPED
     figure(
         "zombies",
-        stopped=sum(one["stopped"] for one in rounds),
+        tasks=sum(one["tasks"] for one in rounds),
+        stopped=stopped,
         zombies=len(gone),
         stale_writes=0,
         recorded=len(gone),
@@ -79,9 +84,12 @@ def one_round(number, dice, victims, record):
     zombies = [pk for pk in rows if homes[pk] != "children"]
     sleepers = [pk for pk in rows if homes[pk] == "children"]
     frozen = {kind: stop(kind, worker) for kind, worker in victims.items()}
+    frozen_at = time.monotonic()
 
     with Worker(["long"], concurrency=3 * SLOTS + 1, conf=CONF):
         eventually(partial(begun, record, zombies, 2), ELSEWHERE, why=whole)
+        eventually(lambda: time.monotonic() - frozen_at > LEASE)
+        stopped = sum(map(sleeping, frozen.values()))
         # Nobody gives up on a child while its main process vouches for it.
         assert not record.lines(attempt=2) or not began_again(record, sleepers)
         end_sleepers(sleepers, pids, record, whole)
@@ -105,7 +113,7 @@ def one_round(number, dice, victims, record):
     numbers = taskcontrol.batches.progress(read(rows)[0].batch_id)
     assert numbers == {"done": len(rows), "failed": 0, "canceled": 0, "total": len(rows)}
     eventually(lambda: all(worker.row() for worker in victims.values()), 20, why=whole)
-    return {"stopped": len(rows), "zombies": len(zombies), "gone": gone}
+    return {"stopped": stopped, "tasks": len(rows), "gone": gone}
 
 
 def enqueue(gate):
@@ -158,6 +166,13 @@ def stop(kind, worker):
     main, children = kind != "children", kind != "main"
     frozen = worker.freeze(main=main, children=children)
     return (frozen[0], frozen[1:]) if main else (None, frozen)
+
+
+def sleeping(frozen):
+    """Return how many processes of a worker are still stopped."""
+    main, children = frozen
+    processes = [*children, *([main] if main is not None else [])]
+    return sum(one.status() == psutil.STATUS_STOPPED for one in processes)
 
 
 def end_sleepers(rows, pids, record, why):
