@@ -8,7 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -40,6 +40,8 @@ TIMES = {
 }
 #: What a victim sleeps over is taken back after half of this.
 SLEEP = {"WORKER_LOST_AFTER": 6}
+#: Seconds after which a message that a worker of another case may have taken along is sent again.
+TAKEN_ALONG = 3
 CONF = {**TIMES, "QUEUES": {case.queue: {} for case in CASES}}
 
 
@@ -186,10 +188,7 @@ class Aftermath:
                 with self.blamed_on(case):
                     case.flag.unlink()
                     self.stories[case].prepare()
-                    pid = eventually(
-                        partial(whom_it_met, case), why=self.sleeper.process.tail
-                    )
-                    eventually(partial(is_stopped, pid))
+                    eventually(partial(is_stopped, self.met(case, self.sleeper)))
             self.sleeper.freeze(children=True)
             self.let_worker_be_silent(self.sleeper)
             for case in cases:
@@ -202,13 +201,24 @@ class Aftermath:
         case.flag.unlink()
         story.prepare()
         story.provoke(worker, partial(self.await_body, story))
-        pid = eventually(partial(whom_it_met, case), why=worker.process.tail)
+        pid = self.met(case, worker)
         if case.kind == "kill":
             eventually(lambda: not is_alive(pid))
         self.let_time_pass(case)
         if not case.ends_worker:
             assert worker.process.running, worker.process.tail()
             eventually(lambda: self.has_ended(case), 20, why=lambda: self.tell(case))
+
+    def met(self, case: Case, worker: Worker) -> int:
+        """Return who came to the point, at the latest with a second message.
+
+        Every worker dispatches for all, and those of other cases die between the commit of
+        a turn and its messages.
+        """
+        with suppress(AssertionError):
+            return eventually(partial(whom_it_met, case), TAKEN_ALONG)
+        self.let_time_pass(case)
+        return eventually(partial(whom_it_met, case), why=worker.process.tail)
 
     def await_body(self, story: stories.Story) -> None:
         task = story.task().pk
