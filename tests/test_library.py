@@ -264,6 +264,7 @@ def test_the_command_says_why_the_files_were_not_found(db, monkeypatch):
 
 
 @pytest.mark.integration
+@pytest.mark.only_on("postgresql")  # minutes of work, which need no second database
 def test_the_whole_library_is_indexed_and_the_numbers_equal_the_rows(worker, monkeypatch):
     coordinator, batch_id = tasks.start_indexing()
     total = len(list(find_sources()))
