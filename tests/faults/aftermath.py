@@ -146,9 +146,11 @@ class Aftermath:
 
     def let_workers_die(self) -> None:
         groups: dict[str, list[Case]] = defaultdict(list)
-        for case in self.cases:
+        for number, case in enumerate(self.cases):
             if case.worker:
-                groups[case.worker].append(case)
+                # Children die one after the other, and there are many: two workers share them.
+                share = number % 2 if case.worker == CHILDREN else ""
+                groups[f"{case.worker}{share}"].append(case)
         with ThreadPoolExecutor(max(len(groups), 1)) as pool:
             asleep = groups.pop(SLEEPER, [])
             dying = pool.map(self.let_worker_die, groups.values())
