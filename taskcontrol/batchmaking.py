@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
+from .brief import brief
 from .conf import conf
 from .drafts import Draft, creator_of
 from .exceptions import BatchExists, InvalidCall
@@ -93,7 +94,7 @@ def create_batch(
         },
     )
     try:
-        with transaction.atomic(using=conf.DATABASE):
+        with brief():
             batch.save(force_insert=True, using=conf.DATABASE)
     except IntegrityError:
         raise BatchExists(batch_id) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -22,19 +23,37 @@ class Brief(transaction.Atomic):
 
     A process that sleeps, or that the network has lost, would keep its locks for as long as
     its connection seems to stand, which may be hours, and every sweep would pass over what
-    it holds. In this transaction each statement that locks rows also bounds how long it may
-    do nothing: see ``bounds``. Within a transaction that somebody else has opened it is a
-    savepoint like any other, and how long that one lasts is his to say.
+    it holds. This one bounds at its beginning how long it may do nothing. Within a
+    transaction that somebody else has opened it is a savepoint like any other, and how long
+    that one lasts is his to say.
     """
 
-    def __init__(self, using: str, *, savepoint: bool, alone: bool) -> None:
+    def __init__(self, using: str, *, savepoint: bool, alone: bool, swift: bool) -> None:
         super().__init__(using, savepoint, durable=False)
+        self._alias = using
         #: False while it runs other code, for which it waits as long as that takes.
         self.alone = alone
+        #: Whether the statements that lock rows bring the bound, which costs none: ``bounds``.
+        self.swift = swift
+        #: Whether the bound is set.
+        self.bound = False
 
     def __enter__(self) -> Brief:  # type: ignore[override]
         super().__enter__()
+        if not self.swift and connections[self._alias].atomic_blocks[:1] == [self]:
+            try:
+                self._bind()
+            except BaseException:
+                super().__exit__(*sys.exc_info())
+                raise
         return self
+
+    def _bind(self) -> None:
+        connection: Any = connections[self._alias]
+        for bound in bounds(self._alias):
+            with connection.wrap_database_errors:  # past Django, which counts statements
+                connection.connection.execute(f"SELECT {bound.template}")
+            self.bound = True
 
     def __exit__(
         self,
@@ -58,9 +77,13 @@ def _tell_if_overslept(error: BaseException | None) -> None:
         raise Overslept(str(error)) from error
 
 
-def brief(*, savepoint: bool = True, alone: bool = True) -> Brief:
-    """Return a Brief of the tasks' database; the options of ``transaction.atomic``."""
-    return Brief(conf.DATABASE, savepoint=savepoint, alone=alone)
+def brief(*, savepoint: bool = True, alone: bool = True, swift: bool = False) -> Brief:
+    """Return a Brief of the tasks' database; the options of ``transaction.atomic``.
+
+    ``swift`` is for what every task costs, and only where the first statement that locks
+    rows selects ``bounds``.
+    """
+    return Brief(conf.DATABASE, savepoint=savepoint, alone=alone, swift=swift)
 
 
 def within_another(using: str) -> bool:
@@ -79,7 +102,7 @@ class IdleBound(models.Func):
 
 
 def bounds(using: str) -> tuple[IdleBound, ...]:
-    """Return what a statement that locks rows selects besides: the bound, in a Brief.
+    """Return what a statement that locks rows selects besides: the bound, in a swift Brief.
 
     It is half of the time after which a worker is lost. Only PostgreSQL has one.
     """
@@ -88,7 +111,7 @@ def bounds(using: str) -> tuple[IdleBound, ...]:
     if connection.vendor != "postgresql" or not blocks or not connection.commit_on_exit:
         return ()
     outermost = blocks[0]
-    if not isinstance(outermost, Brief) or not outermost.alone:
+    if not isinstance(outermost, Brief) or not outermost.alone or outermost.bound:
         return ()
     return (IdleBound(max(1, round(conf.WORKER_LOST_AFTER * 500))),)
 

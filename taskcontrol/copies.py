@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db import transaction
 from django.db.models import F
 
 from . import permissions
 from .arguments import decode
-from .conf import conf
+from .brief import brief
 from .enqueueing import enqueue
 from .exceptions import InvalidCall, InvalidTransition
 from .history import record
@@ -59,7 +58,7 @@ def run_again(
     permissions.require(user, permissions.RETRY, row, "run a copy of")
     if arguments is not None:
         permissions.require(user, permissions.SENSITIVE, row, "edit the arguments of")
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         _check_ended(row)
         copy = enqueue(**_call(row, arguments, user))
         if copy is None:

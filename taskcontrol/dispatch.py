@@ -90,7 +90,7 @@ class Turn:
 
 
 def _take_turn_and_promote() -> Turn:
-    with brief():
+    with brief(swift=True):
         state = take_turn()
         if state is not None:
             return _use_turn(state)

@@ -118,7 +118,7 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
 
 
 def _store(draft: Draft) -> Admission:
-    with brief(savepoint=draft.may_be_refused):
+    with brief(savepoint=draft.may_be_refused, swift=True):
         admission = admit([draft], Draft.row)
         admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
         if not draft.runs_here:

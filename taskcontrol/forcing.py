@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from django.db import transaction
-
 from . import permissions
-from .conf import conf
+from .brief import brief
 from .dialect import DatabaseNow
 from .exceptions import InvalidCall
 from .history import record
@@ -36,7 +34,7 @@ def force_stop(task: TaskLog | str | int, *, user: Any = None) -> None:
     """
     row = find_task(task)
     permissions.require(user, permissions.CANCEL, row, "stop the body of")
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         row.refresh_from_db()
         if not may_be_forced(row):
             raise InvalidCall(

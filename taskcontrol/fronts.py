@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import tasktypes
 from .conf import conf
@@ -57,20 +57,26 @@ class Fronts(NamedTuple):
     cut: frozenset[int] = frozenset()
 
 
-def waiting_lanes(occupancy: Occupancy, sends: Sends) -> list[Lane]:
-    """Return the lanes with work that no pause holds shut, each with its free places."""
-    heads = lane_heads(
+def _heads() -> list[tuple[Any, ...]]:
+    return lane_heads(
         conf.DATABASE,
         TaskLog._meta.db_table,
         TaskType._meta.db_table,
         QueueState._meta.db_table,
     )
+
+
+def waiting_lanes(occupancy: Occupancy, sends: Sends) -> list[Lane]:
+    """Return the lanes with work that no pause holds shut, each with its free places."""
+    heads = _heads()
     unknown = {method for _, method, _, _, kind, *_ in heads if kind is None}
     if unknown:
         tasktypes.ensure(unknown)
-        return waiting_lanes(occupancy, sends)
+        heads = _heads()
     lanes = []
-    for number, method, queue, own, _kind, priority, limit, usual, held, rate in heads:
+    for number, method, queue, own, kind, priority, limit, usual, held, rate in heads:
+        if kind is None:
+            continue  # somebody is inserting its type; a later pass knows it
         free = limit - occupancy.by_type[method] if limit else UNLIMITED
         if not held:
             urgency = priority if own is None else own

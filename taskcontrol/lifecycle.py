@@ -480,7 +480,7 @@ def release(task_id: int, attempt: int, **told: Any) -> bool:
     )
     rows = TaskLog.objects.filter(pk=task_id, attempt=attempt, occupies=True)
     values = {"occupies": False, "ready_lane": lane, "rev": F("rev") + 1, **told}
-    with brief(savepoint=False):
+    with brief(savepoint=False, swift=True):
         freed: list[TaskLog] = update_returning(
             rows.exclude(status__in=(Status.QUEUED, Status.STARTED)),
             values,
@@ -526,7 +526,7 @@ def _announced(
         if moved:
             poke_after_commit(moved)
             return moved
-    with brief(savepoint=False):
+    with brief(savepoint=False, swift=True):
         moved = arrow.run(conf.DATABASE, given)
         announce(moved, arrow.old, arrow.new, error=error)
         poke_after_commit(moved)
@@ -544,7 +544,7 @@ def _move(
     **values: Any,
 ) -> list[TaskLog]:
     """Write ``new`` to those of ``rows`` that are ``old``; return them, announced."""
-    with brief(savepoint=False):
+    with brief(savepoint=False, swift=True):
         moved: list[TaskLog] = update_returning(
             rows.filter(status=old), _written(old, new, values), ("rev", "heard", *columns)
         )

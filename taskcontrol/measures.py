@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db.models import Avg, Max
 
-from .dialect import DatabaseNow
+from .brief import brief
+from .dialect import DatabaseNow, free_keys
 from .models import DispatcherState, TaskLog, TaskType, seconds
 
 #: How much the newest window counts against what was known.
@@ -31,14 +32,22 @@ def learn() -> int:
         .annotate(mean=Avg("time_taken"), most=Max("time_taken"))
     )
     runs = {row["method"]: (row["mean"] + row["most"]).total_seconds() / 2 for row in found}
-    kinds = list(TaskType.objects.filter(method__in=runs).only("method", "usual_seconds"))
-    for kind in kinds:
-        known = kind.usual_seconds
-        new = runs[kind.method]
-        learned = new if known is None else (1 - WEIGHT) * known + WEIGHT * new
-        kind.usual_seconds = round(learned, 6)
-    TaskType.objects.bulk_update(kinds, ["usual_seconds"])
+    if not runs:
+        return 0
+    with brief():
+        # A type that a person is changing at this moment learns the next time.
+        free = free_keys(TaskType.objects.filter(method__in=runs).order_by("pk"))
+        kinds = list(TaskType.objects.filter(pk__in=free).only("method", "usual_seconds"))
+        for kind in kinds:
+            _lean(kind, runs[kind.method])
+        TaskType.objects.bulk_update(kinds, ["usual_seconds"])
     return len(kinds)
+
+
+def _lean(kind: TaskType, new: float) -> None:
+    known = kind.usual_seconds
+    learned = new if known is None else (1 - WEIGHT) * known + WEIGHT * new
+    kind.usual_seconds = round(learned, 6)
 
 
 def _is_my_turn() -> bool:

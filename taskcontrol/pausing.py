@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Q
 
 from . import dialect
 from .bell import request_dispatch
+from .brief import brief
 from .conf import conf
 from .dialect import DatabaseNow
 from .exceptions import InvalidCall, NotPermitted
@@ -41,7 +41,7 @@ def pause_all(
     if until is not None and until <= now:
         raise InvalidCall(f"{scope} cannot be paused until {moment(until)}: that is over.")
     reason = clean(reason, 300)
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         _write(
             scope,
             paused_at=DatabaseNow(),
@@ -59,7 +59,7 @@ def pause_all(
 def resume_all(scope: TaskType | QueueState, *, user: Any = None) -> bool:
     """Let the tasks of this queue or type go on; return False when it was not paused."""
     _require(user, scope, "resume")
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         resumed = _write(
             scope,
             only=Q(paused_at__isnull=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ logger = logging.getLogger("taskcontrol")
 
 #: Seconds after its timeout that a task which runs at once has for writing its end.
 AT_ONCE_GRACE = 60.0
+#: When the row of a silent worker was last found to be held by somebody else.
+_held_at: dict[int, float] = {}
 
 
 def rescue_lost_tasks() -> int:
@@ -66,13 +69,33 @@ def _declare_lost() -> None:
         lost_at=None,
         last_seen_at__lt=DatabaseNow() - seconds(conf.WORKER_LOST_AFTER),
     )
-    for worker in update_returning(silent, {"lost_at": DatabaseNow()}, ("hostname",)):
+    for worker in _lost_of(silent):
         logger.error(
             "Worker %s gave no sign of life for %g s; its tasks are rescued.",
             worker.hostname,
             conf.WORKER_LOST_AFTER,
         )
         crashpoints.reached("rescue.declared")
+
+
+def _lost_of(silent: Any) -> list[Worker]:
+    """Declare lost those of ``silent`` whose rows are free; return them.
+
+    Where somebody else holds the row, the worker itself cannot write its sign of life. It
+    gets the time of two signs after that.
+    """
+    ids = list(silent.order_by("pk").values_list("pk", flat=True))
+    if not ids:
+        return []
+    now = time.monotonic()
+    with brief():
+        free = free_keys(Worker.objects.filter(pk__in=ids).order_by("pk"))
+        _held_at.update(dict.fromkeys(set(ids) - set(free), now))
+        for worker_id, at in list(_held_at.items()):
+            if now - at > 2 * conf.HEARTBEAT_INTERVAL:
+                del _held_at[worker_id]
+        lost = silent.filter(pk__in=set(free) - _held_at.keys())
+        return update_returning(lost, {"lost_at": DatabaseNow()}, ("hostname",))
 
 
 def _rescue_safely(row: TaskLog) -> int:

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from . import dialect
+from .brief import brief
 from .broker import ENQUEUE
 from .calls import call_of, digest_of, text_of
 from .conf import conf
@@ -131,7 +132,7 @@ def change(schedule: Schedule, wish: Wish, names: Collection[str], **ours: Any) 
     periodic = periodic_of(schedule)
     if periodic is None:
         raise ScheduleNotFound(schedule.name)
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         trusted = schedule.run_as_for == digest_of(periodic)
         for column, value in _columns(wish, names).items():
             setattr(periodic, column, value)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.contrib.auth import get_user_model
-from django.db import transaction
 from django.db.models import Model
 
 from .adopting import call_of_plain
+from .brief import brief
 from .broker import ENQUEUE
 from .calls import refuse_settled, text_of
-from .conf import conf
 from .drafts import Draft
 from .errorclasses import paths_of
 from .exceptions import InvalidCall, NotPermitted, ScheduleNotFound
@@ -91,7 +90,7 @@ def run(schedule: Schedule | str, *, user: Any = None) -> TaskLog:
     Raises InvalidCall while the task of its last run has not ended.
     """
     one = _allowed(schedule, user, "run schedules")
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         # Whoever fires it at this moment waits, and then sees our task.
         one = Schedule.objects.select_for_update().get(pk=one.pk)
         active = active_run_of(one)
@@ -117,7 +116,7 @@ def skip_next(schedule: Schedule | str, *, user: Any = None) -> Schedule:
     if one.next_run_at is None:
         raise InvalidCall(f"The schedule {one.name!r} has no next run to skip.")
     following = timetable_of(_periodic(one)).after(one.next_run_at)
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         rows = Schedule.objects.filter(pk=one.pk, next_run_at=one.next_run_at)
         if not rows.update(next_run_at=following):
             raise InvalidCall(f"The schedule {one.name!r} ran or changed at this moment.")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import IntegrityError, OperationalError
 
 from .bell import request_dispatch
 from .brief import brief
-from .conf import conf
 from .dialect import DatabaseNow, locked_keys
 from .exceptions import NotPermitted
 from .models import DispatcherState, WaitInterval
@@ -27,7 +26,7 @@ def dispatcher_state() -> DispatcherState:
     if state is not None:
         return state  # type: ignore[no-any-return]
     try:
-        with transaction.atomic(using=conf.DATABASE):
+        with brief():
             DispatcherState.objects.create(
                 pk=DispatcherState.THE_ONE, site=secrets.token_hex(4)
             )

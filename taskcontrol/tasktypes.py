@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
-from . import actions
+from . import actions, lockwaits
 from .bell import request_dispatch
+from .brief import brief
 from .conf import conf
 from .exceptions import NotPermitted
 from .models import TaskType
@@ -20,6 +21,9 @@ from .registry import Declaration, declarations, declare_type
 
 #: Seconds after which a process sees a change of a type that another process made.
 CACHE_SECONDS = 5.0
+
+#: Seconds to wait for somebody who inserts the same type: he may be long about his commit.
+SAME_MOMENT = 0.05
 
 #: Who may change types.
 CHANGE = "taskcontrol.change_tasktype"
@@ -63,15 +67,16 @@ def ensure(methods: Iterable[str]) -> None:
     """Insert the types that are missing, with what code declares of them.
 
     A method that this process has not imported gets a type that nobody confirmed yet:
-    the dispatcher takes its limit as 1, since its code may declare that.
+    the dispatcher takes its limit as 1, since its code may declare that. One that somebody
+    else is inserting may still be missing after that.
     """
     wanted = set(methods)
     known = TaskType.objects.filter(method__in=wanted).values_list("method", flat=True)
     for method in sorted(wanted - set(known)):
         try:
-            with transaction.atomic(using=conf.DATABASE):
+            with brief(), lockwaits.at_most(SAME_MOMENT, conf.DATABASE):
                 _insert(method, declarations.get(method))
-        except IntegrityError:
+        except (IntegrityError, lockwaits.LockWaitOver):
             continue  # another process met the method at the same moment
 
 

@@ -13,6 +13,7 @@ from . import closures, following
 from .brief import bounds
 from .conf import conf
 from .dialect import DatabaseMicroseconds, DatabaseNow, microseconds_now
+from .lockwaits import patience
 from .models import DispatcherState, TaskBatch, TaskLog, seconds
 from .prepared import PreparedQuery
 from .rates import Sends
@@ -58,7 +59,8 @@ def take_turn() -> State | None:
     of the time after which a worker is lost, loses it too. What is due is asked in the same
     statement, so that an idle pass costs only this one. None without the row.
     """
-    bound = [one.template for one in bounds(conf.DATABASE)]
+    each = (*bounds(conf.DATABASE), *patience(conf.DATABASE))
+    bound = [one.template for one in each]
     rows = _TURN.rows(conf.DATABASE, *bound)
     return State(*rows[0][: len(State._fields)]) if rows else None
 
@@ -71,7 +73,7 @@ def _build_turn() -> Any:
     open_batches = TaskBatch.objects.filter(open_since__isnull=False)
     return (
         DispatcherState.objects.select_for_update()
-        .filter(pk=DispatcherState.THE_ONE)
+        .filter(*patience(conf.DATABASE), pk=DispatcherState.THE_ONE)
         .annotate(
             waiting=_first(waiting, "ready_lane"),
             coming=_first(coming(), "run_at"),

@@ -35,16 +35,18 @@ from . import (
 )
 from .accounting.sweep import Accountant
 from .announcing import has_stored
+from .brief import brief
 from .burst import burst
 from .conf import conf, known_queues
 from .context import without_user_code
-from .dialect import DatabaseNow, update_returning
+from .dialect import DatabaseNow, free_keys, update_returning
 from .dispatch import make_pass
 from .exceptions import BrokerUnavailable
 from .execution import here
 from .failures import forced_timeout
 from .forks import DatabaseWork
 from .history import record
+from .lockwaits import LockWaitOver, impatient
 from .models import TaskEvent, TaskLog, Worker
 from .slots import LOOKAHEAD
 from .status import Status
@@ -191,7 +193,7 @@ class Boot:
             Every(conf.DISPATCH_INTERVAL, self._end_burst),
         ]
         work = DatabaseWork()
-        with without_user_code():
+        with without_user_code(), impatient(conf.DATABASE):
             while not self.stopped.is_set():
                 bell.wait(conf.DISPATCH_INTERVAL)
                 if not self.stopped.is_set():
@@ -234,6 +236,8 @@ class Boot:
         except BrokerUnavailable as error:
             logger.warning("%s", error)
             self.stopped.wait(BROKER_PAUSE)
+        except LockWaitOver:
+            logger.info("A dispatch pass gave up on a lock; the next one comes soon.")
         except Exception:
             logger.exception("A dispatch pass failed; the next one comes within a second.")
             self._trouble_at = time.monotonic()
@@ -253,12 +257,17 @@ class Keeper:
         self._asked_at: dict[tuple[int, int], float] = {}
         #: What ran here at the last look although no row waited for it.
         self._strays: set[tuple[int, int]] = set()
+        #: Whose hard limit has come, which could not be written yet.
+        self._overdue: set[tuple[int, int]] = set()
         self._loop_seen_at = time.monotonic()
         self._kills = memory.KillsForMemory()
         self.work = DatabaseWork()
 
     def do(self, errand: Callable[[], Any]) -> None:
-        """Let the thread do ``errand`` soon: the event loop must not wait for a database."""
+        """Let the thread do ``errand`` soon: the event loop must not wait for a database.
+
+        It is done again at a later tick while it returns False, or waits for a lock.
+        """
         self._errands.append(errand)
         self.wake()
 
@@ -270,7 +279,7 @@ class Keeper:
         """Work until the worker has stopped, also through a long warm shutdown."""
         beat = Every(conf.HEARTBEAT_INTERVAL, self._sign_of_life, insist=True)
         work = self.work
-        with without_user_code():
+        with without_user_code(), impatient(conf.DATABASE):
             while not self.boot.stopped.is_set():
                 if self.boot.row is None:
                     _safely(self.boot.register, work)
@@ -294,38 +303,63 @@ class Keeper:
 
     def say_goodbye(self) -> None:
         """Hand in the row; what still stands as Started here runs elsewhere, uncounted."""
-        with without_user_code():
+        with without_user_code(), impatient(conf.DATABASE):
             self._run_errands()
-            self._say_leaving()
-            now = DatabaseNow()
-            rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
-            rows.update(left_at=now, last_seen_at=now)
+            _safely(self._say_left, self.work)
             crashpoints.reached("worker.left")
             for row in TaskLog.objects.filter(occupies=True, worker=here.worker_id):
                 if row.status != Status.QUEUED:
                     _safely(partial(rescue.rescue_from_worker, row), self.work)
 
-    def process_lost(self, task_id: int, attempt: int, why: str) -> None:
+    def _say_left(self) -> None:
+        self._say_leaving()
+        now = DatabaseNow()
+        rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
+        rows.update(left_at=now, last_seen_at=now)
+
+    def process_lost(self, task_id: int, attempt: int, why: str) -> bool:
         """A child died while it held an attempt, which another may still run."""
+        if (task_id, attempt) in self._overdue:
+            return self.timed_out(task_id, attempt)
         row = self._own(task_id, attempt)
         if row is None or held.has_body(task_id, attempt):
-            return
+            return True
         crashpoints.reached("worker.lost")
+        written = self._while_free(task_id, partial(self._write_loss, row, why))
+        bell.ring()
+        return written
+
+    def _write_loss(self, row: TaskLog, why: str) -> None:
         if row.status == Status.STARTED:
             where = f"{self.boot.facts['hostname']}: {why.rstrip('.')}"
             killed = "SIGKILL" in why and self._kills.explain_one()
             rescue.lose(row, where, for_memory=killed)
         else:
-            lifecycle.release(task_id, attempt)
-        bell.ring()
+            lifecycle.release(row.pk, row.attempt)
 
-    def timed_out(self, task_id: int, attempt: int) -> None:
+    def timed_out(self, task_id: int, attempt: int) -> bool:
         """The hard limit of an attempt has come; its process is about to be killed."""
-        row = self._own(task_id, attempt)
+        key = (task_id, attempt)
+        row = self._own(*key)
         if row is None or row.status != Status.STARTED:
-            return
+            return True
         crashpoints.reached("worker.timed_out")
-        lifecycle.fail(task_id, attempt, **forced_timeout(row), body_gone=False)
+        fail = partial(lifecycle.fail, *key, **forced_timeout(row), body_gone=False)
+        written = self._while_free(task_id, fail)
+        (self._overdue.discard if written else self._overdue.add)(key)
+        return written
+
+    def _while_free(self, task_id: int, act: Callable[[], Any]) -> bool:
+        """Do ``act`` while the task's row is ours; False when somebody else holds it.
+
+        One row that a caller's open transaction holds keeps the keeper from no other.
+        """
+        row = TaskLog.objects.filter(pk=task_id)
+        with brief():
+            if not free_keys(row):
+                return not row.exists()
+            act()
+        return True
 
     def _own(self, task_id: int, attempt: int) -> TaskLog | None:
         """Return the row of an attempt that this worker has claimed, with whatever message."""
@@ -333,8 +367,13 @@ class Keeper:
         return rows.filter(worker=here.worker_id).first()
 
     def _run_errands(self) -> None:
-        while self._errands:
-            _safely(self._errands.pop(0), self.work)
+        until = time.monotonic() + WATCH_EVERY
+        for _ in range(len(self._errands)):
+            errand = self._errands.pop(0)
+            if _safely(errand, self.work) is False:
+                self._errands.append(errand)
+                if time.monotonic() > until:
+                    break  # somebody waits for a sign of life
 
     def _sign_of_life(self) -> None:
         rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
@@ -386,6 +425,7 @@ class Keeper:
                 self._stop(row)
         self._end_unwanted(set(held.attempts()) - seen)
         held.sweep(keep=seen)
+        self._overdue &= seen
         for times in (self._unheld_since, self._asked_at):
             for key in times.keys() - seen:
                 del times[key]
@@ -424,8 +464,9 @@ class Keeper:
         if held.has_body(*key):
             if row.status != Status.FINISHED and held.find(*key) is not None:
                 self._make_go(row)
-        elif self._unheld_for(key) >= 0:
-            lifecycle.release(*key)
+        elif self._unheld_for(key) >= 0 and self._while_free(
+            row.pk, partial(lifecycle.release, *key)
+        ):
             bell.ring()
 
     def _make_go(self, row: TaskLog) -> None:
@@ -461,14 +502,21 @@ def _cancel_signal() -> signal.Signals:
     return CANCEL
 
 
-def _safely(call: Callable[[], Any], work: DatabaseWork) -> None:
-    """Run one piece of a thread's work; a failure is logged and ends nothing."""
+def _safely(call: Callable[[], Any], work: DatabaseWork) -> Any:
+    """Run one piece of a thread's work; a failure is logged and ends nothing.
+
+    Returns what ``call`` does, and False when it gave up on a lock.
+    """
     try:
         with work.piece():
-            call()
+            return call()
+    except LockWaitOver as over:
+        logger.warning("%r gave up on a lock, and is tried again: %s", call, over)
+        return False
     except Exception:
         logger.exception("%r failed in a worker's main process; it is tried again.", call)
         connections[conf.DATABASE].close()
+    return None
 
 
 def _children(process: psutil.Process) -> list[dict[str, int]]:

@@ -10,13 +10,19 @@ from typing import Any
 from django.db import connections
 
 TASKS, KEYS = "taskcontrol_tasklog", "taskcontrol_taskkey"
+QUEUES = "taskcontrol_queuestate"
 #: Who holds rows of one of these may wait for rows of a later one, and for no earlier ones.
 ORDER = (
     "taskcontrol_dispatcherstate",
+    "taskcontrol_worker",
     "taskcontrol_schedule",
+    "taskcontrol_tasktype",
+    QUEUES,
     KEYS,
     TASKS,
     "taskcontrol_taskbatch",
+    "taskcontrol_waitinterval",
+    "taskcontrol_incident",
 )
 _LOCKS = re.compile(
     r"""\s*(?:SET\ STATEMENT\ .*?\ FOR\ )?
@@ -92,7 +98,7 @@ def _rows(table: str, sql: str, params: Sequence[Any], connection: Any) -> set[R
     if sql.lstrip().startswith("INSERT"):
         return _taken(sql, params)
     head, _, where = sql.partition(" WHERE ")
-    names = ("slot", "key") if table == KEYS else ("id",)
+    names = {KEYS: ("slot", "key"), QUEUES: ("name",)}.get(table, ("id",))
     quote = connection.ops.quote_name
     query = f"SELECT {', '.join(map(quote, names))} FROM {quote(table)}"
     if where:

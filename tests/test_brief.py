@@ -6,17 +6,32 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.contrib import admin
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 
 import taskcontrol
-from taskcontrol import broker, crashpoints, dispatch, ends, lifecycle, resending, side
+from taskcontrol import (
+    audit,
+    brief as brief_room,
+    broker,
+    crashpoints,
+    dispatch,
+    draining,
+    ends,
+    lifecycle,
+    lockwaits,
+    pausing,
+    resending,
+    schedules,
+    side,
+)
 from taskcontrol.brief import brief
 from taskcontrol.context import running
 from taskcontrol.currenttask import CurrentTask
 from taskcontrol.dialect import free_keys
-from taskcontrol.models import TaskLog
+from taskcontrol.models import TaskLog, TaskType
 from taskcontrol.status import Status
-from tests.factories import make_task, make_type, make_worker, seconds_ago
+from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
 from tests.models import Counter
 from tests.waiting import eventually
 
@@ -113,6 +128,105 @@ def test_who_sleeps_before_his_commit_loses_what_he_has_locked_p1(name, conf, mo
     assert isinstance(next(asleep), OperationalError)
     assert TaskLog.objects.get(pk=task.pk).status == status
     assert not Counter.objects.exists()
+
+
+def sleep_in(monkeypatch, room, name, act):
+    """The same in front of a function of ``room``, where there is no point."""
+    was = getattr(room, name)
+
+    def here(*given, **options):
+        crashpoints.reached(f"before {name}")
+        return was(*given, **options)
+
+    monkeypatch.setattr(room, name, here)
+    return sleep_over(monkeypatch, f"before {name}", act)
+
+
+def is_free_row(row):
+    with brief():
+        return free_keys(type(row).objects.filter(pk=row.pk)) == [row.pk]
+
+
+BY_HAND = {
+    "pause": (make_type, pausing.pause_all),
+    "resume": (lambda: make_type(paused_at=seconds_ago(1)), pausing.resume_all),
+    "drain": (make_worker, draining.drain_worker),
+    "edit": (make_type, lambda kind: kind.save()),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_who_sleeps_over_what_he_does_by_hand_loses_the_row(name, conf, monkeypatch):
+    conf(WORKER_LOST_AFTER=2)
+    make, act = BY_HAND[name]
+    row, user = make(), make_user(is_superuser=True)
+    asleep = sleep_in(
+        monkeypatch,
+        audit,
+        "_write",
+        lambda: audit.perform(user, row, lambda: act(row) or "Done."),
+    )
+    next(asleep)
+
+    eventually(lambda: is_free_row(row))
+
+    assert isinstance(next(asleep), OperationalError)
+
+
+def test_who_sleeps_over_a_pause_of_his_own_loses_the_row(conf, monkeypatch):
+    conf(WORKER_LOST_AFTER=2)
+    kind = make_type()
+    asleep = sleep_in(
+        monkeypatch, pausing, "_end_intervals", lambda: pausing.pause_all(kind)
+    )
+    next(asleep)
+
+    eventually(lambda: is_free_row(kind))
+
+    assert isinstance(next(asleep), OperationalError)
+
+
+def test_who_sleeps_while_he_runs_a_schedule_by_hand_loses_it(conf, monkeypatch):
+    conf(WORKER_LOST_AFTER=2)
+    schedule = schedules.create("tests.tasks.nothing", every=60)
+    asleep = sleep_over(monkeypatch, "enqueue.inserted", lambda: schedules.run(schedule))
+    next(asleep)
+
+    eventually(lambda: is_free_row(schedule))
+
+    assert isinstance(next(asleep), OperationalError)
+    assert not TaskLog.objects.exists()
+
+
+def test_who_sleeps_over_a_form_of_admin_loses_the_row(monkeypatch, rf):
+    seen = []
+    monkeypatch.setattr(
+        admin.ModelAdmin, "_changeform_view", lambda *given: seen.append(bound())
+    )
+    request = rf.post("/")
+    request._dont_enforce_csrf_checks = True
+
+    admin.site._registry[TaskType].changeform_view(request, "1")
+
+    assert seen == ["10s"]
+
+
+@pytest.mark.parametrize("swift", [True, False])
+def test_a_wait_that_is_bounded_bounds_the_idleness_too(swift):
+    """The first statement of a swift transaction that takes keys is this one."""
+    with brief(swift=swift), lockwaits.at_most(1, "default"):
+        assert bound() != "0"
+
+
+def test_who_cannot_be_bounded_leaves_no_transaction_open(monkeypatch):
+    monkeypatch.setattr(brief_room.IdleBound, "template", "no function()", raising=False)
+    monkeypatch.setattr(brief_room.IdleBound, "__init__", lambda self, _ms: None)
+
+    with pytest.raises(DatabaseError), brief():
+        pass
+
+    assert not connection.in_atomic_block
+    Counter.objects.create(name="c")
 
 
 def bound():

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +21,14 @@ from taskcontrol import (
     batchcontrol,
     broker,
     dispatch,
+    draining,
     enqueueing,
     firing,
+    incidents,
     keys,
     lifecycle,
+    measures,
+    pausing,
     pruning,
     rescue,
     resending,
@@ -31,6 +36,8 @@ from taskcontrol import (
 )
 from taskcontrol.exceptions import InvalidTransition, KeyTaken
 from taskcontrol.models import (
+    DispatcherState,
+    QueueState,
     Schedule,
     TaskAttempt,
     TaskBatch,
@@ -297,6 +304,29 @@ def fire() -> None:
     assert firing.fire_due_schedules() == 1
 
 
+def pause_all_of_a_kind() -> None:
+    for scope in (make_type("paused"), QueueState.objects.create(name="default")):
+        pausing.pause_all(scope)
+        pausing.resume_all(scope)
+
+
+def drain() -> None:
+    draining.drain_worker(make_worker())
+
+
+def report_twice() -> None:
+    for _ in range(2):
+        incidents.report(incidents.Kind.LOST, "It is gone.")
+
+
+def learn() -> None:
+    make_type("learned")
+    ran = {"ended_at": seconds_ago(1), "time_taken": timedelta(seconds=1)}
+    make_task(Status.FINISHED, method="learned", **ran)
+    DispatcherState.objects.update(learned_at=None)
+    assert measures.learn() == 1
+
+
 def each_act() -> None:
     for act in ACTS.values():
         for status in act.statuses:
@@ -314,6 +344,10 @@ LOCKERS = (
     sweep,
     suspend,
     fire,
+    pause_all_of_a_kind,
+    drain,
+    report_twice,
+    learn,
     each_act,
 )
 
@@ -379,7 +413,18 @@ def test_in_a_callers_transaction_rows_are_locked_in_that_order_too(name, monkey
 def test_the_order_is_that_of_the_architecture():
     text = (Path(settings.BASE_DIR) / "ARCHITECTURE.md").read_text()
     section = re.split(r"^## ", text.partition("## Locks")[2], flags=re.MULTILINE)[0]
-    words = ("the dispatcher's row", "schedule's row", "keys", "task rows", "batch's row")
+    words = (
+        "the dispatcher's row",
+        "a worker's",
+        "a schedule's row",
+        "a type's",
+        "a queue's",
+        "keys",
+        "task rows",
+        "batch's row",
+        "intervals",
+        "an incident's",
+    )
 
     places = [section.find(one) for one in words]
 

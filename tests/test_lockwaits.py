@@ -7,7 +7,8 @@ from contextlib import closing
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from taskcontrol.lockwaits import LockWaitOver, at_most
+from taskcontrol.brief import brief
+from taskcontrol.lockwaits import LockWaitOver, at_most, impatient
 from tests.models import Counter
 from tests.waiting import beside, race
 
@@ -95,3 +96,64 @@ def test_a_connection_that_is_lost_inside_is_told_in_djangos_words():
     (said,) = race(lose)
 
     assert isinstance(said, OperationalError), repr(said)
+
+
+# Threads on which others rely
+
+
+def raise_it(pk):
+    return Counter.objects.filter(pk=pk).update(value=1)
+
+
+def raise_it_in_a_transaction(pk):
+    with transaction.atomic():
+        return raise_it(pk)
+
+
+def raise_it_after_a_savepoint(pk):
+    with brief():
+        with transaction.atomic():
+            Counter.objects.create(name="other")
+        return raise_it(pk)
+
+
+def lock_it(pk):
+    with brief(swift=True):
+        return Counter.objects.select_for_update().get(pk=pk)
+
+
+WAITS = [raise_it, raise_it_in_a_transaction, raise_it_after_a_savepoint, lock_it]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_an_impatient_thread_gives_up_and_can_go_on(wait):
+    held = Counter.objects.create(name="held")
+    free = Counter.objects.create(name="free")
+
+    def tries():
+        before = patience()
+        with impatient("default"):
+            with pytest.raises(LockWaitOver):
+                wait(held.pk)
+            wait(free.pk)
+        return before == patience()
+
+    with transaction.atomic():
+        Counter.objects.select_for_update().get(pk=held.pk)
+        assert beside(tries)
+
+
+def test_what_an_impatient_thread_writes_by_itself_stands_at_once():
+    with impatient("default"):
+        one = Counter.objects.create(name="one")
+        assert beside(lambda: Counter.objects.get(pk=one.pk).name) == "one"
+        assert Counter.objects.count() == 1
+
+
+def test_others_are_as_patient_as_before():
+    before = patience()
+    with impatient("default"):
+        assert beside(patience) == before
+    with transaction.atomic():
+        Counter.objects.create(name="c")
+        assert patience() == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import measures
@@ -14,7 +14,7 @@ from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests.factories import make_task, make_type, seconds_ago
 from tests.test_lifecycle import statements
-from tests.waiting import race
+from tests.waiting import beside, race
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -117,3 +117,18 @@ def test_many_types_cost_as_much_as_one():
         return len(statements(queries))
 
     assert cost(1) == cost(30)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
+def test_a_type_that_somebody_is_changing_learns_the_next_time():
+    held = make_type("m")
+    make_type("n")
+    ran(1.0)
+    ran(1.0, method="n")
+
+    with transaction.atomic():
+        assert TaskType.objects.select_for_update().get(pk=held.pk)
+        assert beside(measures.learn) == 1
+
+    assert (usual("m"), usual("n")) == (None, 1.0)

@@ -10,7 +10,8 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from taskcontrol import lifecycle
+from taskcontrol import lifecycle, rescue
+from taskcontrol.conf import conf
 from taskcontrol.exceptions import OutOfMemory
 from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, Worker
 from taskcontrol.rescue import lose, rescue_lost_tasks
@@ -299,3 +300,21 @@ def test_a_row_that_somebody_holds_does_not_stop_the_sweep(status):
     assert answer == 1
     assert row(free).status == Status.PENDING
     assert rescue_lost_tasks() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
+def test_a_worker_whose_row_is_held_has_the_time_of_two_signs_after_that_p1(monkeypatch):
+    monkeypatch.setattr(rescue, "_held_at", {})
+    held, other = silent(hostname="held"), silent(hostname="other")
+
+    with transaction.atomic():
+        assert Worker.objects.select_for_update().get(pk=held.pk)
+        beside(rescue_lost_tasks)
+    assert list(Worker.objects.exclude(lost_at=None)) == [other]
+    rescue_lost_tasks()
+    assert list(Worker.objects.exclude(lost_at=None)) == [other]
+
+    rescue._held_at[held.pk] -= 3 * conf.HEARTBEAT_INTERVAL
+    rescue_lost_tasks()
+    assert Worker.objects.exclude(lost_at=None).count() == 2

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from django.db import transaction
 
 from taskcontrol import registry, tasktypes
 from taskcontrol.dispatch import dispatch_pending
-from taskcontrol.models import TaskType
+from taskcontrol.models import TaskLog, TaskType
 from taskcontrol.registry import declare_type
 from taskcontrol.status import Status
 from tests.factories import make_task, make_type, make_worker
+from tests.waiting import beside
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -86,3 +88,18 @@ def test_confirming_a_known_type_changes_nothing(django_assert_num_queries):
     with django_assert_num_queries(0):
         tasktypes.confirm(M)
     assert stored().concurrency_limit == 2
+
+
+@pytest.mark.only_on("postgresql", "mysql")
+def test_a_type_that_somebody_is_making_stops_no_other():
+    make_worker(pool_size=4)
+    make_type("known")
+    new, old = make_task(method="new"), make_task(method="known")
+
+    with transaction.atomic():
+        TaskType.objects.create(method="new")
+        assert beside(dispatch_pending) == 1
+        assert TaskLog.objects.get(pk=old.pk).status == Status.QUEUED
+
+    assert dispatch_pending() == 1
+    assert TaskLog.objects.get(pk=new.pk).status == Status.QUEUED

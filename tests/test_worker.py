@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from taskcontrol import held, lifecycle, worker
 from taskcontrol.execution import here
 from taskcontrol.history import record as note
+from taskcontrol.lockwaits import impatient
 from taskcontrol.models import Incident, TaskEvent, TaskLog, Worker
 from taskcontrol.status import Status
+from taskcontrol.timers import Every
 from taskcontrol.worker import UNHELD_FOR, Boot
 from tests.children import a_child, answers, gives
 from tests.factories import make_task, make_type, make_worker, seconds_ago
+from tests.waiting import beside
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
 
@@ -654,3 +658,94 @@ def test_a_worker_says_goodbye_once_and_only_in_its_own_process(boot, keeper, mo
     boot.stop()
     boot.stop()
     assert said == [1]
+
+
+# What somebody else's open transaction holds
+
+holds = pytest.mark.only_on("postgresql", "mysql")
+
+
+def lock(row):
+    """Hold a row until the end of this transaction."""
+    assert type(row).objects.select_for_update().get(pk=row.pk)
+
+
+@holds
+@pytest.mark.parametrize("status", [Status.CANCELED, Status.STARTED])
+def test_a_held_row_keeps_the_keeper_from_no_other_p4(keeper, row, status, monkeypatch):
+    monkeypatch.setattr(worker, "UNHELD_FOR", 0)
+    make_type()
+    first, second = mine(row, status), mine(row, status)
+    looks_again(keeper)
+    TaskLog.objects.filter(pk__in=[first.pk, second.pk]).update(
+        status=status, occupies=True, worker=row
+    )
+
+    with transaction.atomic():
+        lock(first)
+        beside(lambda: looks_again(keeper))
+        assert (now(first).occupies, now(second).occupies) == (True, False)
+
+    looks_again(keeper)
+    assert not now(first).occupies
+
+
+@holds
+def test_a_hard_limit_that_cannot_be_written_is_not_taken_for_a_loss(keeper, row):
+    make_type()
+    task = mine(row, Status.STARTED)
+    keeper.do(partial(keeper.timed_out, task.pk, 1))
+
+    with transaction.atomic():
+        lock(task)
+        beside(keeper._run_errands)
+    keeper.process_lost(task.pk, 1, "signal 9 (SIGKILL)")
+
+    assert (now(task).status, now(task).ended_reason) == (Status.FAILED, "timed out")
+    keeper._run_errands()
+    assert not keeper._errands
+
+
+@holds
+def test_an_errand_for_a_held_row_is_done_when_it_is_free(keeper, row):
+    make_type()
+    task, other = mine(row, Status.STARTED), mine(row, Status.STARTED)
+    for one in (task, other):
+        keeper.do(partial(keeper.process_lost, one.pk, 1, "signal 9 (SIGKILL)"))
+
+    with transaction.atomic():
+        lock(task)
+        beside(keeper._run_errands)
+        assert [now(one).status for one in (task, other)] == [
+            Status.STARTED,
+            Status.PENDING,
+        ]
+    keeper._run_errands()
+
+    assert now(task).status == Status.PENDING
+
+
+def test_an_errand_for_a_row_that_is_gone_is_over(keeper, row):
+    task = mine(row, Status.STARTED)
+    TaskLog.objects.filter(pk=task.pk).delete()
+
+    assert keeper._while_free(task.pk, lambda: None)
+
+
+@holds
+def test_a_sign_of_life_that_cannot_be_given_is_given_later(keeper, row, caplog):
+    def tick():
+        with impatient("default"):
+            keeper._keep(Every(60, keeper._sign_of_life, insist=True), keeper.work)
+
+    done = []
+    keeper.do(lambda: done.append("an errand"))
+    with transaction.atomic():
+        lock(row)
+        beside(tick)
+
+    assert done
+    assert "gave up on a lock" in caplog.text
+    assert not [one for one in caplog.records if one.exc_info]
+    tick()
+    assert Worker.objects.get(pk=row.pk).last_seen_at > row.last_seen_at

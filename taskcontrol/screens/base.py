@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -15,6 +16,7 @@ from django.utils.module_loading import import_string
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
+from ..brief import brief
 from ..conf import conf
 from .addresses import staying_on
 from .presentation import visible
@@ -76,6 +78,11 @@ class Screen(ScreenBase):
         """Show the list under its plain name."""
         title = {"title": capfirst(self.opts.verbose_name_plural)}
         return super().changelist_view(request, {**title, **(extra_context or {})})
+
+    def changeform_view(self, request: HttpRequest, *given: Any, **options: Any) -> Any:
+        """Show or save the page of one row; who is lost over that keeps no lock for long."""
+        with brief() if request.method == "POST" else nullcontext():
+            return super().changeform_view(request, *given, **options)
 
     def render_change_form(
         self,

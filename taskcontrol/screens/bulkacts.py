@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.contrib.admin.sites import all_sites
-from django.db import transaction
 from django.db.models import Q
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 
 from ..audit import perform
-from ..conf import conf
+from ..brief import brief
 from ..context import current_task
 from ..exceptions import Discard
 from ..models import TaskLog
@@ -124,7 +123,7 @@ def start(
 
     It goes before all others that wait, since it may be meant for them.
     """
-    with transaction.atomic(using=conf.DATABASE):
+    with brief():
         task = enqueue_for(
             user,
             act_on_matching,

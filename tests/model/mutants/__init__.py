@@ -18,6 +18,7 @@ from tests.model.mutants import (
     news,
     others,
     sweeping,
+    waits,
     workers,
 )
 
@@ -34,6 +35,7 @@ ROOMS = (
     accounts,
     acts,
     locks,
+    waits,
 )
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
 #: A guard of each kind, whose tests take few seconds: for every run of CI.

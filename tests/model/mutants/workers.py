@@ -308,13 +308,13 @@ MUTANTS = [
     mutant(
         "death: a stopped body frees its place",
         "worker.py",
-        ("process_lost", "lifecycle.release(task_id, attempt)", "pass"),
+        ("_write_loss", "lifecycle.release(row.pk, row.attempt)", "pass"),
         by="worker: a child that died after its task was stopped frees its place p4",
     ),
     mutant(
         "death: for memory only if killed",
         "worker.py",
-        ("process_lost", '"SIGKILL" in why and ', ""),
+        ("_write_loss", '"SIGKILL" in why and ', ""),
         by="worker: only who was killed may have died for memory",
     ),
     mutant(
@@ -408,7 +408,7 @@ MUTANTS = [
     mutant(
         "goodbye: not of one that is lost",
         "worker.py",
-        ("say_goodbye", ", lost_at=None)", ")"),
+        ("_say_left", ", lost_at=None)", ")"),
         by="worker: who was declared lost before it left has lost its tasks p1",
     ),
     mutant(

@@ -1,0 +1,71 @@
+"""Guards of who waits for a lock, how long, and who loses it."""
+
+from __future__ import annotations
+
+from tests.model.mutants.making import POSTGRESQL, mutant
+
+MUTANTS = [
+    mutant(
+        "brief: bounds itself when it begins",
+        "brief.py",
+        ("__enter__", "self._bind()", "pass"),
+        by="brief: who sleeps over what he does by hand loses the row",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "lock wait: bounds the idleness too",
+        "lockwaits.py",
+        ("_set", "both += returned_bound(connection.alias)", "pass"),
+        by="brief: a wait that is bounded bounds the idleness too",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "impatience: gives up",
+        "lockwaits.py",
+        ("_bind", 'connection.connection.execute(f"SELECT {OWN_BOUND}")', "pass"),
+        by="lockwaits: an impatient thread gives up and can go on",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "keeper: passes over what is held",
+        "worker.py",
+        ("_while_free", "if not free_keys(row):", "if not row.exists():"),
+        by="worker: a held row keeps the keeper from no other p4",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "keeper: a limit that has come is no loss",
+        "worker.py",
+        ("process_lost", "(task_id, attempt) in self._overdue", "False"),
+        by="worker: a hard limit that cannot be written is not taken for a loss",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "keeper: tries an errand again",
+        "worker.py",
+        ("_run_errands", "self._errands.append(errand)", "pass"),
+        by="worker: an errand for a held row is done when it is free",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "rescue: not of a worker whose row is held",
+        "rescue.py",
+        ("_lost_of", "set(free) - _held_at.keys()", "free"),
+        by="rescue: a worker whose row is held has the time of two signs after that p1",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "learn: passes over what is held",
+        "measures.py",
+        ("learn", "free = free_keys(", "free = ("),
+        by="measures: a type that somebody is changing learns the next time",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "types: waits for nobody who makes the same",
+        "tasktypes.py",
+        ("ensure", ", lockwaits.at_most(SAME_MOMENT, conf.DATABASE)", ""),
+        by="unconfirmed_types: a type that somebody is making stops no other",
+        on=POSTGRESQL,
+    ),
+]
