@@ -83,10 +83,10 @@ def others():
 def test_connections_that_are_cut_in_the_middle_lose_nothing(worker, record):
     dice, cuts = random.Random(SEED), 0
     rows = [
-        taskcontrol.enqueue(tasks.recorded, seconds=0.05) for _ in range(sized(40, 400))
+        taskcontrol.enqueue(tasks.recorded, seconds=0.05) for _ in range(sized(20, 400))
     ]
     while not all(one.ended for one in TaskLog.objects.filter(pk__in=[r.pk for r in rows])):
-        if cuts < sized(20, 200):
+        if cuts < sized(10, 200):
             for pid in dice.sample(there := others(), min(2, len(there))):
                 ask("SELECT pg_terminate_backend(%s)", pid)
                 cuts += 1

@@ -142,7 +142,7 @@ def test_what_a_strange_worker_takes_and_drops_runs_all_the_same(
     start_worker(concurrency=6, conf={"RESEND_AFTER": 0.5, "HEARTBEAT_INTERVAL": 0.5})
     eventually(lambda: "bare@lab ready" in stranger.log.read_text(), 30)
 
-    rows = [taskcontrol.enqueue(tasks.recorded) for _ in range(sized(12, 200))]
+    rows = [taskcontrol.enqueue(tasks.recorded) for _ in range(sized(6, 200))]
 
     assert {now.status for now in all_ended(rows, 120)} == {Status.FINISHED}
     assert set(record.starts().values()) == {1}
