@@ -359,7 +359,7 @@ def test_the_task_of_a_child_that_died_runs_again_and_is_counted_p1(keeper, row,
 
 
 @pytest.mark.parametrize("status", [Status.STARTED, Status.CANCELED])
-def test_the_death_of_a_copys_child_costs_the_body_nothing_p3_p4(
+def test_the_death_of_the_child_of_a_copy_costs_the_body_nothing_p3_p4(
     keeper, row, child, status
 ):
     task = mine(row, status)

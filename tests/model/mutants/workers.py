@@ -297,7 +297,7 @@ MUTANTS = [
         "death: not of what another child runs",
         "worker.py",
         ("process_lost", " or held.has_body(task_id, attempt)", ""),
-        by="worker: the death of a copys child costs the body nothing p3 p4",
+        by="worker: the death of the child of a copy costs the body nothing p3 p4",
     ),
     mutant(
         "death: not of what another worker runs",
