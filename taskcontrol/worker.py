@@ -464,7 +464,7 @@ class Keeper:
         if held.has_body(*key):
             if row.status != Status.FINISHED and held.find(*key) is not None:
                 self._make_go(row)
-        elif self._unheld_for(key) >= 0 and self._while_free(
+        elif self._is_over(key) and self._while_free(
             row.pk, partial(lifecycle.release, *key)
         ):
             bell.ring()
@@ -483,6 +483,15 @@ class Keeper:
         ) and held.kill(*key, signal.SIGKILL):
             detail = "its process did not stop when asked"
             record([row], TaskEvent.Kind.FORCED, detail=detail)
+
+    def _is_over(self, key: tuple[int, int]) -> bool:
+        """Return whether a body is gone: seen to go, or seen nowhere for long.
+
+        It may have ended its task a moment after its claim, in a fenced block, and go on
+        in a child of which the event loop has not told yet.
+        """
+        known = not self.boot.prefork or held.find(*key) is not None
+        return self._unheld_for(key) >= (0 if known else UNHELD_FOR)
 
     def _unheld_for(self, key: tuple[int, int]) -> float:
         """Return for how many seconds nothing here runs an attempt; -1 when that is unsure.

@@ -220,9 +220,10 @@ def test_the_place_of_a_body_that_is_gone_is_free_at_once_p4(keeper, row, child)
 def test_a_place_is_not_free_before_the_loop_has_told_who_has_the_body_p4(keeper, row):
     task = mine(row, Status.CANCELED)
     keeper._watch()
+    looks_again(keeper)
     assert now(task).occupies
 
-    looks_again(keeper)
+    looks_again(keeper, after=UNHELD_FOR)
 
     assert not now(task).occupies
 

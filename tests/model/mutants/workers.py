@@ -218,7 +218,7 @@ MUTANTS = [
     mutant(
         "stop: no place is free before the loop has told",
         "worker.py",
-        ("_stop", ">= 0", ">= -1"),
+        ("_is_over", "else UNHELD_FOR", "else 0"),
         by="worker: a place is not free before the loop has told who has the body p4",
     ),
     mutant(
