@@ -23,6 +23,7 @@ MAX_DEPTH = 28
 #: Python writes no longer numbers as text: 4,300 digits.
 MAX_BITS = 14_000
 
+_write = json.JSONEncoder(ensure_ascii=False).encode
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -49,7 +50,7 @@ def decode(data: Any) -> Any:
 
 def size_of(data: Any) -> int:
     """Return the bytes that encoded data takes."""
-    return len(json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return len(_write(data).encode("utf-8", "surrogatepass"))
 
 
 def _encode(value: Any, path: str, depth: int) -> Any:

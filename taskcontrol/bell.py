@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import select
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,6 +23,8 @@ logger = logging.getLogger("taskcontrol")
 KEY = "taskcontrol:bell"
 _TIMEOUT = 0.1
 _BREAK_SECONDS = 5.0
+#: Seconds between two rings of one process: those who ask meanwhile share the next one.
+_GAP = 0.005
 
 
 def request_dispatch() -> None:
@@ -116,33 +120,55 @@ class _Ringer:
         self._wanted = threading.Event()
         self._lock = threading.Lock()
         self._owner: int | None = None
+        self._rings = self._fails = False
 
     def ring(self) -> None:
         if redis_url() is None:
             return
-        self._wanted.set()
+        # Set by another who has not been served yet: that ring comes after this call too.
+        if not self._wanted.is_set():
+            self._wanted.set()
         # After a fork the thread of the parent is not here.
         if self._owner != os.getpid():
-            with self._lock:
-                if self._owner != os.getpid():
-                    self._owner = os.getpid()
-                    threading.Thread(
-                        target=self._serve, name="taskcontrol-bell", daemon=True
-                    ).start()
+            self._begin()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._owner == os.getpid():
+                return
+            if self._owner is None:
+                atexit.register(self.ring_at_exit)
+            self._owner = os.getpid()
+            threading.Thread(
+                target=self._serve, name="taskcontrol-bell", daemon=True
+            ).start()
 
     def _serve(self) -> None:
         client = None
         while True:
             self._wanted.wait()
+            self._rings = True
             self._wanted.clear()
             try:
                 client = client or connect(timeout=_TIMEOUT)
                 if client is not None:
                     ring_by(client)
+                self._rings = self._fails = False
             except Exception as error:  # noqa: BLE001 - the timer does what a lost ring asked
                 logger.debug("The bell did not ring: %s", error)
-                client = None
-                time.sleep(_BREAK_SECONDS)
+                client, self._fails = None, True
+            _rest(_BREAK_SECONDS if self._fails else _GAP)
+
+    def ring_at_exit(self) -> None:
+        """Ring for those who asked last: the thread ends with the process."""
+        asked = self._rings or self._wanted.is_set()
+        if asked and not self._fails and self._owner == os.getpid():
+            with suppress(Exception):
+                ring_by(connect(timeout=_TIMEOUT))
+
+
+def _rest(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 _ringer = _Ringer()

@@ -21,7 +21,7 @@ VARIABLE = "TASKCONTROL_CRASH_AT"
 #: Every point, in the order of the road, and what is done and not done there.
 POINTS = {
     "enqueue.checked": "The call is good; no row is inserted.",
-    "enqueue.inserted": "The row is inserted; its transaction is not committed.",
+    "enqueue.inserted": "The row is inserted; a transaction round it is not committed.",
     "enqueue.rung": "The row is committed and the bell asked for; the call returns.",
     "bulk.inserted": "A chunk of rows is inserted, perhaps not the last.",
     "bulk.whole": "All rows and the batch are written; nothing is committed.",

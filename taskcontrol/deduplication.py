@@ -67,7 +67,7 @@ def wish_of(options: Mapping[str, Any]) -> Wish | None:
             "deduplicate=True needs a key: give job_id=, or a job_name= that is the same "
             "for the same work."
         )
-    if not asked and not (conf.DEDUPLICATE_BY_JOB_NAME and given):
+    if not asked and not (given and conf.DEDUPLICATE_BY_JOB_NAME):
         return None
     _refuse_to_wait(options, on_duplicate)
     return Wish(Key(label(255)(name, options[name])), on_duplicate or "skip")

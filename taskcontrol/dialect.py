@@ -150,6 +150,27 @@ def microseconds_now(using: str) -> int:
     return int(_evaluate(DatabaseMicroseconds(), using))
 
 
+def frequent_cursor(using: str) -> Any:
+    """Return a cursor for a statement that comes again and again.
+
+    PostgreSQL keeps such a statement parsed where the connection allows it: with
+    ``"prepare_threshold"`` in the ``OPTIONS`` of the database. Django leaves it out, since
+    behind a pooler the next statement may meet a session that has never heard of it.
+    """
+    connection: Any = connections[using]
+    connection.ensure_connection()
+    driver = connection.connection
+    if getattr(driver, "prepare_threshold", None) is None:
+        return connection.cursor()
+    from django.db.backends.postgresql.base import ServerBindingCursor
+
+    usual, driver.cursor_factory = driver.cursor_factory, ServerBindingCursor
+    try:
+        return connection.cursor()
+    finally:
+        driver.cursor_factory = usual
+
+
 def by_index(
     rows: models.QuerySet[M], column: str, value: Any, *then: str
 ) -> models.QuerySet[M]:

@@ -6,9 +6,11 @@ import datetime as dt
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from django.db import connections
 from django.db.models import Model
 
 from . import batches, crashpoints, inline
@@ -21,6 +23,7 @@ from .drafts import Draft, creator_of
 from .exceptions import InvalidCall
 from .exclusion import hold_documents
 from .glance import Glance
+from .inserts import PreparedInsert
 from .models import TaskLog
 from .options import Duration, ErrorClasses
 from .side import apart
@@ -107,7 +110,7 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
     no such method, arguments that do not fit, cannot be stored or are too large, an unknown
     queue; PermissionError when nothing allows the method to run.
     """
-    given = {name: value for name, value in locals().items() if name in OPTIONS}
+    given = said(locals())
     here = now or is_async is False
     with apart() if enqueue_after_commit is False and not here else nullcontext():
         stored = _store(Draft(method, given, kwargs))
@@ -118,18 +121,17 @@ def enqueue(  # noqa: PLR0913 - the options that the documents promise
 
 
 def _store(draft: Draft) -> Admission:
-    with brief(savepoint=draft.may_be_refused, swift=True):
+    with _together(draft):
         admission = admit([draft], Draft.row)
         admission.holds.extend(hold_documents([(draft, admission.answers[0])]))
-        if not draft.runs_here:
+        if draft.form.is_limited and not draft.runs_here:
             draft.glance.refuse_overload(admission.rows)
         for row in admission.rows:
             if row.batch_id is not None:
                 batches.grow(row.batch_id, 1, created_by=draft.creator)
             crashpoints.reached("enqueue.checked")
-            row.save(force_insert=True, using=conf.DATABASE)
+            _insert().run(conf.DATABASE, row)
             crashpoints.reached("enqueue.inserted")
-            _read_back_times(row)
             if draft.is_ready:
                 request_dispatch()
         if not admission.rows and draft.values["batch_id"] is not None:
@@ -140,6 +142,19 @@ def _store(draft: Draft) -> Admission:
             for row in admission.rows:
                 inline.begin(row)
     return admission
+
+
+def _together(draft: Draft) -> AbstractContextManager[Any]:
+    """Return a transaction round all that a call writes; none is needed for one INSERT."""
+    alone = not draft.may_be_refused and not draft.runs_here
+    if alone and connections[conf.DATABASE].get_autocommit():
+        return nullcontext()
+    return brief(savepoint=draft.may_be_refused, swift=True)
+
+
+@cache
+def _insert() -> PreparedInsert:
+    return PreparedInsert(TaskLog)
 
 
 def bulk_enqueue(  # noqa: PLR0913 - as above
@@ -210,8 +225,12 @@ def _store_many(
             admission = admit(chunk, lambda draft: _member_row(draft, together))
             calls = zip(chunk, admission.answers, strict=True)
             admission.holds.extend(hold_documents(calls))
-            glance.refuse_overload(admission.rows)
-            TaskLog.objects.bulk_create(admission.rows, batch_size=CHUNK)
+            if any(draft.form.is_limited for draft in chunk):
+                glance.refuse_overload(admission.rows)
+            if admission.holds:
+                TaskLog.objects.bulk_create(admission.rows, batch_size=CHUNK)
+            else:
+                _insert().run_many(conf.DATABASE, admission.rows)
             crashpoints.reached("bulk.inserted")
             admission.give_keys()
             count += len(admission.rows)
@@ -229,13 +248,25 @@ def _drafts(
     shared: Mapping[str, Any],
     glance: Glance,
 ) -> Iterator[Draft]:
+    common = {name: shared[name] for name in OPTIONS & shared.keys()}
+    arguments = {name: shared[name] for name in shared.keys() - OPTIONS - {"method"}}
     for number, own in enumerate(as_iterable(tasks)):
         place = {"batch_id": batch_id, "batch_order": number}
         try:
-            yield _member(own, shared, place, glance)
+            if type(own) is dict and _WORDS.isdisjoint(own):
+                options = {**place, **common, "batch_id": batch_id}
+                given = {**arguments, **own}
+                _refuse_here(options)
+                yield Draft(shared["method"], options, given, said=shared, glance=glance)
+            else:
+                yield _member(own, shared, place, glance)
         except Exception as error:
             error.add_note(f"This was task {number} of bulk_enqueue; nothing was stored.")
             raise
+
+
+#: What a task of a bulk may say that is no argument.
+_WORDS = OPTIONS | {"method"}
 
 
 def as_iterable(tasks: Any) -> Iterable[Mapping[str, Any]]:
@@ -268,23 +299,30 @@ def _member(
         raise InvalidCall(
             "enqueue_after_commit=False holds for all tasks of bulk_enqueue, or for none."
         )
+    _refuse_here(options)
+    return Draft(method, options, given, said={*shared, *own}, glance=glance)
+
+
+def _refuse_here(options: Mapping[str, Any]) -> None:
     if options.get("now") is True or options.get("is_async") is False:
         raise InvalidCall(
             "bulk_enqueue stores tasks for workers; to run them here and now, call enqueue "
             "with now=True for each."
         )
-    return Draft(method, options, given, said={*shared, *own}, glance=glance)
 
 
 def _member_row(draft: Draft, together: Mapping[str, Any]) -> TaskLog:
     """Return a row of plain values: what the database has to compute makes INSERTs slow."""
-    times = {"run_at": "run_at", "expires": "expires_at"}
     ahead = {
         column: together["created_at"] + draft.options[option]
-        for option, column in times.items()
+        for option, column in _TIMES
         if isinstance(draft.options.get(option), dt.timedelta)
     }
     return draft.row(**together, **ahead)
+
+
+#: Options of a time, and their columns.
+_TIMES = (("run_at", "run_at"), ("expires", "expires_at"))
 
 
 def _chunks(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
@@ -296,12 +334,3 @@ def _chunks(drafts: Iterator[Draft]) -> Iterator[list[Draft]]:
         if any(draft.keys for draft in chunk):
             chunk += drafts
         yield chunk
-
-
-def _read_back_times(row: TaskLog) -> None:
-    """A time that the database computed is read, so that the row is as stored."""
-    computed = [
-        name for name in ("run_at", "expires_at") if hasattr(getattr(row, name), "as_sql")
-    ]
-    if computed:
-        row.refresh_from_db(fields=computed)

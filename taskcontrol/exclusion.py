@@ -36,7 +36,7 @@ def hold_documents(
     """
     wanted = []
     for draft, row in calls:
-        key = draft.exclusive
+        key = draft.exclusive if draft.document else None
         if key and row and not row.pk:
             wanted.append((key, draft.method, row))
     held = keys.lock({key for key, _, _ in wanted}) if wanted else {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, cached_property
 
 from . import backlog, following
 from .conf import most_queued
@@ -33,11 +33,22 @@ def beyond_limits() -> Iterator[None]:
 class Glance:
     """What one call of ``enqueue`` or ``bulk_enqueue`` has seen of the ledger so far."""
 
-    def __init__(self) -> None:
-        self.is_starved = cache(backlog.is_starved)
-        self._predecessor = cache(following.predecessor)
-        self._length = cache(backlog.length)
-        self._coming: Counter[str] = Counter()
+    @cached_property
+    def is_starved(self) -> Callable[[str], bool]:
+        """Whether more wait in a queue than a task should have to wait for."""
+        return cache(backlog.is_starved)
+
+    @cached_property
+    def _predecessor(self) -> Callable[[str], int | None]:
+        return cache(following.predecessor)
+
+    @cached_property
+    def _length(self) -> Callable[[str, int], int]:
+        return cache(backlog.length)
+
+    @cached_property
+    def _coming(self) -> Counter[str]:
+        return Counter()
 
     def predecessor(self, task: TaskLog | str | int) -> int | None:
         """Return the key of ``task`` while it is to be waited for; see ``following``."""

@@ -40,7 +40,7 @@ def defaults_of(method: str) -> dict[str, Any]:
     """
     declared = declarations.get(method)
     values = dict(declared.values) if declared else {}
-    stored = _types().get(method)
+    stored = known_types().get(method)
     if stored is not None:
         values |= {name: getattr(stored, name) for name in DECLARABLE}
     return {
@@ -48,7 +48,8 @@ def defaults_of(method: str) -> dict[str, Any]:
     }
 
 
-def _types() -> dict[str, TaskType]:
+def known_types() -> dict[str, TaskType]:
+    """Return the stored types by method, the same dict until they are read again."""
     global _cached, _read_at
     with _lock:
         if time.monotonic() - _read_at > CACHE_SECONDS:
@@ -86,7 +87,7 @@ def confirm(method: str) -> None:
     Called by a worker's child before the body, when the code is imported there; importing
     it in a dispatch pass would run user code there.
     """
-    known = _types().get(method)
+    known = known_types().get(method)
     if known is not None and known.declared is not None:
         return
     one = TaskType.objects.filter(method=method, declared__isnull=True).first()

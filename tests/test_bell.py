@@ -79,6 +79,54 @@ def test_rings_of_many_threads_need_one_connection(broker, ringer):
         )
 
 
+def test_who_asks_within_the_gap_shares_one_ring_after_it(broker, ringer, monkeypatch):
+    rung, rests, go_on = [], [], threading.Semaphore(0)
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(1))
+    monkeypatch.setattr(bell, "_rest", lambda gap: rests.append(gap) or go_on.acquire())
+    bell.ring()
+    eventually(lambda: rests == [bell._GAP])
+
+    for _ in range(50):
+        bell.ring()
+    assert len(rung) == 1
+    go_on.release()
+    eventually(lambda: len(rests) == 2)
+
+    assert len(rung) == 2
+    assert not ringer._wanted.is_set()
+
+
+def test_a_process_that_ends_rings_for_those_who_asked_last(broker, ringer, monkeypatch):
+    rung, rests = [], []
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(1))
+    monkeypatch.setattr(
+        bell, "_rest", lambda gap: rests.append(gap) or threading.Event().wait()
+    )
+    bell.ring()
+    eventually(lambda: rests)
+    ringer.ring_at_exit()
+    assert len(rung) == 1
+
+    bell.ring()
+    ringer.ring_at_exit()
+
+    assert len(rung) == 2
+
+
+def test_a_process_ends_without_asking_a_redis_that_is_away(broker, ringer, monkeypatch):
+    rests = []
+    monkeypatch.setattr(
+        bell, "_rest", lambda gap: rests.append(gap) or threading.Event().wait()
+    )
+    broker.kill()
+    bell.ring()
+    eventually(lambda: rests == [bell._BREAK_SECONDS])
+    bell.ring()
+    monkeypatch.setattr(bell, "connect", None)
+
+    ringer.ring_at_exit()
+
+
 @pytest.mark.parametrize("how", ["down", "frozen"])
 def test_a_ring_never_waits_for_a_redis_that_is_away(broker, ringer, how):
     broker.kill() if how == "down" else broker.freeze()
