@@ -1,4 +1,4 @@
-"""The claim between ``task_prerun`` and the body: made by the first, or else by the second."""
+"""A claim on its way from ``task_prerun`` to the body, and the end back to the last signals."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import execution, held
+from . import ends, execution, held
 from .models import TaskLog
 
 _CLAIM = "taskcontrol_claim"
+_OUTCOME = "taskcontrol_outcome"
 _ENDED = "taskcontrol_ended"
 
 
@@ -40,6 +41,25 @@ def unfinished(request: Any) -> TaskLog | None:
     return row
 
 
-def mark_ended(request: Any) -> None:
-    """Note that the end is written, so that no later signal tries again."""
+def keep(request: Any, outcome: ends.Outcome) -> None:
+    """Leave on the request how the body ended, for whoever has to write it later."""
+    setattr(request, _OUTCOME, outcome)
+
+
+def write_missing_end(request: Any, otherwise: ends.Outcome) -> None:
+    """Write the end that is still missing: the body's own, if it came to one.
+
+    Else, or when that one cannot be stored, ``otherwise``, which Celery tells. While the
+    database is away the body's own stays to be written by the next signal.
+    """
+    row = unfinished(request)
+    if row is None:
+        return
+    own = getattr(request, _OUTCOME, otherwise)
+    try:
+        ends.write_end(row, own)
+    except Exception as error:
+        if own is otherwise or ends.may_pass(error):
+            raise
+        ends.write_end(row, otherwise)
     setattr(request, _ENDED, True)

@@ -55,19 +55,29 @@ def make_pass() -> Pass:
         retry_failed_tasks()
         while True:
             turn = _take_turn_and_promote()
+            if turn.broker_error:
+                _ask_for_the_broker(turn)
+                continue
             if turn.open_batches and not settled:
-                # Before the broker is asked, which may be away: batches end without it.
+                # Before the broker is asked to take messages: batches end without it.
                 settle_batches()
                 settled = True
-            if turn.broker_error:
-                broker.check()
-                _note_broker("")
-                continue
             if turn.promoted:
                 _send(turn.promoted)
             count += len(turn.promoted)
             if not turn.more:
                 return Pass(count, turn.ahead)
+
+
+def _ask_for_the_broker(turn: Turn) -> None:
+    """After a pass that could not send: raise BrokerUnavailable while that is still so."""
+    try:
+        broker.check()
+    except BrokerUnavailable:
+        if turn.open_batches:
+            settle_batches()
+        raise
+    _note_broker("")
 
 
 @dataclass

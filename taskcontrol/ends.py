@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Ignore
 from django.db import (
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
+    DataError,
+    Error as DatabaseError,
+    IntegrityError,
     connections,
     transaction,
 )
 
-from . import crashpoints, incidents, interrupts, leftovers, lifecycle, memory
+from . import crashpoints, incidents, interrupts, leftovers, lifecycle, losses, memory
 from .brief import brief, within_another
 from .conf import conf
 from .exceptions import TaskCanceled, WithinTransaction
@@ -224,11 +224,17 @@ def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
 
 
 def _end_of_forced(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
-    """The process is being ended from outside: at the hard time limit, or with its worker."""
+    """The process is being ended: at the hard time limit, with its worker, or by somebody.
+
+    That may be the body itself, or who watches over memory: then it is a loss as any other.
+    """
     if _ran_for(outcome) >= row.timeout:
         failure = {**forced_timeout(row), **outcome.measures}
         return lambda: lifecycle.fail(row.pk, row.attempt, **failure)
-    return lambda: lifecycle.give_back(row.pk, row.attempt, detail="worker left")
+    if interrupts.worker_leaves():
+        return lambda: losses.give_back(row, "its worker was shut down")
+    where = f"process {row.pid}: it was told to end (SIGTERM), and its worker stays"
+    return lambda: losses.lose(row, where)
 
 
 def _ran_for(outcome: Outcome) -> float:
@@ -247,13 +253,28 @@ def _as_result(value: Any) -> Any:
     return plain if len(text) <= conf.RESULT_MAX_BYTES and storable(plain) else None
 
 
+def may_pass(error: BaseException) -> bool:
+    """Return whether the database may yet take an end that it has refused by ``error``.
+
+    It may be back, and on a new session, unless the values of the end are to blame.
+    """
+    return isinstance(error, DatabaseError) and not isinstance(
+        error, DataError | IntegrityError
+    )
+
+
 def _persistently(write: Callable[[], bool]) -> bool:
-    """Write to the database even if it restarts meanwhile; gives up after some seconds."""
+    """Write to the database even if it restarts meanwhile; gives up after some seconds.
+
+    A session that the body has closed, made read-only or otherwise spoilt says so in errors of
+    almost every class; a new one heals what no value is to blame for.
+    """
     for pause in END_PAUSES:
         try:
             return write()
-        except (OperationalError, InterfaceError, ProgrammingError) as error:
-            # A ProgrammingError is SQLite's word for a connection that the body closed.
+        except DatabaseError as error:
+            if not may_pass(error):
+                raise
             logger.warning("The database did not take an end, trying again: %s", error)
             leftovers.close(connections[conf.DATABASE])
             time.sleep(pause)

@@ -366,6 +366,20 @@ class WithinTransaction(TaskControlError, RuntimeError):
         )
 
 
+class TransactionLeftOpen(TaskControlError):
+    """A body came to its end within a transaction that nobody would ever have committed."""
+
+    def __init__(self, database: str) -> None:
+        super().__init__(
+            f"The body has left a transaction open in the database {database!r}, so what it "
+            "wrote there since has been rolled back. Commit it before the body ends: leave "
+            "each transaction.atomic() that was entered, or put the work into 'with "
+            "transaction.atomic():'; and let each BEGIN, and each set_autocommit(False), be "
+            "followed by a COMMIT."
+        )
+        self.database = database
+
+
 class NoReferee(TaskControlError):
     """The database of the tasks has no triggers that the referee could be."""
 
@@ -408,6 +422,17 @@ class OutOfMemory(WorkerLost):
             f"({where}); it was lost {times} {'time' if times == 1 else 'times'} by now, and a "
             f"task runs again after at most {limit}. Let it hold less at once, let fewer run "
             "beside it, or give its worker more memory.",
+        )
+
+
+class WorkerLeft(TaskControlError):
+    """The worker of a task that must not begin twice has left before its end."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The body of this task was stopped before its end ({why}), and the task must not "
+            'begin a second time by itself (on_lost="fail"). Look at what it has done; a retry '
+            "by hand runs it again."
         )
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 from django.db import (
+    Error as DatabaseError,
     InterfaceError,
     OperationalError,
     close_old_connections,
@@ -51,6 +52,7 @@ def claim(task_id: int, attempt: int) -> TaskLog | None:
 
     A message may come twice, late, or after a cancel: who does not win does not run.
     """
+    leftovers.roll_back_what_is_open()
     close_old_connections()
     if here.in_worker and here.worker_id is None:
         # Nobody would rescue what a worker runs that has no row.
@@ -58,9 +60,14 @@ def claim(task_id: int, attempt: int) -> TaskLog | None:
         return None
     crashpoints.reached("claim.begun")
     worker = here.worker_id
-    won = lifecycle.claim(task_id, attempt, worker_id=worker, pid=os.getpid())
-    if won is None and worker is not None:
-        _send_back(task_id, attempt, worker)
+    try:
+        won = lifecycle.claim(task_id, attempt, worker_id=worker, pid=os.getpid())
+        if won is None and worker is not None:
+            _send_back(task_id, attempt, worker)
+    except DatabaseError:
+        # A session that somebody has spoilt would refuse every message that comes here.
+        leftovers.close(connections[conf.DATABASE])
+        raise
     return won
 
 
@@ -74,13 +81,18 @@ def _send_back(task_id: int, attempt: int, worker: int) -> None:
         bell.request_dispatch()
 
 
-def run_claimed(row: TaskLog) -> bool:
-    """Run a claimed attempt and write its end; return whether the end was written."""
+def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) -> bool:
+    """Run a claimed attempt and write its end; return whether the end was written.
+
+    ``keep`` is given what became of the body, before that is written.
+    """
     task = CurrentTask(row)
     try:
         crashpoints.reached("claim.won")
         outcome = Body(row, task).run()
         crashpoints.reached("body.done")
+        if keep is not None:
+            keep(outcome)
         written = write_end(row, outcome)
         crashpoints.reached("end.written")
         if outcome.begun:
@@ -170,9 +182,17 @@ class Body:
                 self.outcome.value = work()
         finally:
             self.task.let_go()
+        self._refuse_what_is_open()
         if self.outcome.fenced:
+            leftovers.roll_back_what_is_open()
             self._measure()
             tell_the_rest(self.row, self.outcome)
+
+    def _refuse_what_is_open(self) -> None:
+        """What the body has written there is lost: who finished has to have done his work."""
+        with past_the_fence(self.row, self.outcome):
+            whole = conf.DATABASE if self.row.options.get("atomic") else None
+            leftovers.refuse_what_is_open(but=whole)
 
     def _measure(self) -> None:
         self.outcome.measures = measures_of(

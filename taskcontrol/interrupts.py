@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,6 +63,26 @@ def forget() -> None:
 def process_must_go() -> bool:
     """Return whether this process was told to end, which a body cannot refuse."""
     return bool(terminate_handler_fired())
+
+
+#: Seconds within which a worker says to its children that it leaves: who stops it may tell
+#: all processes at once.
+LEAVING_TAKES = 1.0
+#: In memory that a worker's main process and its children share.
+_leaving = mmap.mmap(-1, 1)
+
+
+def note_leaving() -> None:
+    """Let this worker's children know that it leaves; a Unix signal handler may call it."""
+    _leaving[0] = 1
+
+
+def worker_leaves() -> bool:
+    """Return whether this process was told to end because its worker leaves."""
+    until = time.monotonic() + LEAVING_TAKES
+    while not _leaving[0] and time.monotonic() < until:
+        time.sleep(0.02)
+    return bool(_leaving[0])
 
 
 _main_process: int | None = None

@@ -9,15 +9,61 @@ from typing import Any
 
 from django.db import Error as DatabaseError, connections
 
+from .exceptions import TransactionLeftOpen
+
+#: What MariaDB says with most answers: a transaction is open; none is opened unasked.
+_IN_TRANSACTION, _AUTOCOMMIT = 1, 2
+
 
 def roll_back_what_is_open() -> None:
     """Close every connection with a transaction in it; the next query opens a new one."""
     for connection in connections.all(initialized_only=True):
-        left_open = connection.in_atomic_block or connection.needs_rollback
+        left_open = _is_open(connection) or connection.needs_rollback
         if left_open or not connection.autocommit:
             # Within an atomic block Django only notes that it is to be closed.
             connection.in_atomic_block = connection.closed_in_transaction = False
             close(connection)
+
+
+def refuse_what_is_open(*, but: str | None = None) -> None:
+    """Raise TransactionLeftOpen if a connection has a transaction open, of Django's or not.
+
+    ``but``: the alias of a database of which somebody else asks.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.alias != but and _is_open(connection):
+            raise TransactionLeftOpen(connection.alias)
+
+
+def _is_open(connection: Any) -> bool:
+    """Django knows of the blocks that it has opened itself, the driver of every BEGIN."""
+    if connection.in_atomic_block:
+        return True
+    with suppress(Exception):  # the driver's own errors; it may be broken
+        return connection.connection is not None and _driver_says_open(connection)
+    return False
+
+
+def _driver_says_open(connection: Any) -> bool:
+    raw = connection.connection
+    match connection.vendor:
+        case "postgresql":
+            return raw.info.transaction_status.name not in {"IDLE", "UNKNOWN"}
+        case "sqlite":
+            return bool(raw.in_transaction)
+        case "mysql":
+            return _mariadb_says_open(raw)
+    return False
+
+
+def _mariadb_says_open(raw: Any) -> bool:
+    """Ask, where a statement of any kind may have opened one, or the driver tells nothing."""
+    status = getattr(raw, "server_status", None)
+    if status is not None and status & (_IN_TRANSACTION | _AUTOCOMMIT):
+        return bool(status & _IN_TRANSACTION)
+    with raw.cursor() as cursor:
+        cursor.execute("SELECT @@in_transaction")
+        return bool(cursor.fetchone()[0])
 
 
 def close(connection: Any) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from django.db import models
-from django.db.models import Case, Exists, F, Q, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Cast, Concat
 
 from . import batches, crashpoints, keys
@@ -28,7 +28,7 @@ from .dialect import (
 )
 from .history import CLEARED, archive, record
 from .lanes import ready_lane
-from .models import TaskEvent, TaskLog, Worker
+from .models import TaskAttempt, TaskEvent, TaskLog, Worker
 from .pokes import poke_after_commit
 from .prepared import PreparedMove
 from .status import MOVES, Status
@@ -262,13 +262,24 @@ def expire(page: int) -> int:
                 Status.CANCELED,
                 ended_at=DatabaseNow(),
                 ready_lane=None,
-                ended_reason="expired before it started",
+                ended_reason=_how_it_expired(),
                 columns=("attempt",),
                 **_freed(old),
             )
             record(moved, Kind.EXPIRED, old=old, new=Status.CANCELED)
         count += len(moved)
     return count
+
+
+def _how_it_expired() -> Case:
+    """Only a run that began is archived, and only a retry by hand sets an expiry aside."""
+    runs = TaskAttempt.objects.filter(task=OuterRef("pk"))
+    lost = "its process was lost, and it expired before it could start again"
+    return Case(
+        When(lost_count__gt=0, then=Value(lost)),
+        When(Exists(runs), then=Value("expired before it could start again")),
+        default=Value("expired before it started"),
+    )
 
 
 def pause(task_id: int, *, actor: Any = None, reason: str = "") -> bool:

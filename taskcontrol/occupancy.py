@@ -17,6 +17,9 @@ from .prepared import PreparedQuery
 from .slots import LOOKAHEAD, Pool, Slots, is_short
 from .status import Status
 
+#: Seconds after its timeout that a task which runs at once has for writing its end.
+AT_ONCE_GRACE = 60.0
+
 
 def live_workers() -> Any:
     """Return the workers that give signs of life and take new work."""

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery import bootsteps, signals
 from celery.worker.consumer import Consumer
 
@@ -22,7 +23,8 @@ class SoonBack(Consumer):
     """Celery's consumer, which after an outage of the broker is back within seconds.
 
     By itself it would wait longer with each failure, up to half a minute in the end; and
-    a single spoilt message would end the worker (kombu issue 2421).
+    a single spoilt message would end the worker (kombu issue 2421), as would the death of one
+    child before the event loop has begun.
     """
 
     longest_pause = 4
@@ -30,7 +32,12 @@ class SoonBack(Consumer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.loop = partial(_outliving_spoilt_messages, self.loop)
+        self.loop = partial(_sturdy, self.loop)
+
+    def start(self) -> None:
+        """Connect, and run the event loop until the worker ends."""
+        replace_from_the_start(self.pool)
+        super().start()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         """Reject a message that cannot be read: given back, it would come again for ever."""
@@ -69,16 +76,33 @@ class SoonBack(Consumer):
             self.connection = None
 
 
-def _outliving_spoilt_messages(loop: Any, *args: Any) -> None:
-    """Run the event loop; what was read and makes no sense costs a new connection at most.
+def _sturdy(loop: Any, consumer: Any, *args: Any) -> None:
+    """Run the event loop; what goes wrong there costs a new connection at most.
 
-    It is out of its queue by then, and what was lost with it is sent again.
+    A message that makes no sense is out of its queue by then, and what was lost with it is
+    sent again. A pool of which no child is left is not able to start, and ends the worker.
     """
     try:
-        loop(*args)
+        loop(consumer, *args)
     except SPOILT as error:
         logger.exception("The worker stumbled over a message and connects again.")
         raise ConnectionError(f"a message could not be read: {error!r}") from error
+    except WorkerLostError as error:
+        if not consumer.pool.info["processes"]:
+            raise
+        logger.warning("A child died before the worker was ready, and is replaced.")
+        raise ConnectionError("a child died before the event loop began") from error
+
+
+def replace_from_the_start(pool: Any) -> None:
+    """Let a pool replace a child that dies before the event loop begins.
+
+    Until then nobody frees the pipes of a dead child, and the pool finds none for the next:
+    "StopIteration" ends the worker, where its connection to the broker is lost meanwhile.
+    """
+    processes: Any = getattr(pool, "_pool", None)
+    if getattr(processes, "on_process_down", pool) is None:
+        processes.on_process_down = lambda _process: None
 
 
 class PoolCare(bootsteps.StartStopStep):

@@ -7,21 +7,23 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import crashpoints, lifecycle
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
+from . import crashpoints, lifecycle, losses
 from .bell import request_dispatch
 from .brief import brief
 from .conf import conf
 from .context import without_user_code
 from .dialect import DatabaseNow, free_keys, update_returning
-from .exceptions import OutOfMemory, TimedOut, WorkerLost
-from .models import OnLost, TaskLog, TaskType, Worker, seconds
+from .exceptions import TimedOut
+from .models import TaskAttempt, TaskLog, Worker, seconds
+from .occupancy import AT_ONCE_GRACE
 from .status import Status
 
 logger = logging.getLogger("taskcontrol")
 
 
-#: Seconds after its timeout that a task which runs at once has for writing its end.
-AT_ONCE_GRACE = 60.0
 #: When the row of a silent worker was last found to be held by somebody else.
 _held_at: dict[int, float] = {}
 
@@ -55,11 +57,14 @@ def _by_page(rows: Any) -> Iterator[Any]:
 def _held_by_nobody() -> Iterator[TaskLog]:
     """Tasks that ran at once (``now=True``) in a process that must be gone.
 
-    No worker vouches for them; long after their timeout nobody can.
+    No worker vouches for them; long after their timeout nobody can. What was canceled and
+    is to run again has cleared when it began: its last attempt says so.
     """
     rows = TaskLog.objects.filter(occupies=True, worker=None).exclude(status=Status.QUEUED)
-    for row in _by_page(rows.exclude(started_at=None).annotate(now=DatabaseNow())):
-        if (row.now - row.started_at).total_seconds() > row.timeout + AT_ONCE_GRACE:
+    runs = TaskAttempt.objects.filter(task=OuterRef("pk"), attempt=OuterRef("attempt"))
+    began = Coalesce("started_at", Subquery(runs.values("started_at")[:1]), "created_at")
+    for row in _by_page(rows.annotate(now=DatabaseNow(), began=began)):
+        if (row.now - row.began).total_seconds() > row.timeout + AT_ONCE_GRACE:
             yield row
 
 
@@ -123,10 +128,8 @@ def rescue_from_worker(row: TaskLog) -> int:
         return int(_end_abandoned(row))
     worker = row.worker
     if worker is not None and worker.left_at is not None:
-        moved = lifecycle.give_back(row.pk, row.attempt, detail="its worker left")
-        request_dispatch()
-        return int(moved)
-    return int(lose(row, f"worker {worker.hostname if worker else 'unknown'}"))
+        return int(losses.give_back(row, "its worker left"))
+    return int(losses.lose(row, f"worker {worker.hostname if worker else 'unknown'}"))
 
 
 def _end_abandoned(row: TaskLog) -> bool:
@@ -137,37 +140,3 @@ def _end_abandoned(row: TaskLog) -> bool:
         f"{row.pid}, which has written no end: it is gone, or cannot be interrupted.",
         reason="timed out",
     )
-
-
-#: What is said of a task whose process was lost.
-LOST, OUT_OF_MEMORY = "its process was lost", "out of memory: the kernel killed its process"
-
-
-def lose(row: TaskLog, where: str, *, for_memory: bool = False) -> bool:
-    """Let a Started task whose process was lost run again, or fail it; return if it moved.
-
-    ``for_memory`` says that the kernel killed it because memory was short.
-    """
-    times = row.lost_count + 1
-    kind, reason = (OutOfMemory, OUT_OF_MEMORY) if for_memory else (WorkerLost, LOST)
-    if _on_lost(row) == OnLost.RERUN and times <= conf.LOST_LIMIT:
-        moved = lifecycle.rescue(row.pk, row.attempt, detail=f"{reason} ({where})")
-    else:
-        error = kind(where, times, conf.LOST_LIMIT)
-        moved = lifecycle.fail(
-            row.pk,
-            row.attempt,
-            error=f"{kind.__name__}: {error}",
-            reason=reason,
-            lost_count=times,
-        )
-    request_dispatch()
-    return moved
-
-
-def _on_lost(row: TaskLog) -> str:
-    own = row.options.get("on_lost")
-    if own:
-        return str(own)
-    kinds = TaskType.objects.filter(method=row.method).values_list("on_lost", flat=True)
-    return kinds.first() or OnLost.RERUN

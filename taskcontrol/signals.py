@@ -23,6 +23,7 @@ from . import (
     held,
     interrupts,
     lifecycle,
+    losses,
     reconnecting,
 )
 from .models import TaskLog
@@ -57,10 +58,8 @@ def on_task_prerun(sender: Any, task: Any, args: Any, **_signal: Any) -> None:
 @signals.task_success.connect(weak=False)
 def on_task_success(sender: Any, result: Any, **_signal: Any) -> None:
     """Started -> Finished, if the body could not write it."""
-    row = claims.unfinished(sender.request) if _is_ours(sender) else None
-    if row is not None:
-        ends.write_end(row, ends.Outcome(value=result))
-        claims.mark_ended(sender.request)
+    if _is_ours(sender):
+        claims.write_missing_end(sender.request, ends.Outcome(value=result))
 
 
 @signals.task_retry.connect(weak=False)
@@ -69,28 +68,27 @@ def on_task_retry(sender: Any, request: Any, reason: Any = None, **_signal: Any)
 
     Its body has just been told to go, and may take its time.
     """
-    if not _is_ours(sender):
-        return
-    give_back = partial(lifecycle.give_back, detail="its worker was shut down")
-    _later(partial(give_back, *request.args, occupied=True))
+    if _is_ours(sender):
+        _later(partial(_give_back, *request.args))
+
+
+def _give_back(task_id: int, attempt: int) -> None:
+    row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
+    if row is not None:
+        losses.give_back(row, "its worker was shut down", occupied=True)
 
 
 @signals.task_postrun.connect(weak=False)
 def on_task_postrun(sender: Any, task: Any, **_signal: Any) -> None:
-    """Started -> Failed, if neither the body nor another signal wrote an end.
+    """Started -> its end, if neither the body nor another signal wrote it; or else Failed.
 
     Nothing comes after it: a row that is still Started then is found by the keeper.
     """
     if not _is_ours(sender):
         return
+    error = RuntimeError("The task ended without a word; its worker's log says more.")
     try:
-        row = claims.unfinished(task.request)
-        if row is not None:
-            error = RuntimeError(
-                "The task ended without a word; its worker's log says more."
-            )
-            ends.write_end(row, ends.Outcome(error=error))
-            claims.mark_ended(task.request)
+        claims.write_missing_end(task.request, ends.Outcome(error=error))
     finally:
         held.end_here()
 
@@ -113,7 +111,7 @@ def on_task_internal_error(
 def on_task_failure(
     sender: Any, exception: BaseException, args: Any, **_signal: Any
 ) -> None:
-    """Started -> Failed or Pending: an end that the body could not write.
+    """Started -> Failed or Pending, or the end that the body came to and could not write.
 
     Comes from the main process for a lost child and for a hard time limit (then twice,
     before the child is dead); bodies that run in that process itself have no child.
@@ -127,10 +125,7 @@ def on_task_failure(
         else:
             keeper.do(partial(keeper.process_lost, task_id, attempt, str(exception)))
         return
-    row = claims.unfinished(sender.request)
-    if row is not None:
-        ends.write_end(row, ends.Outcome(error=exception))
-        claims.mark_ended(sender.request)
+    claims.write_missing_end(sender.request, ends.Outcome(error=exception))
 
 
 # In the main process --------------------------------------------------------------------

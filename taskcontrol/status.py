@@ -43,7 +43,8 @@ MOVES: dict[Status, dict[Status, str]] = {
     },
     Status.STARTED: {
         Status.FINISHED: "the body returned",
-        Status.FAILED: "the body raised, timed out, or its process was lost too often",
+        Status.FAILED: "the body raised, timed out, or its process was lost too often; "
+        'with `on_lost="fail"` also lost once, or stopped with its worker',
         Status.CANCELED: "a person stopped it; the body is told to go, then made to go",
         Status.PENDING: "its worker was lost or left before the end; it runs again",
     },

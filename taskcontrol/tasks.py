@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from celery import Task, shared_task
@@ -48,7 +49,7 @@ def run(self: Any, task_id: int, attempt: int) -> None:
     """Run one attempt of one task; ``task_prerun`` has claimed it, unless it failed to."""
     with claims.of(self.request, task_id, attempt) as row:
         if row is not None:
-            execution.run_claimed(row)
+            execution.run_claimed(row, keep=partial(claims.keep, self.request))
 
 
 @shared_task(

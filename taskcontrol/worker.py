@@ -14,7 +14,13 @@ from functools import partial
 from typing import Any
 
 import psutil
-from django.db import connections
+from django.db import (
+    DataError,
+    Error as DatabaseError,
+    IntegrityError,
+    ProgrammingError,
+    connections,
+)
 from django.db.models import Q
 
 from . import (
@@ -25,7 +31,9 @@ from . import (
     forcing,
     held,
     incidents,
+    interrupts,
     lifecycle,
+    losses,
     measures,
     memory,
     rescue,
@@ -69,6 +77,8 @@ NEWS_EVERY = 1.0
 #: Seconds between two looks for schedules that are due, and for which a message about
 #: them is of use.
 SCHEDULES_EVERY, KNOCK_EXPIRES = 1.0, 5.0
+#: What a database says of the call, whenever that is made.
+LASTING = (DataError, IntegrityError, ProgrammingError)
 #: Seconds between two tries while the broker does not answer.
 BROKER_PAUSE = 2.0
 
@@ -112,9 +122,10 @@ class Boot:
         """Take no new work; the keeper tells it within a second.
 
         Runs in a Unix signal handler: the main thread, which that interrupts, may hold the
-        lock of an Event, so nothing is set here but a flag.
+        lock of an Event, so nothing is set here but flags.
         """
         self.leaving = True
+        interrupts.note_leaving()
 
     def stop(self) -> None:
         """Give back what is held and say goodbye; the pool has ended by now."""
@@ -266,7 +277,8 @@ class Keeper:
     def do(self, errand: Callable[[], Any]) -> None:
         """Let the thread do ``errand`` soon: the event loop must not wait for a database.
 
-        It is done again at a later tick while it returns False, or waits for a lock.
+        It is done again at a later tick while it returns False, waits for a lock, or the
+        database is away.
         """
         self._errands.append(errand)
         self.wake()
@@ -305,6 +317,8 @@ class Keeper:
         """Hand in the row; what still stands as Started here runs elsewhere, uncounted."""
         with without_user_code(), impatient(conf.DATABASE):
             self._run_errands()
+            if here.worker_id is None:
+                return  # it never had a row, and what has no worker is not its own
             _safely(self._say_left, self.work)
             crashpoints.reached("worker.left")
             for row in TaskLog.objects.filter(occupies=True, worker=here.worker_id):
@@ -333,20 +347,22 @@ class Keeper:
         if row.status == Status.STARTED:
             where = f"{self.boot.facts['hostname']}: {why.rstrip('.')}"
             killed = "SIGKILL" in why and self._kills.explain_one()
-            rescue.lose(row, where, for_memory=killed)
+            losses.lose(row, where, for_memory=killed)
         else:
             lifecycle.release(row.pk, row.attempt)
 
     def timed_out(self, task_id: int, attempt: int) -> bool:
         """The hard limit of an attempt has come; its process is about to be killed."""
         key = (task_id, attempt)
+        self._overdue.add(key)  # first: the database may be away
         row = self._own(*key)
-        if row is None or row.status != Status.STARTED:
-            return True
-        crashpoints.reached("worker.timed_out")
-        fail = partial(lifecycle.fail, *key, **forced_timeout(row), body_gone=False)
-        written = self._while_free(task_id, fail)
-        (self._overdue.discard if written else self._overdue.add)(key)
+        written = row is None or row.status != Status.STARTED
+        if row is not None and not written:
+            crashpoints.reached("worker.timed_out")
+            fail = partial(lifecycle.fail, *key, **forced_timeout(row), body_gone=False)
+            written = self._while_free(task_id, fail)
+        if written:
+            self._overdue.discard(key)
         return written
 
     def _while_free(self, task_id: int, act: Callable[[], Any]) -> bool:
@@ -490,19 +506,19 @@ class Keeper:
         It may have ended its task a moment after its claim, in a fenced block, and go on
         in a child of which the event loop has not told yet.
         """
-        known = not self.boot.prefork or held.find(*key) is not None
-        return self._unheld_for(key) >= (0 if known else UNHELD_FOR)
+        return self._unheld_for(key) >= (0 if self._is_known(key) else UNHELD_FOR)
 
     def _unheld_for(self, key: tuple[int, int]) -> float:
-        """Return for how many seconds nothing here runs an attempt; -1 when that is unsure.
-
-        Which child took an unknown one is told by the event loop, once it turns. A thread
-        says it itself.
-        """
+        """Return for how many seconds nothing here runs an attempt; -1 when that is unsure."""
         since = self._unheld_since.setdefault(key, time.monotonic())
-        known = not self.boot.prefork or held.find(*key) is not None
-        sure = known or self._loop_seen_at > since
+        sure = self._is_known(key) or self._loop_seen_at > since
         return time.monotonic() - since if sure else -1
+
+    def _is_known(self, key: tuple[int, int]) -> bool:
+        """Return whether it was told who took an attempt: of a child by the event loop, once
+        it turns; a thread says it itself.
+        """
+        return not self.boot.prefork or held.find(*key) is not None
 
 
 def _cancel_signal() -> signal.Signals:
@@ -514,7 +530,8 @@ def _cancel_signal() -> signal.Signals:
 def _safely(call: Callable[[], Any], work: DatabaseWork) -> Any:
     """Run one piece of a thread's work; a failure is logged and ends nothing.
 
-    Returns what ``call`` does, and False when it gave up on a lock.
+    Returns what ``call`` does, and False when it gave up on a lock, or for as long as the
+    database is away.
     """
     try:
         with work.piece():
@@ -522,10 +539,12 @@ def _safely(call: Callable[[], Any], work: DatabaseWork) -> Any:
     except LockWaitOver as over:
         logger.warning("%r gave up on a lock, and is tried again: %s", call, over)
         return False
-    except Exception:
-        logger.exception("%r failed in a worker's main process; it is tried again.", call)
+    except Exception as error:
+        away = isinstance(error, DatabaseError) and not isinstance(error, LASTING)
+        what = "it is tried again" if away else "the worker goes on"
+        logger.exception("%r failed in a worker's main process; %s.", call, what)
         connections[conf.DATABASE].close()
-    return None
+        return False if away else None
 
 
 def _children(process: psutil.Process) -> list[dict[str, int]]:

@@ -379,6 +379,13 @@ def leave_transaction_open(name: str = "open") -> None:
     raise_counter(name)
 
 
+def begin_past_django(name: str = "begun") -> None:
+    """Begin a transaction of which Django knows nothing, write, and never end it."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    raise_counter(name)
+
+
 def leave_autocommit_off() -> None:
     """Switch autocommit off and write."""
     transaction.set_autocommit(False)

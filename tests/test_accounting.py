@@ -15,8 +15,9 @@ from taskcontrol.accounting.looks import Account, account, confirmed, look
 from taskcontrol.accounting.matching import match
 from taskcontrol.accounting.messages import Waiting
 from taskcontrol.accounting.sweep import Accountant, write_down
+from taskcontrol.losses import lose
 from taskcontrol.models import Incident, TaskAttempt, TaskEvent, TaskLog, Worker
-from taskcontrol.rescue import lose, rescue_lost_tasks
+from taskcontrol.rescue import rescue_lost_tasks
 from taskcontrol.resending import resend_unclaimed
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
@@ -132,7 +133,7 @@ def test_after_its_end_a_process_may_be_busy_with_what_is_called_then():
 
 
 def test_tasks_that_run_at_once_in_a_web_process_are_no_workers():
-    make_task(Status.STARTED, started_at=seconds_ago(LONG))
+    make_task(Status.STARTED, started_at=seconds_ago(300), timeout=300)
 
     assert found() == []
 
@@ -317,6 +318,17 @@ def test_a_place_that_nobody_fills_is_a_zombie_p4():
     )
 
     assert found() == [(Kind.ZOMBIE, task.pk, Repair.RESCUE)]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["started", "canceled, retried"])
+def test_what_ran_at_once_in_a_process_that_is_gone_is_seen_p1(again):
+    task = make_task(Status.STARTED, started_at=seconds_ago(LONG), timeout=300)
+    if again:
+        lifecycle.cancel(task)
+        lifecycle.retry_by_hand(task.pk, Status.CANCELED)
+
+    kind = Kind.ZOMBIE if again else Kind.LOST
+    assert found() == [(kind, task.pk, Repair.RESCUE)]
 
 
 # When the broker does not tell

@@ -15,7 +15,7 @@ from taskcontrol.doctor.findings import Level
 from taskcontrol.models import Incident, TaskEvent, TaskLog, Worker
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
-from tests.factories import make_task, make_worker
+from tests.factories import make_task, make_worker, seconds_ago
 from tests.test_accounting import LONG, holds, queued, send, started
 from tests.test_verbs import run, run_badly
 
@@ -109,6 +109,14 @@ def test_a_repair_rescues_what_no_worker_holds():
 def test_a_repair_frees_a_place_that_nobody_fills_p4():
     task = make_task(Status.CANCELED, worker=make_worker(), occupies=True)
     TaskLog.objects.filter(pk=task.pk).update(started_at="2026-01-01T00:00Z")
+
+    told(repair=True)
+
+    assert (row(task).status, row(task).occupies) == (Status.CANCELED, False)
+
+
+def test_a_repair_frees_a_place_that_a_dead_process_has_left_behind_p4():
+    task = make_task(Status.CANCELED, occupies=True, started_at=seconds_ago(LONG))
 
     told(repair=True)
 

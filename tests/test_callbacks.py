@@ -9,8 +9,8 @@ import taskcontrol
 from taskcontrol import announcing, execution, interrupts, lifecycle
 from taskcontrol.context import current_task, current_user, without_user_code
 from taskcontrol.exceptions import InvalidCall, TimedOut
+from taskcontrol.losses import lose
 from taskcontrol.models import Announcement, TaskEvent, TaskLog
-from taskcontrol.rescue import lose
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_user

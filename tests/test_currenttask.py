@@ -137,20 +137,22 @@ def test_steps_before_the_end_are_committed_while_it_holds_the_task():
     assert (outcome(body).status, written()) == (Status.FAILED, ["first", "second"])
 
 
+def taken_away(task, how):
+    """Cancel a task, or give up on its first attempt; return whether that was done."""
+    if how == "lost":
+        return lifecycle.rescue(task.pk, 1, detail="lost")
+    return bool(lifecycle.cancel(TaskLog.objects.get(pk=task.pk)))
+
+
 @pytest.mark.only_on("postgresql", "mysql")
 @pytest.mark.parametrize("how", ["canceled", "lost"])
 def test_a_step_of_an_attempt_that_holds_the_task_no_more_is_rolled_back_p3(how):
     task = queued()
 
-    def take_away():
-        if how == "lost":
-            return lifecycle.rescue(task.pk, 1, detail="lost")
-        return lifecycle.cancel(TaskLog.objects.get(pk=task.pk))
-
     def body():
         with current_task().held():
             Counter.objects.create(name="late")
-            assert beside(take_away)
+            assert beside(lambda: taken_away(task, how))
 
     assert run_with(task, body) is False
     assert written() == []
@@ -228,16 +230,11 @@ def test_an_attempt_that_was_given_up_on_does_not_enter_p3():
 def test_what_was_written_before_the_task_was_taken_away_is_rolled_back_p3(how):
     task = queued()
 
-    def take_away():
-        if how == "lost":
-            return lifecycle.rescue(task.pk, 1, detail="lost")
-        return lifecycle.cancel(TaskLog.objects.get(pk=task.pk))
-
     def body():
         with current_task().fenced():
             Counter.objects.create(name="late")
             # Nobody waits for the block.
-            assert beside(take_away)
+            assert beside(lambda: taken_away(task, how))
 
     assert run_with(task, body) is False
 

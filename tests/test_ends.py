@@ -12,6 +12,7 @@ from taskcontrol import conflicts, execution, lifecycle
 from taskcontrol.exceptions import Discard, Retry
 from taskcontrol.execution import run_claimed
 from taskcontrol.models import TaskLog
+from taskcontrol.side import side_database
 from taskcontrol.status import Status
 from tests.models import Counter
 from tests.test_conflicts import caused_by, of_postgresql
@@ -141,6 +142,17 @@ def test_a_body_that_leaves_a_block_open_has_failed_with_what_to_know():
 
     assert (row.status, counted()) == (Status.FAILED, 0)
     assert "has rolled back, or left open, the transaction" in row.error_message
+
+
+def test_what_it_left_open_elsewhere_fails_it_before_the_commit():
+    def body():
+        count()
+        connections[side_database()].cursor().execute("BEGIN")
+
+    row = outcome(body, options=ATOMIC)
+
+    assert (row.status, counted()) == (Status.FAILED, 0)
+    assert "left a transaction open in the database 'taskcontrol_side'" in row.error_message
 
 
 def test_a_body_that_closes_its_connection_has_failed():

@@ -15,7 +15,19 @@ from pathlib import Path
 import pytest
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
 
 import taskcontrol
 from taskcontrol import ends, execution, interrupts, lifecycle
@@ -479,6 +491,12 @@ def leave_a_transaction_open():
     Counter.objects.create(name="never committed")
 
 
+def begin_past_django():
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    Counter.objects.create(name="never committed")
+
+
 def leave_autocommit_off():
     connection.set_autocommit(False)
     Counter.objects.create(name="never committed")
@@ -511,11 +529,16 @@ def leave_a_thread():
     threading.Thread(target=threading.Event().wait, args=(0.2,)).start()
 
 
-BREAKERS = {
+#: What is lost with the transaction that they leave open, nobody shall believe done.
+LEAVERS = {
     "transaction left open": leave_a_transaction_open,
+    "transaction begun past Django": begin_past_django,
     "autocommit off": leave_autocommit_off,
     "transaction broken": break_a_transaction,
     "closed within a transaction": close_within_a_transaction,
+}
+BREAKERS = {
+    **LEAVERS,
     "all connections closed": connections.close_all,
     "raw connection closed": close_the_raw_connection,
     "stdout taken away": lambda: setattr(sys, "stdout", None),
@@ -542,11 +565,66 @@ def test_whatever_a_body_breaks_its_end_is_written_and_the_next_one_runs(name, t
     with warnings.catch_warnings():
         try:
             row = outcome(body)
-            assert row.status == (Status.FINISHED if then == "return" else Status.FAILED)
             the_next_one_runs()
         finally:
             sys.setrecursionlimit(limit)
-    assert not Counter.objects.exists()
+    if then == "raise":
+        assert (row.status, "and raised" in row.error_message) == (Status.FAILED, True)
+    elif name in LEAVERS:
+        assert (row.status, row.result) == (Status.FAILED, None)
+        assert "The body has left a transaction open" in row.error_message
+    else:
+        assert (row.status, row.error_message) == (Status.FINISHED, "")
+    assert not beside(Counter.objects.exists)
+
+
+def test_the_error_of_a_body_that_also_left_a_transaction_open_is_the_one_that_counts():
+    def body():
+        begin_past_django()
+        raise ValueError("the true one")
+
+    row = outcome(body, max_retries=1, options={"retry_on": ["builtins.ValueError"]})
+
+    assert row.retry_at is not None
+    assert "ValueError: the true one" in row.error_message
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_script_that_fails_in_a_transaction_of_its_own_is_told_by_its_own_error():
+    def body():
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN; SELECT 1/0; COMMIT;")
+
+    row = outcome(body)
+
+    assert row.status == Status.FAILED
+    assert "division by zero" in row.error_message
+
+
+def test_what_others_left_open_before_a_claim_takes_no_claim_with_it_p3():
+    """A hook, or a receiver that is told of news in this process."""
+    task = queued("tests.tasks.nothing")
+    begin_past_django()
+    connection.close_at = None  # as where connections are kept
+
+    assert execution.claim(task.pk, 1) is not None
+
+    assert beside(lambda: TaskLog.objects.get(pk=task.pk).status) == Status.STARTED
+
+
+def test_a_body_that_leaves_a_transaction_open_behind_its_fence_stays_finished(caplog):
+    def body():
+        with current_task().fenced():
+            pass
+        begin_past_django()
+        return "the rest"
+
+    row = outcome(body)
+
+    assert (row.status, row.result, row.occupies) == (Status.FINISHED, "the rest", False)
+    assert not beside(Counter.objects.exists)
+    assert "left a transaction open" in caplog.text
+    assert "trying again" not in caplog.text
 
 
 @pytest.mark.only_on("postgresql")
@@ -569,6 +647,70 @@ def test_a_body_whose_session_was_ended_by_the_server_has_its_end(then):
 
     assert row.status == (Status.FINISHED if then == "return" else Status.FAILED)
     the_next_one_runs()
+
+
+#: Lets a session write nothing more.
+READ_ONLY = {
+    "postgresql": "SET default_transaction_read_only = on",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+    "sqlite": "PRAGMA query_only = ON",
+}
+
+
+def spoil_the_session():
+    connection.close_at = None  # as where connections are kept
+    with connection.cursor() as cursor:
+        cursor.execute(READ_ONLY[connection.vendor])
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_a_body_that_made_its_session_read_only_has_its_end_and_the_next_one_runs(then):
+    def body():
+        spoil_the_session()
+        if then == "raise":
+            raise ValueError("and raised")
+
+    row = outcome(body)
+
+    assert row.status == (Status.FINISHED if then == "return" else Status.FAILED)
+    assert ("and raised" in row.error_message) == (then == "raise")
+    the_next_one_runs()
+
+
+def test_a_session_that_refuses_a_claim_takes_no_other_p1():
+    task = queued("tests.tasks.nothing")
+    spoil_the_session()
+
+    with pytest.raises(DatabaseError):
+        execution.claim(task.pk, 1)
+
+    assert execution.claim(task.pk, 1) is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (OperationalError, 2),
+        (InterfaceError, 2),
+        (InternalError, 2),
+        (ProgrammingError, 2),
+        (NotSupportedError, 2),
+        (DataError, 1),
+        (IntegrityError, 1),
+    ],
+)
+def test_an_end_is_tried_again_unless_its_values_are_to_blame(monkeypatch, error, tries):
+    monkeypatch.setattr(ends, "END_PAUSES", (0,))
+    tried = []
+
+    def write():
+        tried.append(1)
+        raise error("no")
+
+    with pytest.raises(error):
+        ends._persistently(write)
+
+    assert len(tried) == tries
 
 
 def test_the_end_is_written_when_the_database_comes_back(monkeypatch):
@@ -617,11 +759,14 @@ def test_a_cancel_signal_stops_a_body_and_nothing_else():
 
 @pytest.fixture
 def must_go(monkeypatch):
-    """The worker ends this process from outside."""
+    """Somebody ends this process from outside."""
     monkeypatch.setattr(interrupts, "process_must_go", lambda: True)
+    monkeypatch.setattr(interrupts, "LEAVING_TAKES", 0)
+    monkeypatch.setattr(interrupts, "_leaving", bytearray(1))
 
 
 def test_a_body_that_was_interrupted_by_its_workers_end_is_given_back_p1(must_go):
+    interrupts.note_leaving()
     made["body"] = raising(SystemExit())
     task = queued()
     row = execution.claim(task.pk, 1)
@@ -632,6 +777,29 @@ def test_a_body_that_was_interrupted_by_its_workers_end_is_given_back_p1(must_go
     after = TaskLog.objects.get()
     assert (after.status, after.lost_count, after.occupies) == (Status.PENDING, 0, False)
     assert TaskAttempt.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "on_lost", "status"),
+    [
+        (0, "rerun", Status.PENDING),
+        (3, "rerun", Status.FAILED),
+        (0, "fail", Status.FAILED),
+    ],
+)
+def test_a_body_that_was_interrupted_although_its_worker_stays_is_lost_p7(
+    must_go, times, on_lost, status
+):
+    """It may have ended its process itself, and would do so in each attempt."""
+    made["body"] = raising(SystemExit())
+    task = queued(lost_count=times, options={"on_lost": on_lost})
+    row = execution.claim(task.pk, 1)
+
+    with pytest.raises(SystemExit):
+        run_claimed(row)
+
+    after = TaskLog.objects.get()
+    assert (after.status, after.lost_count, after.occupies) == (status, times + 1, False)
 
 
 def test_a_body_that_finished_while_its_worker_ended_has_finished(must_go):

@@ -7,9 +7,9 @@ from django.db import connection
 
 from taskcontrol import incidents, lifecycle
 from taskcontrol.ends import Outcome, write_end
+from taskcontrol.losses import lose
 from taskcontrol.models import Incident, TaskLog
 from taskcontrol.pruning import prune_ended_tasks
-from taskcontrol.rescue import lose
 from taskcontrol.status import Status
 from tests.factories import make_task, make_worker, seconds_ago
 from tests.waiting import race

@@ -121,5 +121,21 @@ def test_the_main_process_is_told_from_its_children(monkeypatch):
     assert interrupts.in_main_process() is False
 
 
+def test_who_is_told_to_go_before_his_worker_has_said_that_it_leaves_waits_for_that_p1(
+    monkeypatch,
+):
+    monkeypatch.setattr(interrupts, "LEAVING_TAKES", 30)
+    monkeypatch.setattr(interrupts, "_leaving", bytearray(1))
+    word = threading.Timer(0.1, interrupts.note_leaving)
+    word.start()
+
+    assert interrupts.worker_leaves()
+
+    word.join()
+    monkeypatch.setattr(interrupts, "LEAVING_TAKES", 0)
+    monkeypatch.setattr(interrupts, "_leaving", bytearray(1))
+    assert not interrupts.worker_leaves()
+
+
 def test_a_process_goes_when_its_worker_says_so(monkeypatch):
     assert interrupts.process_must_go() is False

@@ -7,7 +7,13 @@ import weakref
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from taskcontrol.leftovers import close, let_go_of_memory, roll_back_what_is_open
+from taskcontrol.exceptions import TransactionLeftOpen
+from taskcontrol.leftovers import (
+    close,
+    let_go_of_memory,
+    refuse_what_is_open,
+    roll_back_what_is_open,
+)
 from tests.models import Counter
 from tests.waiting import beside
 
@@ -53,10 +59,63 @@ def test_what_was_written_without_autocommit_is_rolled_back():
     assert not written()
 
 
+def begin_past_django():
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    Counter.objects.create(name="left")
+
+
+def test_a_transaction_that_django_knows_nothing_of_is_rolled_back():
+    begin_past_django()
+
+    roll_back_what_is_open()
+
+    assert not written()
+    Counter.objects.create(name="next")
+    assert beside(Counter.objects.get).name == "next"
+
+
+@pytest.mark.only_on("mysql")
+def test_a_driver_that_does_not_tell_of_a_transaction_has_the_database_asked():
+    class Silent:
+        """As mysqlclient, which keeps to itself what the server says with each answer."""
+
+        def __init__(self, raw):
+            self.raw = raw
+
+        def __getattr__(self, name):
+            return getattr(self.raw, name) if name != "server_status" else None
+
+    begin_past_django()
+    raw, connection.connection = connection.connection, Silent(connection.connection)
+    try:
+        with pytest.raises(TransactionLeftOpen):
+            refuse_what_is_open()
+
+        raw.rollback()
+        refuse_what_is_open()
+    finally:
+        connection.connection = raw
+
+
+def test_what_is_open_is_refused_by_the_name_of_its_database():
+    begin_past_django()
+
+    with pytest.raises(
+        TransactionLeftOpen, match=r"open in the database 'default'.*atomic"
+    ):
+        refuse_what_is_open()
+    refuse_what_is_open(but="default")
+
+    roll_back_what_is_open()
+    refuse_what_is_open()
+
+
 def test_a_connection_in_order_stays_open():
     Counter.objects.create(name="left")
     before = connection.connection
 
+    refuse_what_is_open()
     roll_back_what_is_open()
 
     assert connection.connection is before

@@ -288,6 +288,29 @@ def test_expiry_takes_a_page_of_each_status_and_says_why():
 
 
 @pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (
+            lambda task: lifecycle.rescue(task.pk, 1, detail="lost"),
+            "its process was lost, and it expired before it could start again",
+        ),
+        (
+            lambda task: lifecycle.give_back(task.pk, 1, detail="left"),
+            "expired before it could start again",
+        ),
+    ],
+    ids=["lost", "given back"],
+)
+def test_what_had_begun_is_not_said_to_have_expired_before_it_started(again, said):
+    task = make_task(Status.STARTED, expires_at=seconds_ago(5))
+    assert again(task)
+
+    assert lifecycle.expire(10) == 1
+
+    assert (whole(task)["status"], whole(task)["ended_reason"]) == (Status.CANCELED, said)
+
+
+@pytest.mark.parametrize(
     ("count", "most", "due"), [(0, 1, True), (0, 0, False), (1, 1, False), (5, 2, False)]
 )
 def test_the_update_that_fails_a_task_decides_whether_a_retry_is_due_p7(count, most, due):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection
+from django.db import (
+    connection,
+)
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from types import SimpleNamespace
 
+import psutil
 import pytest
+from billiard.exceptions import WorkerLostError
 from celery import current_app
+from celery.concurrency.prefork import TaskPool
+from kombu.connection import Connection
 from redis.exceptions import ConnectionError as Lost
 
 from taskcontrol import reconnecting
+from tests.servers.process import wait_until_dead
 
 pytestmark = pytest.mark.usefixtures("broker")
 
@@ -23,9 +30,10 @@ def consumer():
     found = reconnecting.SoonBack(
         lambda _request: None, app=current_app, controller=worker, pool=pool
     )
-    found.connection = current_app.connection_for_read()
-    found.connection.connect()
-    return found
+    found.connection = opened = current_app.connection_for_read()
+    opened.connect()
+    yield found
+    Connection.close(opened)  # whatever a test has put in the place of its own
 
 
 def broken_close():
@@ -54,4 +62,42 @@ def test_a_message_that_cannot_be_read_costs_a_connection_and_not_the_worker_p1(
         raise error("it makes no sense")
 
     with pytest.raises(consumer.connection_errors):
-        reconnecting._outliving_spoilt_messages(loop)
+        reconnecting._sturdy(loop, consumer)
+
+
+@pytest.mark.parametrize(
+    ("left", "what_comes"), [([17], ConnectionError), ([], WorkerLostError)]
+)
+def test_a_pool_that_lost_a_child_before_it_was_ready_goes_on_with_the_others_p1(
+    consumer, left, what_comes
+):
+    def loop(*_args):
+        raise WorkerLostError("Could not start worker processes")
+
+    consumer.pool.info = {"processes": left}
+
+    with pytest.raises(what_comes):
+        reconnecting._sturdy(loop, consumer)
+
+
+@pytest.fixture
+def pool():
+    """A pool of processes whose event loop has not begun."""
+    made = TaskPool(2, app=current_app, threads=False, initargs=(current_app, "w@here"))
+    made.start()
+    yield made
+    made.terminate()
+
+
+def test_a_child_that_dies_before_the_event_loop_begins_is_replaced_p1(pool):
+    first, second = pool.info["processes"]
+    reconnecting.replace_from_the_start(pool)
+
+    os.kill(first, signal.SIGKILL)
+    wait_until_dead([psutil.Process(first)])
+    pool.maintain_pool()
+
+    left = set(pool.info["processes"])
+    assert second in left
+    assert len(left) == 2
+    assert first not in left

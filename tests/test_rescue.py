@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from taskcontrol import lifecycle, rescue
 from taskcontrol.conf import conf
-from taskcontrol.exceptions import OutOfMemory
+from taskcontrol.exceptions import OutOfMemory, WorkerLeft
+from taskcontrol.losses import lose
 from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, Worker
-from taskcontrol.rescue import lose, rescue_lost_tasks
+from taskcontrol.rescue import rescue_lost_tasks
 from taskcontrol.status import Status
 from taskcontrol.tolderrors import error_of
 from tests.factories import make_task, make_type, make_worker, seconds_ago
@@ -166,6 +167,22 @@ def test_what_must_not_run_twice_fails_when_it_is_lost(said_by):
     assert row(task).status == Status.FAILED
 
 
+def test_what_must_not_run_twice_fails_when_its_worker_leaves():
+    make_type(on_lost="fail")
+    task = make_task(Status.STARTED, worker=make_worker(left_at=seconds_ago(5)))
+
+    assert rescue_lost_tasks() == 1
+
+    after = row(task)
+    assert (after.status, after.ended_reason, after.lost_count, after.retry_at) == (
+        Status.FAILED,
+        "its worker left",
+        0,
+        None,
+    )
+    assert error_of(after.error_message).kind is WorkerLeft
+
+
 def test_the_tasks_own_word_beats_its_types():
     make_type(on_lost="fail")
     task = make_task(Status.STARTED, worker=silent(), options={"on_lost": "rerun"})
@@ -207,6 +224,23 @@ def test_a_body_that_belongs_to_no_worker_is_left_alone():
     make_task(Status.STARTED)
 
     assert rescue_lost_tasks() == 0
+
+
+@pytest.mark.parametrize(("ago", "freed"), [(200, False), (9999, True)])
+def test_a_place_of_a_process_that_is_gone_is_free_after_cancel_and_retry_too_p1(
+    ago, freed
+):
+    """It ran at once (now=True); the retry has cleared when it began."""
+    task = make_task(Status.STARTED, started_at=seconds_ago(ago), timeout=200)
+    lifecycle.cancel(task)
+    assert lifecycle.retry_by_hand(task.pk, Status.CANCELED)
+    assert (row(task).started_at, row(task).occupies) == (None, True)
+
+    assert rescue_lost_tasks() == freed
+
+    after = row(task)
+    assert (after.status, after.occupies) == (Status.PENDING, not freed)
+    assert (after.ready_lane is not None) == freed
 
 
 def test_a_poisoned_row_does_not_stop_the_others(caplog):

@@ -21,7 +21,7 @@ from tests import tasks
 from tests.factories import make_batch, make_task, make_user, make_worker, seconds_ago
 from tests.servers.environment import site_environment
 from tests.test_lifecycle import statements
-from tests.waiting import beside, race, race_over
+from tests.waiting import beside, eventually, race, race_over
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -164,6 +164,23 @@ def test_a_batch_ends_while_the_broker_is_away(broker):
     with pytest.raises(BrokerUnavailable):
         dispatch_pending()
     assert is_over()
+
+
+def test_what_a_batch_makes_at_its_end_overtakes_nothing_that_waited_for_the_broker(broker):
+    """Also where it is more urgent: in every pass it comes after what waits by then."""
+    batch(on_completion={"method": tasks.give_back, "value": 7, "priority": 9})
+    make_worker(pool_size=1)
+    waiting = make_task()
+    broker.stop()
+    with pytest.raises(BrokerUnavailable):
+        dispatch_pending()
+    broker.start()
+    member(Status.FINISHED)
+
+    assert eventually(dispatch_pending) == 1
+
+    assert is_over()
+    assert status_of(waiting) == Status.QUEUED
 
 
 def test_each_callback_is_inserted_once_for_all_time():

@@ -8,8 +8,19 @@ from typing import Any
 import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals as celerys
+from django.db import DatabaseError, DataError, OperationalError
 
-from taskcontrol import broker, claims, ends, execution, held, interrupts, signals
+from taskcontrol import (
+    broker,
+    claims,
+    ends,
+    execution,
+    held,
+    interrupts,
+    lifecycle,
+    signals,
+    tasks,
+)
 from taskcontrol.models import Incident, TaskAttempt, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task
@@ -56,11 +67,11 @@ def success(stage):
     celerys.task_success.send(sender=stage.sender, result=None)
 
 
-def failure(stage):
+def failure(stage, exception=None):
     celerys.task_failure.send(
         sender=stage.sender,
         task_id=stage.request.id,
-        exception=ValueError("late"),
+        exception=exception or ValueError("late"),
         args=stage.request.args,
         kwargs={},
         traceback=None,
@@ -235,6 +246,16 @@ def test_a_body_that_celery_took_back_keeps_its_place_until_it_is_gone_p4():
     assert (stage.now().status, stage.now().occupies) == (Status.PENDING, True)
 
 
+def test_what_must_not_run_twice_and_was_taken_back_fails_and_keeps_its_place_p4():
+    stage = Stage(Status.STARTED)
+    TaskLog.objects.update(options={"on_lost": "fail"})
+
+    retry(stage)
+
+    assert (stage.now().status, stage.now().occupies) == (Status.FAILED, True)
+    assert "its worker was shut down" in stage.now().error_message
+
+
 @rows
 def test_the_signals_of_other_tasks_are_not_ours(name):
     send, old, *_ = TABLE[name]
@@ -326,6 +347,78 @@ def test_an_end_that_the_body_could_not_write_is_written_by_the_next_signal():
     row = stage.now()
     assert (row.status, row.rev) == (Status.FAILED, 2)
     assert "ValueError: late" in row.error_message
+
+
+# An end that a body came to while the database was away
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Run a body in Celery's task and return its row once all signals were sent.
+
+    ``refusals`` are what the database answers to the first ends.
+    """
+    monkeypatch.setattr(ends, "END_PAUSES", ())
+
+    def refuse(name, left):
+        real = getattr(lifecycle, name)
+
+        def write(*args, **values):
+            if left:
+                raise left.pop(0)
+            return real(*args, **values)
+
+        monkeypatch.setattr(lifecycle, name, write)
+
+    def run(method, refusals, **given):
+        left = list(refusals)
+        refuse("finish", left)
+        refuse("fail", left)
+        stage = Stage(Status.QUEUED, method=f"tests.tasks.{method}", arguments=given)
+        tasks.run.push_request(id=stage.request.id, args=stage.request.args)
+        stage.sender, stage.request = tasks.run, tasks.run.request
+        try:
+            prerun(stage)
+            with pytest.raises(DatabaseError) as told:
+                tasks.run.run(*stage.request.args)
+            failure(stage, told.value)
+            postrun(stage)
+        finally:
+            tasks.run.pop_request()
+        return stage.now()
+
+    return run
+
+
+AWAY = OperationalError("the database is away")
+
+
+@pytest.mark.parametrize("refusals", [[AWAY], [AWAY] * 2], ids=["short", "long"])
+def test_a_body_that_succeeded_in_an_outage_has_finished_after_it_p1(runs, refusals):
+    row = runs("add", refusals, left=1, right=2)
+
+    assert (row.status, row.result, row.error_message) == (Status.FINISHED, 3, "")
+    assert (row.rev, row.time_taken is not None) == (2, True)
+
+
+@pytest.mark.parametrize("refusals", [[AWAY], [AWAY] * 2], ids=["short", "long"])
+def test_a_body_that_failed_in_an_outage_is_told_by_its_own_error(runs, refusals):
+    row = runs("fail", refusals)
+
+    assert row.status == Status.FAILED
+    assert "ValueError" in row.error_message
+    assert "database is away" not in row.error_message
+
+
+def test_an_end_that_cannot_be_stored_at_all_gives_way_to_what_is_told(runs):
+    row = runs("add", [DataError("too long")] * 2, left=1, right=2)
+
+    assert row.status == Status.FAILED
+    assert "DataError: too long" in row.error_message
+
+
+def test_an_outage_that_outlasts_all_signals_leaves_the_row_to_the_keeper_p1(runs):
+    assert runs("add", [AWAY] * 3, left=1, right=2).status == Status.STARTED
 
 
 # In the main process

@@ -9,9 +9,16 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    transaction,
+)
 
-from taskcontrol import held, lifecycle, worker
+from taskcontrol import held, interrupts, lifecycle, worker
 from taskcontrol.execution import here
 from taskcontrol.history import record as note
 from taskcontrol.lockwaits import impatient
@@ -33,6 +40,7 @@ def _nothing_held(monkeypatch):
     monkeypatch.setattr(held, "_held", set())
     monkeypatch.setattr(held, "_here", {})
     monkeypatch.setattr(here, "_shared", bytearray(8))
+    monkeypatch.setattr(interrupts, "_leaving", bytearray(1))
 
 
 @pytest.fixture
@@ -570,6 +578,7 @@ def test_a_worker_that_is_told_to_leave_says_so_to_itself_once(boot, keeper, mon
 
     assert signals == [(os.getpid(), signal.SIGTERM)]
     assert boot.leaving
+    assert interrupts.worker_leaves()
 
 
 def test_the_time_of_leaving_is_that_of_the_first_word(keeper, row):
@@ -604,6 +613,19 @@ def test_who_was_declared_lost_before_it_left_has_lost_its_tasks_p1(keeper, row)
     assert (now(task).status, now(task).lost_count) == (Status.PENDING, 1)
 
 
+def test_who_leaves_without_ever_having_had_a_row_ends_no_task_of_others_p3(
+    keeper, monkeypatch
+):
+    """What runs at once (now=True) in some web process has no worker either."""
+    monkeypatch.setattr(here, "_shared", bytearray(8))
+    elsewhere = make_task(Status.STARTED)
+    stopping = make_task(Status.CANCELED, occupies=True)
+
+    keeper.say_goodbye()
+
+    assert (now(elsewhere).status, now(stopping).occupies) == (Status.STARTED, True)
+
+
 def test_an_errand_that_fails_ends_neither_the_others_nor_the_keeper(keeper, caplog):
     done = []
 
@@ -616,6 +638,67 @@ def test_an_errand_that_fails_ends_neither_the_others_nor_the_keeper(keeper, cap
 
     assert done == [1]
     assert "in vain" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["_own", "_while_free"])
+def test_a_hard_limit_that_falls_into_an_outage_is_not_taken_for_a_loss(
+    keeper, row, monkeypatch, where
+):
+    make_type()
+    task = mine(row, Status.STARTED, timeout=10)
+
+    def is_away(*_given):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    keeper.do(partial(keeper.timed_out, task.pk, 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper, where, is_away)
+        keeper._run_errands()
+    # By now the pool has killed the child.
+    keeper.process_lost(task.pk, 1, "signal 9 (SIGKILL)")
+
+    after = now(task)
+    assert (after.status, after.ended_reason, after.lost_count) == (
+        "Failed",
+        "timed out",
+        0,
+    )
+    keeper._run_errands()
+    assert (keeper._errands, keeper._overdue) == ([], set())
+
+
+def test_a_limit_that_comes_after_the_end_does_not_keep_a_place_p4(keeper, row):
+    task = mine(row, Status.CANCELED)
+    keeper.timed_out(task.pk, 1)
+
+    keeper.process_lost(task.pk, 1, "signal 9 (SIGKILL)")
+
+    assert not now(task).occupies
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (OperationalError, 3),
+        (InterfaceError, 3),
+        (InternalError, 3),
+        (ProgrammingError, 1),
+        (IntegrityError, 1),
+        (ValueError, 1),
+    ],
+)
+def test_an_errand_waits_for_the_database_but_not_for_better_code(keeper, error, tries):
+    tried = []
+
+    def fails():
+        tried.append(1)
+        raise error("in vain")
+
+    keeper.do(fails)
+    for _ in range(3):
+        keeper._run_errands()
+
+    assert len(tried) == tries
 
 
 # The dispatcher's thread

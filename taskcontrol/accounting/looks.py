@@ -23,6 +23,7 @@ MOST_ROWS = 20_000
 ASKED = (
     *("status", "attempt", "occupies", "worker", "queue", "queued_at"),
     *("started_at", "ended_at", "cancel_requested_at", "error_message"),
+    *("created_at", "timeout"),
 )
 
 

@@ -10,6 +10,7 @@ from ..conf import conf
 from ..exceptions import OutOfMemory, WorkerLost
 from ..incidents import Kind
 from ..models import TaskAttempt, TaskLog, Worker, seconds
+from ..occupancy import AT_ONCE_GRACE
 from ..status import ACTIVE, Status
 from ..wording import counted, listed, moment
 from .evidence import Facts, Finding, Key, Repair
@@ -39,6 +40,8 @@ def _of_rows(facts: Facts) -> Iterator[Finding]:
             yield from _queued(facts, row)
         elif row.occupies and row.worker_id is not None:
             yield from _held(facts, row, row.worker_id)
+        elif row.occupies and _is_abandoned(facts, row):
+            yield _left_behind(row)
 
 
 def _queued(facts: Facts, row: TaskLog) -> Iterator[Finding]:
@@ -67,18 +70,16 @@ def _held(facts: Facts, row: TaskLog, worker_id: int) -> Iterator[Finding]:
         Kind.LOST if started else Kind.ZOMBIE, row.pk, row.attempt, worker=worker_id
     )
     if worker is None:
-        verb = "is Started" if started else f"is {row.status} and holds a place"
         yield replace(
             finding,
-            text=f"{body}, {verb}, but its worker is gone.",
+            text=f"{body}, {_is(row)}, but its worker is gone.",
             mended_by="it is rescued" if started else "its place is freed",
             repair=Repair.RESCUE,
         )
     elif not _names(worker, row):
-        verb = "is Started" if started else f"is {row.status} and holds a place"
         yield replace(
             finding,
-            text=f"{body}, {verb} in {worker.hostname}, which holds no such body.",
+            text=f"{body}, {_is(row)} in {worker.hostname}, which holds no such body.",
             mended_by="its worker notices it within seconds",
             repair=Repair.RESCUE,
             word_of=worker.last_seen_at,
@@ -93,6 +94,33 @@ def _held(facts: Facts, row: TaskLog, worker_id: int) -> Iterator[Finding]:
             repair=Repair.STOP,
             word_of=worker.last_seen_at,
         )
+
+
+def _is_abandoned(facts: Facts, row: TaskLog) -> bool:
+    """Return whether what ran at once (``now=True``) is long over its time, for a sweep too."""
+    run = facts.runs.get((row.pk, row.attempt))
+    since = row.started_at or (run and run.started_at) or row.created_at
+    patience = row.timeout + AT_ONCE_GRACE + 2 * conf.HEARTBEAT_INTERVAL
+    return facts.at - since > seconds(patience)
+
+
+def _left_behind(row: TaskLog) -> Finding:
+    started = row.status == Status.STARTED
+    return Finding(
+        Kind.LOST if started else Kind.ZOMBIE,
+        row.pk,
+        row.attempt,
+        text=f"Task {row.pk}, attempt {row.attempt}, {_is(row)}, but the process that ran it at "
+        "once (now=True) must be gone.",
+        mended_by="it fails" if started else "its place is freed",
+        repair=Repair.RESCUE,
+    )
+
+
+def _is(row: TaskLog) -> str:
+    if row.status == Status.STARTED:
+        return "is Started"
+    return f"is {row.status} and holds a place"
 
 
 def _names(worker: Worker, row: TaskLog) -> bool:

@@ -109,9 +109,9 @@ def _unsend(one: Amiss) -> str:
 
 def _rescue(one: Amiss) -> str:
     row = TaskLog.objects.filter(pk=one.task_id, attempt=one.attempt, occupies=True).first()
-    if row is None or row.worker_id is None or not rescue.rescue_from_worker(row):
+    if row is None or not rescue.rescue_from_worker(row):
         return ""
-    return "Done: it was taken from its worker."
+    return f"Done: it was taken from its {'worker' if row.worker_id else 'process'}."
 
 
 def _remove(one: Amiss) -> str:

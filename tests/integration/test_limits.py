@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from collections import Counter
-from contextlib import suppress
 
 import pytest
 
@@ -16,6 +13,7 @@ from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_type
 from tests.integration.watching import all_ended, ended, is_alive, row
+from tests.servers.process import kill_child
 from tests.servers.worker import QUICK
 from tests.waiting import eventually
 
@@ -64,8 +62,7 @@ def disturb(dice):
     if running and dice.random() < 0.3:
         taskcontrol.cancel(dice.choice(running))
     if running and dice.random() < 0.1:
-        with suppress(ProcessLookupError):
-            os.kill(dice.choice(running).pid, signal.SIGKILL)
+        kill_child(dice.choice(running).pid)
     if dice.random() < 0.1:
         waiting = open_rows.filter(status__in=(Status.PENDING, Status.QUEUED)).first()
         if waiting is not None:

@@ -9,6 +9,7 @@ from taskcontrol.conf import conf as settings
 from taskcontrol.status import Status
 from tests import tasks
 from tests.integration.watching import ended, is_alive
+from tests.models import Counter
 from tests.nasty import CORPUS
 from tests.nastyruns import run_all, wrongs
 from tests.servers.worker import Worker
@@ -86,12 +87,12 @@ def test_the_neighbor_of_a_crash_goes_on(lively, record):
     assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 1, 0)
 
 
-def test_a_child_that_was_told_to_go_gives_its_task_back_uncounted(lively, record):
-    task = taskcontrol.enqueue(tasks.terminate_itself_until, attempt=2)
+def test_a_child_that_was_told_to_go_though_its_worker_stays_is_lost_p7(lively, record):
+    task = taskcontrol.enqueue(tasks.terminate_itself_until, attempt=3)
 
     now = ended(task)
 
-    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 0)
+    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 3, 2)
 
 
 def test_a_body_that_swallows_the_order_to_go_and_returns_is_finished(lively, record):
@@ -123,9 +124,6 @@ def test_what_cannot_be_kept_is_left_out_and_the_task_is_finished(
     "method",
     [
         tasks.break_its_connection,
-        tasks.break_its_transaction,
-        tasks.leave_transaction_open,
-        tasks.leave_autocommit_off,
         tasks.close_standard_output,
         tasks.change_directory_and_locale,
         tasks.leave_a_thread,
@@ -141,14 +139,28 @@ def test_what_a_body_leaves_behind_harms_neither_its_end_nor_the_next(lively, me
         assert ended(taskcontrol.enqueue(tasks.talk, line="next")).status == Status.FINISHED
 
 
-def test_a_transaction_that_a_body_left_open_is_rolled_back(lively):
-    from tests.models import Counter
-
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        (tasks.begin_past_django, {"name": "open"}),
+        (tasks.leave_transaction_open, {"name": "open"}),
+        (tasks.leave_autocommit_off, {}),
+        (tasks.break_its_transaction, {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_transaction_that_a_body_left_open_fails_it_and_harms_no_neighbor(
+    lively, method, arguments
+):
     Counter.objects.create(name="open")
 
-    run(tasks.leave_transaction_open, name="open")
+    now = run(method, **arguments)
 
+    assert (now.status, now.attempt, now.lost_count) == (Status.FAILED, 1, 0)
+    assert "TransactionLeftOpen: The body has left a transaction" in now.error_message
     assert Counter.objects.get(name="open").value == 0
+    for _ in range(4):  # whichever child runs them
+        assert ended(taskcontrol.enqueue(tasks.talk, line="next")).status == Status.FINISHED
 
 
 def test_a_method_that_is_gone_fails_and_says_so(lively):

@@ -15,7 +15,7 @@ from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_type
 from tests.integration.watching import all_ended, ended, has_status, kinds, row
-from tests.servers.worker import QUICK
+from tests.servers.worker import QUICK, Worker
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -106,6 +106,19 @@ def test_a_child_that_is_killed_before_the_claim_costs_nothing_p1(worker, record
     for now in all_ended(rows, RESCUE + 5):
         assert (now.status, now.lost_count) == (Status.FINISHED, 0)
     assert [line["task"] for line in record.lines("started")].count(rows[0].pk) == 1
+
+
+@pytest.mark.usefixtures("start_worker")
+def test_a_child_that_is_killed_at_its_birth_is_replaced_p1():
+    """Celery by itself ends the worker for it."""
+    newborn = Worker()
+    newborn.launch()
+    eventually(lambda: len(newborn.children()) == 2, 60, every=0.001)
+
+    newborn.children()[0].kill()
+
+    with newborn:
+        eventually(lambda: len(newborn.children()) == 2)
 
 
 def test_a_warm_shutdown_finishes_what_runs_and_takes_nothing_new_p1(start_worker, record):
@@ -218,12 +231,41 @@ def test_a_pool_whose_children_are_replaced_loses_nothing_p1(start_worker, recor
     assert len({line["pid"] for line in record.lines("started")}) == len(rows)
 
 
-def test_a_task_that_is_lost_with_its_process_may_be_failed_instead(worker, record):
+def test_a_shutdown_that_is_told_to_all_processes_at_once_is_not_counted_p1(
+    start_worker, record
+):
+    first = start_worker()
+    rows = running(record, 2)
+
+    for child in first.children():
+        child.terminate()
+    first.process.send(signal.SIGTERM)
+    first.process.wait(30)
+
+    for task in rows:
+        assert (row(task).lost_count, kinds(task)) == (0, ["returned"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_task_that_is_lost_with_its_process_may_be_failed_instead(worker, record, number):
     make_type("tests.tasks.kill_itself", on_lost="fail")
 
-    now = ended(taskcontrol.enqueue(tasks.kill_itself, max_retries=3))
+    now = ended(taskcontrol.enqueue(tasks.kill_itself, number=int(number), max_retries=3))
 
     assert (now.status, now.attempt, now.lost_count) == (Status.FAILED, 1, 1)
+
+
+def test_a_task_that_is_stopped_with_its_worker_may_be_failed_instead(start_worker, record):
+    make_type("tests.tasks.slow_at_first", on_lost="fail")
+    first = start_worker(concurrency=1)
+    task = taskcontrol.enqueue(tasks.slow_at_first, seconds=60)
+    eventually(lambda: record.lines("started"), 20)
+
+    first.stop_cold()
+
+    now = row(task)
+    assert (now.status, now.occupies, now.lost_count) == (Status.FAILED, False, 0)
+    assert now.error_message.startswith("WorkerLeft: ")
 
 
 def test_a_worker_whose_workers_row_is_gone_goes_on_p1(worker):

@@ -51,6 +51,18 @@ MUTANTS = [
         by="accounting: without the broker no message is missed",
     ),
     mutant(
+        "account: what runs at once has its time",
+        "accounting/matching.py",
+        ("_of_rows", " and _is_abandoned(facts, row)", ""),
+        by="accounting: tasks that run at once in a web process are no workers",
+    ),
+    mutant(
+        "account: what ran at once is missed at last",
+        "accounting/matching.py",
+        ("_of_rows", "elif row.occupies and _is_abandoned(facts, row):", "elif False:"),
+        by="accounting: what ran at once in a process that is gone is seen p1",
+    ),
+    mutant(
         "lost message: not just after it was sent",
         "accounting/matching.py",
         ("_queued", " or facts.at - row.queued_at < seconds(patience)", ""),

@@ -143,6 +143,18 @@ MUTANTS = [
         by=MATRIX,
     ),
     mutant(
+        "expire: what was lost is said to have begun",
+        "lifecycle.py",
+        ("_how_it_expired", "lost_count__gt=0", "lost_count__gt=9"),
+        by="lifecycle: what had begun is not said to have expired before it started",
+    ),
+    mutant(
+        "expire: so is what was given back",
+        "lifecycle.py",
+        ("_how_it_expired", "When(Exists(runs)", "When(~Exists(TaskLog.objects.all())"),
+        by="lifecycle: what had begun is not said to have expired before it started",
+    ),
+    mutant(
         "expire: leaves what somebody holds",
         "lifecycle.py",
         ("expire", "_free_ones(due[:page])", 'due.values("pk")[:page]'),

@@ -194,7 +194,7 @@ MUTANTS = [
     mutant(
         "signals: a body taken back may still be there",
         "signals.py",
-        ("on_task_retry", ", occupied=True", ""),
+        ("_give_back", ", occupied=True", ""),
         by="signals: a body that celery took back keeps its place until it is gone p4",
     ),
     mutant(

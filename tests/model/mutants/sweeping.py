@@ -74,6 +74,12 @@ MUTANTS = [
         by="rescue: a body that belongs to no worker is left alone",
     ),
     mutant(
+        "rescue: what nobody holds is timed by its last attempt too",
+        "rescue.py",
+        ("_held_by_nobody", ', Subquery(runs.values("started_at")[:1])', ""),
+        by="rescue: a place of a process that is gone is free after cancel and retry too p1",
+    ),
+    mutant(
         "rescue: what left in order is not counted",
         "rescue.py",
         ("rescue_from_worker", "and worker.left_at is not None", "and False"),
@@ -92,15 +98,27 @@ MUTANTS = [
     ),
     mutant(
         "lost: not more often than the limit",
-        "rescue.py",
+        "losses.py",
         ("lose", " and times <= conf.LOST_LIMIT", ""),
         by="rescue: a task that was lost too often fails p1",
     ),
     mutant(
         "lost: only what may run twice",
-        "rescue.py",
-        ("lose", "_on_lost(row) == OnLost.RERUN and ", ""),
+        "losses.py",
+        ("lose", "_may_begin_again(row) and ", ""),
         by="rescue: what must not run twice fails when it is lost",
+    ),
+    mutant(
+        "given back: only what may run twice",
+        "losses.py",
+        ("give_back", "if _may_begin_again(row):", "if True:"),
+        by="rescue: what must not run twice fails when its worker leaves",
+    ),
+    mutant(
+        "given back: a body that still runs keeps its place where it fails too",
+        "losses.py",
+        ("give_back", "body_gone=not occupied", "body_gone=True"),
+        by="signals: what must not run twice and was taken back fails and keeps its place p4",
     ),
     mutant(
         "resend: a limited number of times",

@@ -240,15 +240,15 @@ MUTANTS = [
         by="worker: only what holds a place here is looked at",
     ),
     mutant(
-        "unheld: not while a child runs it",
+        "unheld: a body is not missed, and minded when it runs too long",
         "worker.py",
         ("_check_held", "if held.has_body(*key):", "if False:"),
-        by="worker: a started task is not lost while a child runs it",
+        by="worker: a body over its limit fails though the loop stands still",
     ),
     mutant(
         "unheld: a thread tells it itself",
         "worker.py",
-        ("_unheld_for", "not self.boot.prefork or ", ""),
+        ("_is_known", "not self.boot.prefork or ", ""),
         by="worker: on threads nobody waits for the loop to miss a body p1",
     ),
     mutant(
@@ -260,7 +260,7 @@ MUTANTS = [
     mutant(
         "unheld: not while the loop stands still",
         "worker.py",
-        ("_unheld_for", "known or self._loop_seen_at > since", "True"),
+        ("_unheld_for", "self._is_known(key) or self._loop_seen_at > since", "True"),
         by="worker: a started task is not lost while the loop stands still",
     ),
     mutant(
@@ -286,6 +286,30 @@ MUTANTS = [
         "worker.py",
         ("timed_out", ", body_gone=False", ""),
         by="worker: what timed out holds its place until its process is gone p4",
+    ),
+    mutant(
+        "limit of time: known before it is written",
+        "worker.py",
+        ("timed_out", "self._overdue.add(key)", "pass"),
+        by="worker: a hard limit that falls into an outage is not taken for a loss",
+    ),
+    mutant(
+        "limit of time: forgotten when it came too late",
+        "worker.py",
+        ("timed_out", "self._overdue.discard(key)", "pass"),
+        by="worker: a limit that comes after the end does not keep a place p4",
+    ),
+    mutant(
+        "errand: waits for the database",
+        "worker.py",
+        ("_safely", "return False if away else None", "return None"),
+        by="worker: an errand waits for the database but not for better code",
+    ),
+    mutant(
+        "errand: does not wait for better code",
+        "worker.py",
+        ("_safely", " and not isinstance(error, LASTING)", ""),
+        by="worker: an errand waits for the database but not for better code",
     ),
     mutant(
         "death: of this attempt",
@@ -400,6 +424,25 @@ MUTANTS = [
         by="worker: a worker that is told to leave says so to itself once",
     ),
     mutant(
+        "leave: its children hear of it",
+        "worker.py",
+        ("leave", "interrupts.note_leaving()", "pass"),
+        by="worker: a worker that is told to leave says so to itself once",
+    ),
+    mutant(
+        "end: its worker has a moment to say so",
+        "interrupts.py",
+        ("worker_leaves", "time.monotonic() < until", "False"),
+        by="interrupts: who is told to go before his worker has said that it leaves waits for "
+        "that p1",
+    ),
+    mutant(
+        "end: who is told to go by his worker alone is not counted",
+        "ends.py",
+        ("_end_of_forced", "if interrupts.worker_leaves():", "if True:"),
+        by="execution: a body that was interrupted although its worker stays is lost p7",
+    ),
+    mutant(
         "leave: since the first word",
         "worker.py",
         ("_say_leaving", ", leaving_at=None)", ")"),
@@ -418,6 +461,12 @@ MUTANTS = [
         by="worker: who leaves gives back what it holds uncounted p1",
     ),
     mutant(
+        "goodbye: not of one that never had a row",
+        "worker.py",
+        ("say_goodbye", "if here.worker_id is None:", "if False:"),
+        by="worker: who leaves without ever having had a row ends no task of others p3",
+    ),
+    mutant(
         "goodbye: once",
         "worker.py",
         ("stop", "self.stopped.is_set() or ", ""),
@@ -432,7 +481,11 @@ MUTANTS = [
     mutant(
         "keeper: one errand stops no other",
         "worker.py",
-        ("_safely", "except Exception:", "except ZeroDivisionError:"),
+        (
+            "_safely",
+            "except Exception as error:",
+            "except ZeroDivisionError as error:",
+        ),
         by="worker: an errand that fails ends neither the others nor the keeper",
     ),
     mutant(
