@@ -97,7 +97,7 @@ def _rows(table: str, sql: str, params: Sequence[Any], connection: Any) -> set[R
         return {(1,)}
     if sql.lstrip().startswith("INSERT"):
         return _taken(sql, params)
-    head, _, where = sql.partition(" WHERE ")
+    head, where = _halves(sql)
     names = {KEYS: ("slot", "key"), QUEUES: ("name",)}.get(table, ("id",))
     quote = connection.ops.quote_name
     query = f"SELECT {', '.join(map(quote, names))} FROM {quote(table)}"
@@ -127,6 +127,16 @@ def _taken(sql: str, params: Sequence[Any]) -> set[Row]:
 def _named(table: str, row: Row) -> Row:
     """Both slots of a job's key count as its first, whose lock is that of both."""
     return (max(0, row[0] - 1), row[1]) if table == KEYS else tuple(row)
+
+
+def _halves(sql: str) -> tuple[str, str]:
+    """Return what stands before a statement's own WHERE and behind it, none of a part's."""
+    depth = 0
+    for found in re.finditer(r"[()]| WHERE ", sql):
+        if found[0] == " WHERE " and not depth:
+            return sql[: found.start()], sql[found.end() :]
+        depth += {"(": 1, ")": -1}.get(found[0], 0)
+    return sql, ""
 
 
 def _without_brackets(sql: str) -> str:

@@ -100,8 +100,10 @@ NEVER_RETRIED = {"retry_count": 0}
 # fmt: off
 FORKED = [
     # Nothing exists before the COMMIT; after it the task runs, whoever knows of it.
-    *at("enqueue.checked enqueue.inserted", "kill error", stories.Enqueue, NOTHING, NOTHING),
-    *at("enqueue.inserted", "stop", stories.Enqueue, NOTHING, "1 Finished", without_it=False, each=ONCE),
+    *at("enqueue.checked", "kill error", stories.Enqueue, NOTHING, NOTHING),
+    *at("enqueue.inserted", "kill error", stories.EnqueueInTransaction, NOTHING, NOTHING),
+    *at("enqueue.inserted", "stop", stories.EnqueueInTransaction, NOTHING, "1 Finished", without_it=False, each=ONCE),
+    *at("enqueue.inserted", "kill error", stories.Enqueue, "1 Pending", "1 Finished", each=ONCE),
     *at("bell.wanted", "kill error broker", stories.Enqueue, "1 Pending", "1 Finished", each=ONCE),
     *at("enqueue.rung", "kill error", stories.Enqueue, "1 Pending", "1 Finished", each=ONCE),
     *at("bulk.inserted bulk.whole", "kill error", stories.Bulk, NOTHING, NOTHING),

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from celery import current_app
+from django.db import transaction
 
 import taskcontrol
 from taskcontrol import dialect, enqueueing, lifecycle
@@ -78,6 +79,14 @@ class Enqueue(Story):
 
     def act(self) -> None:
         taskcontrol.enqueue(tasks.recorded, queue=self.queue)
+
+
+class EnqueueInTransaction(Story):
+    """Enqueue one task in a transaction of the caller's."""
+
+    def act(self) -> None:
+        with transaction.atomic():
+            taskcontrol.enqueue(tasks.recorded, queue=self.queue)
 
 
 class Bulk(Story):

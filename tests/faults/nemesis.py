@@ -101,7 +101,7 @@ class Nemesis:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._feel()
+        self.look_after()
         for undo in self._undo:
             undo.call()
         self._undo.clear()
@@ -140,9 +140,9 @@ class Nemesis:
         for undo in [one for one in self._undo if one.at <= time.monotonic()]:
             self._undo.remove(undo)
             undo.call()
-        for name, process in self.scene.revive():
+        for name, end in self.scene.revive():
             self.ended_themselves.append(name)
-            self.say(f"{name} had ended by itself:\n{process.tail(60)}")
+            self.say(f"{name} had ended by itself with {end}")
 
     def say(self, what: str) -> None:
         """Add to the story, which is also kept beside the logs of the processes."""

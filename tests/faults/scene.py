@@ -153,17 +153,18 @@ class Scene:
         """Return whether each worker counts as live."""
         return all(patiently(machine.worker.row) is not None for machine in self.machines)
 
-    def revive(self) -> list[tuple[str, Process]]:
-        """Start what is not there, as a supervisor does; return what had ended by itself."""
+    def revive(self) -> list[tuple[str, str]]:
+        """Start what is not there, as a supervisor does; return what had ended, and how."""
         found = {machine.name: machine.worker.process for machine in self.machines}
         if self.beat is not None:
             found["beat"] = self.beat.process
         if self.dispatcher is not None:
             found["dispatcher"] = self.dispatcher.process
-        ended = [(name, process) for name, process in found.items() if not process.running]
-        for _, process in ended:
+        ended = {name: process for name, process in found.items() if not process.running}
+        how = [(name, f"{one.wait()}:\n{one.tail(300)}") for name, one in ended.items()]
+        for process in ended.values():
             process.start()
-        return ended
+        return how
 
 
 def patiently(call: Callable[[], T], timeout: float = 20) -> T:

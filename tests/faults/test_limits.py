@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from collections import Counter
 from contextlib import suppress
@@ -24,6 +22,7 @@ from tests.faults.ledger import ZOMBIE
 from tests.faults.tiers import SEED, sized
 from tests.integration.watching import all_ended, story
 from tests.lab import LAB
+from tests.servers.process import kill_child
 from tests.waiting import always, eventually
 
 pytestmark = pytest.mark.integration
@@ -208,10 +207,8 @@ class Storm:
     def kill_a_body(self):
         """Kill the process of one that runs."""
         row = self._one(TaskLog.objects.filter(status=Status.STARTED).exclude(pid=None))
-        if row is not None:
-            with suppress(ProcessLookupError):
-                os.kill(row.pid, signal.SIGKILL)
-                self.did["bodies killed"] += 1
+        if row is not None and kill_child(row.pid):
+            self.did["bodies killed"] += 1
 
     def retry(self):
         """Run one again whose body may still be there."""

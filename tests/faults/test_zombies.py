@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import taskcontrol
-from taskcontrol.models import Incident, TaskAttempt, TaskLog
+from taskcontrol.models import Announcement, Incident, TaskAttempt, TaskLog
 from taskcontrol.status import Status
 from tests.faults import racing
 from tests.faults.figures import figure
@@ -93,7 +93,7 @@ def one_round(number, dice, victims, record):
         # Nobody gives up on a child while its main process vouches for it.
         assert not record.lines(attempt=2) or not began_again(record, sleepers)
         end_sleepers(sleepers, pids, record, whole)
-        eventually(partial(told, zombies, record), 20, why=partial(stories, zombies))
+        eventually(partial(told, rows, record), 20, why=partial(stories, rows))
         before = snapshot(zombies, record)
 
         gate.touch()
@@ -105,6 +105,8 @@ def one_round(number, dice, victims, record):
         Path(f"{gate}-2").touch()
         all_ended(rows.values(), 30)
         eventually(lambda: len(calls(record)) == len(rows), why=partial(stories, rows))
+        # Who dies while it tells lets it be told again, in the next round.
+        eventually(lambda: not Announcement.objects.exists())
     assert {
         (row.status, row.attempt, row.result, row.retry_count) for row in read(zombies)
     } == {(Status.FINISHED, 2, "well", 0)}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.lab import LAB
 from tests.waiting import eventually
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -41,6 +42,20 @@ def wait_until_dead(processes: Sequence[psutil.Process], timeout: float = 10) ->
 def _runs(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def kill_child(pid: int) -> bool:
+    """Kill a child of one of our processes; False if it is gone.
+
+    By then a process of anybody may have its number, a worker of another run for example.
+    """
+    with suppress(psutil.Error):
+        child = psutil.Process(pid)
+        parent = child.parent()
+        if parent and parent.environ().get("TASKCONTROL_TEST_DIR") == str(LAB):
+            child.kill()
+            return True
     return False
 
 
