@@ -7,7 +7,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from django.db import (
@@ -33,6 +33,7 @@ from .ends import (
     tell_the_rest,
     write_end,
 )
+from .exceptions import TaskCanceled
 from .models import TaskLog, Worker
 from .output import Capture, captured
 from .reruns import run_through_conflicts
@@ -106,6 +107,32 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
     if interrupts.process_must_go():
         raise SystemExit  # again: the body may have swallowed it
     return written
+
+
+def run_begun(row: TaskLog, have_begun: Callable[[], None]) -> Outcome | None:
+    """Run a body of which this worker's main process writes that it began, and how it ended.
+
+    None when its end is written here: it is not simply that it returned. ``have_begun``
+    waits until the begin is written, which nothing that goes past the body may precede.
+    """
+    leftovers.roll_back_what_is_open()
+    close_old_connections()
+    task = CurrentTask(row)
+    task.have_begun = have_begun
+    try:
+        outcome = Body(row, task).run()
+        crashpoints.reached("body.done")
+        if outcome.error is None and not outcome.committed:
+            leftovers.roll_back_what_is_open()
+            return outcome
+        with suppress(TaskCanceled):  # then the end is refused, too
+            have_begun()
+        write_end(row, outcome)
+        crashpoints.reached("end.written")
+        return None
+    finally:
+        interrupts.forget()
+        close_old_connections()
 
 
 class Here:
