@@ -87,7 +87,7 @@ def make_pass(hands: Hands | None = None) -> Pass:
 
 
 #: Seconds between two questions whether the broker is back, of who can do without it.
-ASK_EVERY = 2.0
+ASK_EVERY = 5.0
 _asked_at = float("-inf")
 
 
@@ -165,7 +165,7 @@ def _use_turn(state: State, hands: Hands | None) -> Turn:
             turn = _promote(state, offer)
             turn.closed = {*turn.closed, closures.BROKER}
         turn.broker_error = state.broker_error
-        turn.alone = offer is not None
+        turn.alone = hands is not None
     moved = bool(turn.promoted or turn.claimed)
     sign(state, promoted=moved, closed=turn.closed, rated=turn.rated)
     turn.open_batches = state.open_batch is not None

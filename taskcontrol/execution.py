@@ -91,11 +91,9 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
     try:
         crashpoints.reached("claim.won")
         outcome = Body(row, task).run()
-        crashpoints.reached("body.done")
         if keep is not None:
             keep(outcome)
-        written = write_end(row, outcome)
-        crashpoints.reached("end.written")
+        written = _write(row, outcome)
         if outcome.begun:
             with running(task):
                 hooks.after(row, outcome.value if outcome.error is None else None)
@@ -106,6 +104,12 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
         bell.ring()
     if interrupts.process_must_go():
         raise SystemExit  # again: the body may have swallowed it
+    return written
+
+
+def _write(row: TaskLog, outcome: Outcome) -> bool:
+    written = write_end(row, outcome)
+    crashpoints.reached("end.written")
     return written
 
 
@@ -121,14 +125,12 @@ def run_begun(row: TaskLog, have_begun: Callable[[], None]) -> Outcome | None:
     task.have_begun = have_begun
     try:
         outcome = Body(row, task).run()
-        crashpoints.reached("body.done")
         if outcome.error is None and not outcome.committed:
             leftovers.roll_back_what_is_open()
             return outcome
         with suppress(TaskCanceled):  # then the end is refused, too
             have_begun()
-        write_end(row, outcome)
-        crashpoints.reached("end.written")
+        _write(row, outcome)
         return None
     finally:
         interrupts.forget()
@@ -183,6 +185,7 @@ class Body:
                 outcome.error = error
         if not outcome.committed:
             self._measure()
+        crashpoints.reached("body.done")
         return outcome
 
     def _prepare(self) -> Callable[[], Any]:

@@ -57,7 +57,7 @@ _FINISH = """
             l text, r jsonb, g jsonb
         )
     ), mine AS (
-        SELECT task.id FROM {tasks} task JOIN ran ON ran.i = task.id AND ran.a = task.attempt
+        SELECT task.id, task.status AS was FROM {tasks} task JOIN ran ON ran.i = task.id AND ran.a = task.attempt
         WHERE task.status IN (%s, %s) AND task.worker_id = %s AND NOT task.heard
         ORDER BY task.id FOR UPDATE OF task
     )
@@ -77,17 +77,29 @@ _FINISH = """
         progress = COALESCE(ran.g, task.progress)
     FROM ran JOIN mine ON mine.id = ran.i
     WHERE task.id = ran.i
-    RETURNING task.id
+    RETURNING task.id, task.rev, mine.was
 """
+
+
+class Moved:
+    """A task that was moved, as much as its news have to know."""
+
+    heard = False
+
+    def __init__(self, pk: int, rev: int) -> None:
+        self.pk, self.rev = pk, rev
 
 
 def finish_many(
     ran: Sequence[Ran], worker_id: int | None, queued: str, started: str, to: str
-) -> set[int]:
-    """Write the ends in one statement of PostgreSQL; return the keys of those that moved."""
+) -> dict[str, list[Moved]]:
+    """Write the ends in one statement of PostgreSQL; return those that moved, by what was."""
     using = conf.DATABASE
     rows = [dict(zip("iapbetmlrg", one, strict=True)) for one in ran]
     sql = _FINISH.format(tasks=TaskLog._meta.db_table) + returned_bound(using)
     with connections[using].cursor() as cursor:
         cursor.execute(sql, [json.dumps(rows), queued, started, worker_id, to])
-        return {row[0] for row in cursor.fetchall()}
+        found: dict[str, list[Moved]] = {queued: [], started: []}
+        for task_id, rev, was, *_ in cursor.fetchall():
+            found[was].append(Moved(task_id, rev))
+        return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from billiard.common import human_status
 
-from . import bell, crashpoints, held, interrupts, lifecycle, lines, prefork
+from . import bell, crashpoints, held, interrupts, lifecycle, lines, losses, prefork
 from .announcing import anyone_listens
 from .conf import conf
 from .deck import Claimed, Deck, Key, Offer, size_of
@@ -103,7 +103,7 @@ class Hands:
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
         self._poll.register(self._wake_read, select.POLLIN)
-        self._over = False
+        self._over = self._cold = False
 
     # What others ask of it, in any thread
 
@@ -143,6 +143,7 @@ class Hands:
         )
         crashpoints.reached("deck.put")
         self._give()
+        self.wake()  # the thread may be asleep, and is to look after them
 
     def keys(self) -> list[Key]:
         """Return the attempts that this worker vouches for."""
@@ -195,6 +196,7 @@ class Hands:
     def serve_for_ever(self) -> None:
         """Give and take until ``stop``."""
         prefork.on_new_process.append(self.wake)
+        prefork.on_cold_stop.append(self.stop_bodies)
         while not self._over:
             try:
                 self._turn()
@@ -203,6 +205,12 @@ class Hands:
                 time.sleep(LOOK_SELDOM)
         with self.deck.lock:
             self._turn(wait=False)
+
+    def stop_bodies(self) -> None:
+        """Let no body go on: this worker is stopped cold. A Unix signal handler calls it."""
+        self.boot.leave()
+        self._cold = True
+        self.wake()
 
     def stop(self) -> None:
         """End the thread; the children have ended by now."""
@@ -290,19 +298,32 @@ class Hands:
                 with suppress(ProcessLookupError):
                     os.kill(hand.process.pid, signal.SIGKILL)
                 hand.kill_at = None
-            if not hand.given:
-                continue
-            one = hand.at_work
-            if one is None:
-                if now - hand.heard_at > PATIENCE and now - hand.page.since > PATIENCE:
-                    self._take_back(hand)
-                continue
-            ran = now - hand.page.since
-            if ran > BEGUN_AFTER:
-                self._tell_begun(hand, one)
-                if len(hand.given) > 1:
-                    self._take_back(hand)
-            self._mind_limits(hand, one, ran)
+            if hand.marked:
+                self._mark(hand)  # again: Celery forgets it when it connects anew
+            if hand.given:
+                self._look_at(hand, now)
+
+    def _look_at(self, hand: Hand, now: float) -> None:
+        one, since = hand.at_work, hand.page.since
+        if one is None:
+            if now - max(hand.heard_at, since) > PATIENCE:
+                self._take_back(hand)
+            return
+        ran = now - since
+        if ran > BEGUN_AFTER:
+            self._tell_begun(hand, one)
+            if len(hand.given) > 1:
+                self._take_back(hand)
+        self._mind_limits(hand, one, ran)
+        if self._cold and hand.kill_at is None:
+            self._stop_body(hand, one)
+
+    def _stop_body(self, hand: Hand, one: Claimed) -> None:
+        """Give its task back, uncounted, and end its process."""
+        self._tell_begun(hand, one)
+        self.boot.keeper.do(partial(losses.give_back_by_key, *one.key))
+        if self._signal(hand, one, signal.SIGTERM):
+            hand.kill_at = time.monotonic() + conf.CANCEL_GRACE
 
     def _take_back(self, hand: Hand) -> None:
         """Give to others what this child was given and has not begun."""
@@ -372,7 +393,7 @@ class Hands:
 
     def _give(self) -> None:
         with self.deck.lock:
-            if self.boot.leaving:
+            if self.boot.leaving or not lines.lease.holds():
                 return
             given: dict[int, list[Job]] = {}
             hands = [hand for hand in self._hands.values() if self._is_free(hand)]

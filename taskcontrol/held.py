@@ -60,26 +60,7 @@ _held: set[Held] = set()
 _here: dict[int, tuple[int, int]] = {}
 
 
-class ByHand(Protocol):
-    """What gives attempts to children without the broker: see ``hands.py``."""
-
-    def keys(self) -> list[tuple[int, int]]:
-        """Return the attempts that it vouches for."""
-
-    def has(self, key: tuple[int, int]) -> bool:
-        """Return whether it still has to do with an attempt."""
-
-    def drop(self, key: tuple[int, int]) -> bool:
-        """Forget an attempt that no child has."""
-
-    def find(self, key: tuple[int, int]) -> Any:
-        """Return the child that was given an attempt."""
-
-    def kill(self, key: tuple[int, int], number: signal.Signals) -> bool:
-        """Send a signal to the child in which an attempt runs."""
-
-
-#: The one of this worker, if it has one.
+#: What gives attempts to this worker's children without the broker, if anything does.
 by_hand: ByHand | None = None
 
 #: Attempts that a worker's row names; no pool is so large.
@@ -230,3 +211,22 @@ def _is_alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+class ByHand(Protocol):
+    """What gives attempts to children without the broker: see ``hands.py``."""
+
+    def keys(self) -> list[tuple[int, int]]:
+        """Return the attempts that it vouches for."""
+
+    def has(self, key: tuple[int, int]) -> bool:
+        """Return whether it still has to do with an attempt."""
+
+    def drop(self, key: tuple[int, int]) -> bool:
+        """Forget an attempt that no child has."""
+
+    def find(self, key: tuple[int, int]) -> Any:
+        """Return the child that was given an attempt."""
+
+    def kill(self, key: tuple[int, int], number: signal.Signals) -> bool:
+        """Send a signal to the child in which an attempt runs."""

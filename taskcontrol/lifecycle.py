@@ -200,24 +200,28 @@ def finish_claimed(ran: Sequence[Ran], *, worker_id: int | None) -> set[int]:
     given up, or are ``heard``: of those each move is to be told by itself.
     """
 
-    if connections[conf.DATABASE].vendor == "postgresql":
-        return _finish_together(ran, worker_id)
-    moved: set[int] = set()
+    together = connections[conf.DATABASE].vendor == "postgresql"
     with brief(savepoint=False, swift=True):
-        for one in sorted(ran):
-            given = {**one.as_columns(), "worker": worker_id}
-            told = tuple(name for name in TOLD if name in given)
-            for old in (Status.QUEUED, Status.STARTED):
-                arrow = _finished(old, told).unheard
-                moved.update(row.pk for row in arrow.run(conf.DATABASE, given))
-        poke_after_commit([TaskLog(pk=pk) for pk in moved])
-    return moved
+        if together:
+            moved = finish_many(
+                ran, worker_id, Status.QUEUED, Status.STARTED, Status.FINISHED
+            )
+        else:
+            moved = _finish_one_by_one(ran, worker_id)
+        for old, tasks in moved.items():
+            announce(tasks, old, Status.FINISHED)  # type: ignore[arg-type]
+            poke_after_commit(tasks)
+            _before_commit(tasks, Status.FINISHED)
+    return {task.pk for tasks in moved.values() for task in tasks}
 
 
-def _finish_together(ran: Sequence[Ran], worker_id: int | None) -> set[int]:
-    with brief(savepoint=False, swift=True):
-        moved = finish_many(ran, worker_id, Status.QUEUED, Status.STARTED, Status.FINISHED)
-        poke_after_commit([TaskLog(pk=pk) for pk in moved])
+def _finish_one_by_one(ran: Sequence[Ran], worker_id: int | None) -> dict[str, list[Any]]:
+    moved: dict[str, list[Any]] = {Status.QUEUED: [], Status.STARTED: []}
+    for one in sorted(ran, key=lambda one: one.task_id):
+        given = {**one.as_columns(), "worker": worker_id}
+        told = tuple(name for name in TOLD if name in given)
+        for old in (Status.QUEUED, Status.STARTED):
+            moved[old] += _finished(old, told).unheard.run(conf.DATABASE, given)
     return moved
 
 

@@ -12,6 +12,7 @@ from billiard import get_start_method
 from billiard.compat import mem_rss
 from billiard.pool import EX_RECYCLE
 from celery.concurrency import asynpool, prefork
+from celery.worker import state
 
 from .lines import Line
 
@@ -27,6 +28,8 @@ CELERYS_OWN = (
 processes: dict[int, Any] = {}
 #: Called in the main process when there is a new one.
 on_new_process: list[Callable[[], None]] = []
+#: Called in the main process, within a Unix signal handler, when all that runs is to end.
+on_cold_stop: list[Callable[[], None]] = []
 #: Makes what serves the line in a child; it is told whether a job of Celery's waits.
 serve_by: list[Callable[[Line, Callable[[], bool]], Any]] = []
 
@@ -118,6 +121,11 @@ class Pool(asynpool.AsynPool):
 
     Worker = Child
 
+    def _worker_active(self, worker: Any) -> bool:
+        """Keep a child at work from being ended when the pool shrinks."""
+        at_work = worker.line is not None and worker.line.page.current
+        return bool(at_work or super()._worker_active(worker))
+
     def _create_worker_process(self, i: int) -> Any:
         process = super()._create_worker_process(i)
         if process.line is not None:
@@ -132,3 +140,10 @@ class TaskPool(prefork.TaskPool):
     """What ``-P prefork`` is in a worker of ours."""
 
     Pool = Pool
+
+    def on_stop(self) -> None:
+        """Wait for what runs; of a cold stop tell who knows of bodies that Celery does not."""
+        if state.should_terminate:
+            for tell in on_cold_stop:
+                tell()
+        super().on_stop()

@@ -141,7 +141,10 @@ BEGIN
                 AND (OLD.attempt > 0 OR OLD.created_at < transaction_timestamp())
                 THEN 'it stands in no lane: its time has not come, or something is before it'
             WHEN promoted AND (NEW.celery_task_id IS NULL OR NEW.started_at IS NOT NULL
-                OR NEW.pid IS NOT NULL)
+                OR NEW.pid IS NOT NULL
+                OR (NEW.worker_id IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM {schema}.taskcontrol_worker here WHERE here.id = NEW.worker_id
+                        AND here.left_at IS NULL AND here.lost_at IS NULL)))
                 THEN 'an attempt begins without a message of its own, or with an old one''s past'
             WHEN NEW.status = 'Started'
                 AND (NEW.celery_task_id, NEW.queued_at)

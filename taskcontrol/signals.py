@@ -72,13 +72,7 @@ def on_task_retry(sender: Any, request: Any, reason: Any = None, **_signal: Any)
     Its body has just been told to go, and may take its time.
     """
     if _is_ours(sender):
-        _later(partial(_give_back, *request.args))
-
-
-def _give_back(task_id: int, attempt: int) -> None:
-    row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
-    if row is not None:
-        losses.give_back(row, "its worker was shut down", occupied=True)
+        _later(partial(losses.give_back_by_key, *request.args))
 
 
 @signals.task_postrun.connect(weak=False)

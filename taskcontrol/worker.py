@@ -199,9 +199,9 @@ class Boot:
             for pid in self.consumer.pool.info["processes"]:
                 with suppress(psutil.NoSuchProcess):
                     held.kill_tree(psutil.Process(pid))
-        self.register()
         if self.hands is not None:
             self.hands.forget()
+        self.register()
         for task_id, attempt in outlived:
             self._report_outlived(task_id, attempt, before)
 
@@ -284,7 +284,8 @@ class Boot:
                 return ahead
         except BrokerUnavailable as error:
             logger.warning("%s", error)
-            self.stopped.wait(BROKER_PAUSE)
+            if self.hands is None:
+                self.stopped.wait(BROKER_PAUSE)
         except LockWaitOver:
             logger.info("A dispatch pass gave up on a lock; the next one comes soon.")
         except Exception:

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import history, lifecycle
 from taskcontrol.context import without_user_code
+from taskcontrol.grouped import Ran
 from taskcontrol.models import Announcement, TaskAttempt, TaskEvent, TaskLog
 from taskcontrol.status import ACTIVE, MOVES, TERMINAL, Status
 from tests.factories import make_task, make_user, make_worker, seconds_ago
@@ -42,6 +43,16 @@ def expired(status):
     return {"expires_at": seconds_ago(1)}
 
 
+def claimed(status):
+    return {"worker": make_worker()}
+
+
+def ran(task, **told):
+    """Return a body that began two seconds ago and ended one second ago."""
+    values = {"debug_log": "", "result": None, "progress": None, **told}
+    return Ran(task.pk, task.attempt, 8, 2.0, 1.0, 1.0, 77, *values.values())
+
+
 ARROWS = {
     "promote": Arrow(
         lambda task: len(lifecycle.promote([task.pk], site="site")),
@@ -55,6 +66,27 @@ ARROWS = {
         ),
         frozenset({Status.QUEUED}),
         Status.STARTED,
+    ),
+    "begin": Arrow(
+        lambda task: lifecycle.begin(
+            task.pk, task.attempt, worker_id=task.worker_id, pid=8, ago=0.1
+        ),
+        frozenset({Status.QUEUED}),
+        Status.STARTED,
+        claimed,
+    ),
+    "finish_claimed": Arrow(
+        lambda task: len(lifecycle.finish_claimed([ran(task)], worker_id=task.worker_id)),
+        frozenset({Status.QUEUED, Status.STARTED}),
+        Status.FINISHED,
+        claimed,
+    ),
+    "promote_and_claim": Arrow(
+        lambda task: len(
+            lifecycle.promote_and_claim([task.pk], site="site", worker_id=make_worker().pk)
+        ),
+        frozenset({Status.PENDING}),
+        Status.QUEUED,
     ),
     "finish": Arrow(
         lambda task: lifecycle.finish(task.pk, task.attempt),
@@ -178,7 +210,8 @@ def test_a_move_that_is_not_in_the_table_is_refused_before_any_sql(old, new):
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.STARTED])
 @pytest.mark.parametrize(
-    "name", ["claim", "finish", "fail", "rescue", "give_back", "unsend"]
+    "name",
+    ["claim", "begin", "finish", "finish_claimed", "fail", "rescue", "give_back", "unsend"],
 )
 def test_another_attempt_moves_nothing_p3(name, status, news):
     task = make_task(status, attempt=3)

@@ -113,7 +113,7 @@ MUTANTS = [
     mutant(
         "cancel: what was sent gives its place up",
         "lifecycle.py",
-        ("_freed", '{"occupies": False} if', "{} if"),
+        ("_freed", '{"occupies": held} if', "{} if"),
         by="lifecycle: cancel against claim has one answer p6",
     ),
     mutant(
