@@ -275,6 +275,8 @@ def _take(front: Front, slots: Slots, *, only: bool) -> bool:
         slots, front.task_id, queue, lane.method, usual
     ):
         return True
+    if isinstance(offer, Offer) and not slots.served_by_others(queue, offer.worker_id):
+        return False  # it would wait in the broker for the same children
     return not only and slots.take(queue, usual)
 
 

@@ -54,6 +54,10 @@ class Hand:
         #: When it answered or was given something last.
         self.heard_at = time.monotonic()
         self.kill_at: float | None = None
+        #: Until when it is given nothing, since it just gave something back.
+        self.rests_until = 0.0
+        #: Whether it has not begun in time what it was given, and has not said a word since.
+        self.silent = False
         #: Whether it was marked here as busy, so that Celery gives it nothing.
         self.marked = False
 
@@ -254,7 +258,7 @@ class Hands:
     def _listen(self, hand: Hand) -> None:
         for answer in hand.line.answers():
             self._hear(hand, answer)
-        hand.heard_at = time.monotonic()
+        hand.heard_at, hand.silent = time.monotonic(), False
         if hand.line.closed:
             self._bury(hand)
 
@@ -271,6 +275,7 @@ class Hands:
         self._unmark(hand)
         if answer.what == lines.UNBEGUN:
             self.deck.put_back([one])
+            hand.rests_until = time.monotonic() + LOOK
             return
         self.deck.note_answer(one)
         if answer.what == lines.RETURNED:
@@ -308,6 +313,7 @@ class Hands:
         if one is None:
             if now - max(hand.heard_at, since) > PATIENCE:
                 self._take_back(hand)
+                hand.silent = True
             return
         ran = now - since
         if ran > BEGUN_AFTER:
@@ -370,7 +376,9 @@ class Hands:
 
     def _is_free(self, hand: Hand) -> bool:
         """Return whether Celery has given this child nothing."""
-        if hand.line.closed or hand.page.halt:
+        if hand.line.closed or hand.page.halt or hand.silent:
+            return False
+        if time.monotonic() < hand.rests_until:
             return False
         marked = hand.process.inqW_fd in self._busy
         return not marked or hand.marked

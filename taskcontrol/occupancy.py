@@ -85,6 +85,7 @@ def _read_pools() -> tuple[list[Pool], dict[int, Pool]]:
         queues = frozenset(json.loads(names))
         pool = home[pk] = pools.setdefault(queues, Pool(queues))
         pool.size += size
+        pool.workers.add(pk)
         if prefetch_off:
             pool.lookahead += size * LOOKAHEAD
     return list(pools.values()), home

@@ -59,9 +59,10 @@ class Servant:
         """Run the jobs that have come, ``most`` of them, unless Celery has something to do."""
         jobs = self.line.jobs()
         self.over = not jobs
+        last = None if most is None else self.bodies + most
         try:
             for job in jobs:
-                if most is not None and self.bodies >= most:
+                if last is not None and self.bodies >= last:
                     self._say(Answer(job.number, lines.UNBEGUN))
                 else:
                     self._do(job)

@@ -25,6 +25,8 @@ class Pool:
 
     queues: frozenset[str]
     size: int = 0
+    #: The keys of these workers.
+    workers: set[int] = field(default_factory=set)
     #: Slots that bodies hold, whatever their queue.
     busy: int = 0
     #: Seconds of short work that may be sent ahead of a free slot; 0 where messages would
@@ -66,6 +68,12 @@ class Slots:
     def serves(self, queue: str) -> bool:
         """Return whether any live worker consumes ``queue``."""
         return any(queue in pool.queues for pool in self.pools)
+
+    def served_by_others(self, queue: str, worker_id: int) -> bool:
+        """Return whether any other live worker than this one consumes ``queue``."""
+        return any(
+            pool.workers - {worker_id} for pool in self.pools if queue in pool.queues
+        )
 
     def any_left(self) -> bool:
         """Return whether any task at all could still be sent."""
