@@ -71,6 +71,10 @@ class Hand:
         """The attempt whose body runs now."""
         return self.given.get(self.page.current)
 
+    def lingers(self, now: float) -> bool:
+        """Return whether what runs now has run for longer than what is short does."""
+        return bool(self.page.current) and now - self.page.since > BEGUN_AFTER
+
     def unbegun(self) -> list[Claimed]:
         """Return what it was given and has not begun."""
         begun = self.page.begun
@@ -378,7 +382,8 @@ class Hands:
         """Return whether Celery has given this child nothing."""
         if hand.line.closed or hand.page.halt or hand.silent:
             return False
-        if time.monotonic() < hand.rests_until:
+        now = time.monotonic()
+        if now < hand.rests_until or hand.lingers(now):
             return False
         marked = hand.process.inqW_fd in self._busy
         return not marked or hand.marked
