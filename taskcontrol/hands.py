@@ -149,9 +149,11 @@ class Hands:
             )
             for card in cards
         )
-        crashpoints.reached("deck.put")
-        self._give()
-        self.wake()  # the thread may be asleep, and is to look after them
+        try:
+            crashpoints.reached("deck.put")
+            self._give()
+        finally:
+            self.wake()  # the thread may be asleep, and is to look after them
 
     def keys(self) -> list[Key]:
         """Return the attempts that this worker vouches for."""

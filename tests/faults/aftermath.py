@@ -176,6 +176,8 @@ class Aftermath:
                     if not worker.process.running:
                         worker.start()
                     self.let_it_happen(case, worker)
+                if case.ends_worker:
+                    eventually(lambda: not worker.process.running)
         finally:
             worker.process.kill()
             self.let_worker_be_silent(worker)

@@ -323,6 +323,10 @@ class ShortWork(Work):
     method = "tests.faults.crashbodies.short"
 
 
+class WorkByHand(Work):
+    """A worker gives a task of unknown length to its own children."""
+
+
 class ShortWorkThatLingers(Work):
     """The body takes longer than those of its type usually do."""
 
