@@ -76,6 +76,17 @@ def promote_and_claim(ids: Sequence[int], *, site: str, worker_id: int) -> list[
 class Card:
     """What stands in a row that was sent and claimed at once, as the driver gave it."""
 
+    attempt: int
+    method: str
+    queue: str
+    timeout: int
+    retry_count: int
+    lost_count: int
+    heard: bool
+    expires_at: Any
+    options: Any
+    arguments: Any
+
     def __init__(self, names: Sequence[str], values: Sequence[Any]) -> None:
         self.__dict__.update(zip(names, values, strict=False))
         #: What ``prepared.Thaw`` makes a row of, where its body runs.
