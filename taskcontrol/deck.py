@@ -38,7 +38,7 @@ class Claimed:
         self.writes_itself = writes_itself
         #: Its number on the line of the child that it was given to; 0 while it waits here.
         self.number = 0
-        self.given_at = 0.0
+        self.waits_since = time.monotonic()
         #: Whether its begin was written, or is about to be.
         self.told_begun = writes_itself
         #: Whether its child has answered: what is left is to write it down.
@@ -126,11 +126,15 @@ class Deck:
                 self.waiting.append(one)
 
     def put_back(self, claimed: Collection[Claimed]) -> None:
-        """Let what a child was given and did not begin wait again, before the rest."""
+        """Let what a child was given and did not begin wait again, before the rest.
+
+        Not what was forgotten meanwhile: others have it by now.
+        """
         with self.lock:
-            for one in claimed:
-                one.number = 0
-            self.waiting.extendleft(reversed(list(claimed)))
+            known = [one for one in claimed if self.all.get(one.key) is one]
+            for one in known:
+                one.number, one.waits_since = 0, time.monotonic()
+            self.waiting.extendleft(reversed(known))
 
     def drop(self, key: Key) -> bool:
         """Forget an attempt that no child was given; False if there is none."""

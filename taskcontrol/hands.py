@@ -38,6 +38,8 @@ LOOK = 0.01
 LOOK_SELDOM = 0.25
 #: Seconds after which what a child has not begun is given to others.
 PATIENCE = 0.5
+#: Seconds that what was claimed waits for a child.
+WAITS_FOR = 2.0
 #: Seconds from asking a process to end to killing it, as Celery's at a hard time limit.
 LAST_WORDS = 0.1
 
@@ -243,6 +245,7 @@ class Hands:
                 self._give_all_back()
             else:
                 self._give()
+                self._give_back_what_waits_long()
 
     def _pause(self) -> float | None:
         given = [one for hand in self._hands.values() for one in hand.given.values()]
@@ -429,7 +432,7 @@ class Hands:
 
     def _job(self, hand: Hand, one: Claimed) -> Job:
         hand.number += 1
-        one.number, one.given_at = hand.number, time.monotonic()
+        one.number = hand.number
         hand.given[one.number] = one
         hand.bytes += one.bytes
         if not one.short:
@@ -444,6 +447,15 @@ class Hands:
         keys = self.deck.take_waiting()
         if keys:
             self.boot.keeper.do(partial(self._let_go, keys, "its worker left"))
+
+    def _give_back_what_waits_long(self) -> None:
+        """Celery has taken all children for something long: others may have one that is free."""
+        waiting = self.deck.waiting
+        if not waiting or time.monotonic() - waiting[0].waits_since < WAITS_FOR:
+            return
+        keys = self.deck.take_waiting()
+        why = "its worker's children were busy"
+        self.boot.keeper.do(partial(self._let_go, keys, why))
 
     def _let_go(self, keys: Collection[Key], why: str) -> None:
         """Give attempts back that have not begun here, uncounted, and free their places."""

@@ -67,7 +67,11 @@ class Journal:
         work = DatabaseWork()
         with without_user_code(), impatient(conf.DATABASE):
             while self._wait():
-                self._write(work)
+                try:
+                    self._write(work)
+                except Exception:
+                    logger.exception("The journal stumbled, and goes on.")
+                    time.sleep(PAUSE)
         connections.close_all()
 
     def _wait(self) -> bool:
@@ -129,21 +133,25 @@ class Journal:
             except Exception as error:
                 logger.exception("The end of task %s was refused.", one[0].key[0])
                 connections[conf.DATABASE].close()
-                if not isinstance(error, DatabaseError) or ends.may_pass(error):
+                lasting = isinstance(error, DatabaseError) and not ends.may_pass(error)
+                if not lasting or not self._write_as_failed(one[0], one[1], error, work):
                     left.append(one)
-                else:
-                    self._write_as_failed(one[0], one[1], error, work)
         return left
 
     def _write_as_failed(
         self, one: Claimed, ran: Any, error: Exception, work: DatabaseWork
-    ) -> None:
+    ) -> bool:
         """What a body has returned cannot be stored: that is how it ended."""
-        with work.piece():
-            self._begin(one, ran[2], ran[3])
-            text = f"{type(error).__name__}: {error}"
-            lifecycle.fail(*one.key, error=text)
-            self._settled([one])
+        try:
+            with work.piece():
+                self._begin(one, ran[2], ran[3])
+                lifecycle.fail(*one.key, error=f"{type(error).__name__}: {error}")
+                self._settled([one])
+        except Exception:
+            logger.exception("The end of task %s is written later.", one.key[0])
+            connections[conf.DATABASE].close()
+            return False
+        return True
 
     def _write_begin(
         self,

@@ -115,6 +115,7 @@ class Servant:
         except Exception:
             logger.exception("Task %s: attempt %s failed.", job.task_id, job.attempt)
         finally:
+            interrupts.expect(_never)  # a signal in the middle of it would spoil the line
             self._say(Answer(job.number, what))
 
     def _run(self, job: Job, values: Sequence[Any]) -> None:
@@ -136,6 +137,7 @@ class Servant:
         except Exception:
             logger.exception("Task %s: attempt %s failed.", job.task_id, job.attempt)
         finally:
+            interrupts.expect(_never)
             self._say(done)
         if interrupts.process_must_go():
             raise SystemExit

@@ -127,3 +127,15 @@ def test_the_length_of_runs_is_learned():
     deck.learn("m", 1.0)
 
     assert 0.5 < deck.each["m"] < 0.55
+
+
+def test_what_others_have_by_now_does_not_come_back_p3():
+    deck = Deck()
+    first, second = claimed(1, 2)
+    deck.put([first, second])
+    given = [deck.waiting.popleft(), deck.waiting.popleft()]
+    deck.settle([first.key])
+
+    deck.put_back(given)
+
+    assert list(deck.waiting) == [second]
