@@ -55,8 +55,12 @@ class Slots:
         return any(queue in pool.queues for pool in self.pools)
 
     def any_left(self) -> bool:
-        """Return whether any task at all could still be sent."""
-        return any(pool.free > 0 or pool.lookahead > 0 for pool in self.pools)
+        """Return whether any task at all could still be sent.
+
+        What many held slots leave of the lookahead is seldom exactly 0; taken for room, it
+        would let every pass read all lanes while each slot is taken.
+        """
+        return any(pool.free > 0 or pool.lookahead >= LEAST for pool in self.pools)
 
     def room(self, queue: str) -> int:
         """Return the most tasks of ``queue`` that could be sent now: an upper bound."""
