@@ -80,7 +80,7 @@ class Offer:
 
     def has_room(self, queue: str, usual_seconds: float | None) -> bool:
         """Return whether it could take one more."""
-        ahead = is_short(usual_seconds) and self._seconds > 0
+        ahead = is_short(usual_seconds) and self._seconds >= LEAST_BY_HAND
         return queue in self.queues and (self._places > 0 or ahead)
 
     def take(
@@ -91,7 +91,7 @@ class Offer:
             return False
         if self._places > 0 and slots.take_free(queue):
             self._places -= 1
-        elif is_short(usual) and self._seconds > 0:
+        elif is_short(usual) and self._seconds >= LEAST_BY_HAND:
             self._seconds -= cost_of(self._each.get(method, usual))
             slots.ahead = True
         else:

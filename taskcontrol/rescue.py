@@ -93,13 +93,16 @@ def _lost_of(silent: Any) -> list[Worker]:
     if not ids:
         return []
     now = time.monotonic()
+    for worker_id, at in list(_held_at.items()):
+        if now - at > 2 * conf.HEARTBEAT_INTERVAL:
+            _held_at.pop(worker_id, None)
+    # Before the rows are locked here: a sweep in another thread would take this one for
+    # somebody who keeps the worker from signing, and neither would declare it lost.
+    were_held = set(_held_at)
     with brief():
         free = free_keys(Worker.objects.filter(pk__in=ids).order_by("pk"))
         _held_at.update(dict.fromkeys(set(ids) - set(free), now))
-        for worker_id, at in list(_held_at.items()):
-            if now - at > 2 * conf.HEARTBEAT_INTERVAL:
-                del _held_at[worker_id]
-        lost = silent.filter(pk__in=set(free) - _held_at.keys())
+        lost = silent.filter(pk__in=set(free) - were_held)
         return update_returning(lost, {"lost_at": DatabaseNow()}, ("hostname",))
 
 

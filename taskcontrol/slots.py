@@ -76,12 +76,15 @@ class Slots:
         )
 
     def any_left(self) -> bool:
-        """Return whether any task at all could still be sent."""
-        by_slot = any(pool.free > 0 or pool.lookahead > 0 for pool in self.pools)
-        return by_slot or (
-            self.aside is not None
-            and any(self.aside.room(queue) for pool in self.pools for queue in pool.queues)
-        )
+        """Return whether any task at all could still be sent.
+
+        What many held slots leave of the lookahead is seldom exactly 0; taken for room, it
+        would let every pass read all lanes while each slot is taken.
+        """
+        if any(pool.free > 0 or pool.lookahead >= LEAST for pool in self.pools):
+            return True
+        queues = {queue for pool in self.pools for queue in pool.queues}
+        return self.aside is not None and any(map(self.aside.room, queues))
 
     def room(self, queue: str) -> int:
         """Return the most tasks of ``queue`` that could be sent now: an upper bound."""

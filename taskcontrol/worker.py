@@ -634,6 +634,12 @@ def _versions() -> dict[str, str]:
 
 
 def declare_queues(app: Any) -> None:
-    """Tell Celery of every known queue, so that ``-Q`` takes each and none is forgotten."""
+    """Tell Celery of every known queue, so that ``-Q`` takes each and none is forgotten.
+
+    One that the project has declared itself stays as it is: a quorum queue would else be
+    taken for a classic one, of which the broker refuses to let it be consumed.
+    """
+    queues = app.amqp.queues
     for name in known_queues():
-        app.amqp.queues.add(name)
+        if name not in queues:
+            queues.add(queues.new_missing(name))

@@ -173,6 +173,8 @@ def run(
             "TASKCONTROL_TEST_SUMMARY": str(path),
             "TASKCONTROL_TEST_AGAIN": "1" if again else "",
         }
+        # This process may have a laboratory. Two runs in one would take each other's messages.
+        environment.pop("TASKCONTROL_TEST_DIR", None)
         print(f"{mark}==== {database} ====", flush=True)  # noqa: T201
         if mark:
             status = _run_marked(command, environment, mark)

@@ -18,6 +18,8 @@ from bench.listening import statements
 from bench.peers import BASE, OURS, Peer, chosen, named, peers
 from bench.program import WORKLOADS
 from bench.report import BASES, GOALS, curves, goals, ratios, spread, table
+from bench.scale import partitions, report as scale_report
+from bench.scale.scenes import SCENES
 from bench.soak.verdict import findings, slope
 from bench.workloads import percentile
 
@@ -232,3 +234,101 @@ def test_a_process_that_was_begun_anew_is_another_one():
 
 def test_few_samples_make_no_verdict():
     assert "too few" in findings([{"seconds": 1.0}])[0].told
+
+
+# The page of scale
+
+
+def test_the_statements_of_the_page_are_those_of_any_month():
+    assert "FROM (2026120000000000) TO (2027010000000000)" in partitions.of_month(
+        partitions.MONTH, "2026_12"
+    )
+    assert "taskcontrol_tasklog_2027_02" in partitions.of_month(partitions.DROP, "2027_02")
+    assert partitions.of_month(partitions.DROP, "2027_01") == partitions.DROP
+    assert partitions.months("2027_01", 3) == ["2026_11", "2026_12", "2027_01"]
+
+
+def test_a_small_scene_is_small_whatever_the_scene():
+    for scene in SCENES:
+        assert scene.small().waiting <= 1000
+        assert scene.small().places <= 40
+        assert scene.small().months == scene.months
+
+
+def scale_lines():
+    step = {
+        "transactions": 1.0,
+        "wal_bytes": 1000.0,
+        "postgres_us": 100.0,
+        "python_us": 50.0,
+        "wall_us": 500.0,
+        "number": 10,
+    }
+    held = {"held_p50_ms": 20.0, "pass_cpu_ms": 10.0}
+    passes = ("pass_p50_ms", "pass_p95_ms", "held_p50_ms", "held_p95_ms", "statements")
+    busy = {
+        **dict.fromkeys(passes, 1.0),
+        "python_us": 150.0,
+        "postgres_us": 100.0,
+        "per_row_second": 3000.0,
+    }
+    scene = {
+        "scene": SCENES[0]._asdict(),
+        "busy": busy,
+        "full": held,
+        "idle": held,
+        "sweeps": {"rescue_ms": 7.0},
+    }
+    road = {
+        "steps": dict.fromkeys(scale_report.STEPS, step),
+        "ledger": {
+            "rows": 10,
+            "table_bytes": 600.0,
+            "index_bytes": 400.0,
+            "largest": {"method": 90.0},
+        },
+        "publish": {"python_us": 70.0, "redis_us": 30.0},
+    }
+    told = {
+        "date": "2026-01-02",
+        "commit": "abc",
+        "command": "python -m bench.scale x",
+        "machine": "2 cores",
+        "load": 0.1,
+        "foreign": 0.0,
+        "minutes": 1.0,
+    }
+    return {
+        "scenes": {"figures": [scene], **told},
+        "road": {"figures": road, **told},
+    }
+
+
+def test_what_more_needs_is_reckoned_from_what_one_task_costs():
+    found = {name: line["figures"] for name, line in scale_lines().items()}
+
+    need = scale_report.need(found, 10_000)
+
+    assert need["shards, each half busy"] == "5"
+    assert need["transactions per second"] == "60,000"
+    assert need["WAL, MB/s"] == "60"
+    assert need["cores of PostgreSQL"] == "6"
+    assert need["most of them in one database"] == "50"
+    assert scale_report.need(found, scale_report.EVEN)["ledger, GB a month"] == "1,000"
+
+
+def test_parts_of_the_scale_take_the_place_of_those_kept_before(tmp_path):
+    page = tmp_path / "scale.md"
+    page.write_text(f"before\n{scale_report.BEGIN}\nold\n{scale_report.END}\nafter\n")
+    lines = scale_lines()
+
+    scale_report.write({"scenes": lines["scenes"]}, tmp_path)
+    scale_report.write({"road": lines["road"]}, tmp_path)
+
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert (
+        text.index("### Passes") < text.index("### The road") < text.index("### What more")
+    )

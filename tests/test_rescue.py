@@ -321,6 +321,24 @@ def test_sweeps_at_once_count_each_loss_once():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.only_on("postgresql", "mysql")
+def test_a_sweep_in_another_thread_keeps_no_worker_from_being_declared_lost(monkeypatch):
+    task = make_task(Status.STARTED, worker=silent())
+    locking = rescue.free_keys
+
+    def beside_another_sweep(rows):
+        monkeypatch.setattr(rescue, "free_keys", locking)
+        keys = locking(rows)
+        assert beside(rescue_lost_tasks) == 0
+        return keys
+
+    monkeypatch.setattr(rescue, "free_keys", beside_another_sweep)
+
+    assert rescue_lost_tasks() == 1
+    assert row(task).status == Status.PENDING
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.only_on("postgresql", "mysql")
 @pytest.mark.parametrize("status", [Status.STARTED, Status.CANCELED])
 def test_a_row_that_somebody_holds_does_not_stop_the_sweep(status):
     worker = silent()

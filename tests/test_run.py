@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tests.run
+from tests.lab import LAB
 from tests.run import (
     IN_THE_LABORATORY,
     RUN_AGAIN_AT_MOST,
@@ -57,6 +58,15 @@ def test_a_database_that_is_given_is_the_only_one(monkeypatch):
 )
 def test_the_last_line_sums_up_as_pytest_does(counts, line):
     assert closing_line(Counter(counts), 1.5) == line
+
+
+@pytest.mark.parametrize("mark", ["", "sqlite | "])
+def test_each_run_has_a_laboratory_of_its_own(monkeypatch, mark):
+    told = "import os, sys; sys.exit('TASKCONTROL_TEST_DIR' in os.environ)"
+    monkeypatch.setattr(tests.run, "PYTEST", ["-c", told])
+    monkeypatch.setenv("TASKCONTROL_TEST_DIR", str(LAB))
+
+    assert tests.run.run("sqlite", [], mark=mark).status == 0
 
 
 @pytest.fixture

@@ -144,3 +144,26 @@ def test_every_order_of_the_same_wishes_meets_as_many():
     for wanted in itertools.permutations("aabbcc"):
         slots = Slots([Pool(served, 2) for served in queues])
         assert sum(slots.take(queue, None) for queue in wanted) == 6
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+def test_nothing_is_left_where_a_body_that_is_not_short_holds_each_slot(numbers):
+    pool = Pool(frozenset("a"))
+    for number in numbers:
+        pool.size += number
+        pool.lookahead += number * LOOKAHEAD
+    for number in numbers:
+        # As the bodies of several types and workers are counted: in groups, one by one.
+        for part in (number // 2, number - number // 2):
+            pool.busy += part
+            pool.lookahead = max(pool.lookahead - part * LOOKAHEAD, 0)
+
+    assert not Slots([pool]).any_left()
+
+
+def test_what_is_left_of_the_lookahead_is_used_to_the_last_run():
+    slots = Slots([Pool(frozenset("a"), size=1, busy=1, lookahead=LEAST)])
+
+    assert slots.any_left()
+    assert slots.take("a", LEAST)
+    assert not slots.any_left()

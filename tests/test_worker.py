@@ -9,6 +9,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from celery import Celery
 from django.db import (
     IntegrityError,
     InterfaceError,
@@ -17,6 +18,7 @@ from django.db import (
     ProgrammingError,
     transaction,
 )
+from kombu.entity import Queue
 
 from taskcontrol import held, interrupts, lifecycle, worker
 from taskcontrol.execution import here
@@ -835,3 +837,23 @@ def test_a_sign_of_life_that_cannot_be_given_is_given_later(keeper, row, caplog)
     assert not [one for one in caplog.records if one.exc_info]
     tick()
     assert Worker.objects.get(pk=row.pk).last_seen_at > row.last_seen_at
+
+
+def test_a_queue_that_the_project_has_declared_itself_stays_as_it_is():
+    quorum = {"x-queue-type": "quorum"}
+    app = Celery(set_as_current=False)
+    app.conf.task_queues = [Queue("short", queue_arguments=quorum)]
+
+    worker.declare_queues(app)
+
+    assert app.amqp.queues["short"].queue_arguments == quorum
+    assert {"short", "default", "long"} <= set(app.amqp.queues)
+
+
+def test_queues_are_of_the_kind_that_the_project_wants_for_all():
+    app = Celery(set_as_current=False)
+    app.conf.task_create_missing_queue_type = "quorum"
+
+    worker.declare_queues(app)
+
+    assert app.amqp.queues["long"].queue_arguments == {"x-queue-type": "quorum"}

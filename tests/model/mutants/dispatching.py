@@ -81,6 +81,12 @@ MUTANTS = [
         by="dispatch: a limit counts what is sent running and stopping p4",
     ),
     mutant(
+        "slots: a rest of the lookahead is none",
+        "slots.py",
+        ("any_left", "pool.lookahead >= LEAST", "pool.lookahead > 0"),
+        by="slots: nothing is left where a body that is not short holds each slot",
+    ),
+    mutant(
         "slots: nothing without one",
         "dispatch.py",
         (

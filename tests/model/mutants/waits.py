@@ -50,8 +50,15 @@ MUTANTS = [
     mutant(
         "rescue: not of a worker whose row is held",
         "rescue.py",
-        ("_lost_of", "set(free) - _held_at.keys()", "free"),
+        ("_lost_of", "set(free) - were_held", "free"),
         by="rescue: a worker whose row is held has the time of two signs after that p1",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "rescue: a sweep beside it is nobody who holds a worker's row",
+        "rescue.py",
+        ("_lost_of", "set(free) - were_held", "set(free) - _held_at.keys()"),
+        by="rescue: a sweep in another thread keeps no worker from being declared lost",
         on=POSTGRESQL,
     ),
     mutant(

@@ -150,6 +150,12 @@ MUTANTS = [
         by="held: a child that found no memory harms no worker",
     ),
     mutant(
+        "queues: what the project declares stays",
+        "worker.py",
+        ("declare_queues", "if name not in queues:", "if True:"),
+        by="worker: a queue that the project has declared itself stays as it is",
+    ),
+    mutant(
         "stop: told once",
         "worker.py",
         ("_make_go", "if asked is None:", "if True:"),
