@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError, connections
 
+from . import sessions
 from .exceptions import TransactionLeftOpen
 
 #: What MariaDB says with most answers: a transaction is open; none is opened unasked.
@@ -16,13 +17,18 @@ _IN_TRANSACTION, _AUTOCOMMIT = 1, 2
 
 
 def roll_back_what_is_open() -> None:
-    """Close every connection with a transaction in it; the next query opens a new one."""
+    """Close every connection with a transaction in it; the next query opens a new one.
+
+    So is a session that is otherwise than it was opened: one whose driver is without its
+    autocommit, for which the end of a task is the beginning of a transaction.
+    """
     for connection in connections.all(initialized_only=True):
         left_open = _is_open(connection) or connection.needs_rollback
-        if left_open or not connection.autocommit:
+        if left_open or not connection.autocommit or sessions.is_spoilt(connection):
             # Within an atomic block Django only notes that it is to be closed.
             connection.in_atomic_block = connection.closed_in_transaction = False
             close(connection)
+    sessions.remember()
 
 
 def refuse_what_is_open(*, but: str | None = None) -> None:
@@ -71,11 +77,13 @@ def close(connection: Any) -> None:
 
     To close alone is not enough: SQLite keeps a closed connection, with its transaction and
     its lock, as long as a variable or a traceback holds a cursor of it. Some drivers refuse
-    to close what the body closed.
+    to close what the body closed. A pool would give the session to the next who asks.
     """
     if connection.connection is not None:
         with suppress(Exception):  # the driver's own errors; it may be broken
             connection.connection.rollback()
+            if getattr(connection, "pool", None):
+                connection.connection.close()
     with suppress(DatabaseError):
         connection.close()
 

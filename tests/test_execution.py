@@ -677,6 +677,66 @@ def test_a_body_that_made_its_session_read_only_has_its_end_and_the_next_one_run
     the_next_one_runs()
 
 
+def set_driver(**values):
+    for name, value in values.items():
+        setattr(connection.connection, name, value)
+
+
+def driver_without_autocommit():
+    if connection.vendor == "mysql":
+        connection.connection.autocommit(False)
+    elif connection.vendor == "sqlite":
+        set_driver(isolation_level="DEFERRED")
+    else:
+        set_driver(autocommit=False)
+
+
+def rows_as_dicts():
+    if connection.vendor == "mysql":
+        from pymysql.cursors import DictCursor
+
+        set_driver(cursorclass=DictCursor)
+    elif connection.vendor == "sqlite":
+        set_driver(row_factory=lambda _, row: dict(enumerate(map(str, row), 100)))
+    else:
+        from psycopg.rows import dict_row
+
+        set_driver(row_factory=dict_row)
+
+
+def in_latin_1():
+    with connection.cursor() as cursor:
+        cursor.execute("SET client_encoding TO 'LATIN1'")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        driver_without_autocommit,
+        rows_as_dicts,
+        pytest.param(in_latin_1, marks=pytest.mark.only_on("postgresql")),
+    ],
+)
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_a_body_that_left_its_session_otherwise_has_its_end_and_the_next_one_runs_p1(
+    how, then
+):
+    def body():
+        connection.close_at = None  # as where connections are kept
+        how()
+        print("\N{CHECK MARK}")  # noqa: T201 - output is captured
+        if then == "raise":
+            raise ValueError("and raised")
+
+    row = outcome(body)
+
+    seen = beside(lambda: TaskLog.objects.get(pk=row.pk))
+    assert seen.status == (Status.FINISHED if then == "return" else Status.FAILED)
+    assert ("and raised" in seen.error_message) == (then == "raise")
+    assert seen.debug_log == "\N{CHECK MARK}\n"
+    the_next_one_runs()
+
+
 def test_a_session_that_refuses_a_claim_takes_no_other_p1():
     task = queued("tests.tasks.nothing")
     spoil_the_session()

@@ -148,6 +148,28 @@ def test_a_cursor_that_somebody_still_reads_holds_no_lock():
     assert cursor is not None
 
 
+def test_a_pool_is_not_given_a_session_back_that_somebody_has_spoilt():
+    class Raw:
+        closed = False
+
+        def rollback(self):
+            """Nothing is open."""
+
+        def close(self):
+            self.closed = True
+
+    class Pooled:
+        pool = "a pool"
+        connection = Raw()
+
+        def close(self):
+            """Give it to the pool, which keeps what is not closed."""
+
+    close(Pooled())
+
+    assert Pooled.connection.closed
+
+
 class Large:
     """Stands for what fills the memory."""
 

@@ -73,6 +73,45 @@ MUTANTS = [
         on=POSTGRESQL,
     ),
     mutant(
+        "end: not on a session that the body left otherwise",
+        "leftovers.py",
+        ("roll_back_what_is_open", " or sessions.is_spoilt(connection)", ""),
+        by="execution: a body that left its session otherwise has its end and the next one "
+        "runs p1",
+    ),
+    mutant(
+        "session: not without the autocommit of its driver",
+        "sessions.py",
+        ("", '"postgresql": ("autocommit", ', '"postgresql": ('),
+        by="sessions: a session that is otherwise than it was opened is closed",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "session: nor with dates that nobody reads",
+        "sessions.py",
+        ("state", 'if vendor == "postgresql":', "if False:"),
+        by="sessions: a session that is otherwise than it was opened is closed",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "session: as the site wants it",
+        "sessions.py",
+        ("is_spoilt", "state(connection) != opened.state", "opened.wrappers is not None"),
+        by="sessions: a site that wants its sessions so keeps them",
+    ),
+    mutant(
+        "session: as it was opened, not as it was last seen",
+        "sessions.py",
+        ("remember", " and connection not in _opened", ""),
+        by="sessions: it is remembered once and not as a body leaves it",
+    ),
+    mutant(
+        "session: a pool gives no spoilt one out again",
+        "leftovers.py",
+        ("close", 'if getattr(connection, "pool", None):', "if False:"),
+        by="leftovers: a pool is not given a session back that somebody has spoilt",
+    ),
+    mutant(
         "end: who lost his work has not finished",
         "execution.py",
         ("_refuse_what_is_open", "leftovers.refuse_what_is_open(but=whole)", "pass"),
