@@ -11,7 +11,6 @@ from contextlib import closing
 from typing import Any
 
 from django.db import (
-    Error as DatabaseError,
     InterfaceError,
     OperationalError,
     close_old_connections,
@@ -36,6 +35,7 @@ from .ends import (
 from .models import TaskLog, Worker
 from .output import Capture, captured
 from .reruns import run_through_conflicts
+from .status import Status
 from .targets import target_of_row
 
 logger = logging.getLogger("taskcontrol")
@@ -47,10 +47,11 @@ def run(task_id: int, attempt: int) -> bool:
     return row is not None and run_claimed(row)
 
 
-def claim(task_id: int, attempt: int) -> TaskLog | None:
+def claim(task_id: int, attempt: int, *, again: bool = False) -> TaskLog | None:
     """Claim an attempt for this process; None when it is not, or no more, to be run.
 
     A message may come twice, late, or after a cancel: who does not win does not run.
+    ``again``: the same delivery has asked before, and could not read the answer.
     """
     leftovers.roll_back_what_is_open()
     close_old_connections()
@@ -62,13 +63,35 @@ def claim(task_id: int, attempt: int) -> TaskLog | None:
     worker = here.worker_id
     try:
         won = lifecycle.claim(task_id, attempt, worker_id=worker, pid=os.getpid())
+        if won is None and again:
+            won = _won_unheard(task_id, attempt, worker)
         if won is None and worker is not None:
             _send_back(task_id, attempt, worker)
-    except DatabaseError:
+    except Exception:
         # A session that somebody has spoilt would refuse every message that comes here.
         leftovers.close(connections[conf.DATABASE])
         raise
     return won
+
+
+def _won_unheard(task_id: int, attempt: int, worker: int | None) -> TaskLog | None:
+    """Return a claim of this process of which the answer was lost on its way.
+
+    Only where a process runs one task at a time: of two copies of a message in two threads,
+    each would take the claim of the other for its own.
+    """
+    if worker is None or not interrupts.in_main_thread():
+        return None
+    mine = TaskLog.objects.filter(
+        pk=task_id,
+        attempt=attempt,
+        status=Status.STARTED,
+        worker=worker,
+        pid=os.getpid(),
+        worker__left_at=None,
+        worker__lost_at=None,
+    )
+    return mine.only(*lifecycle.CLAIMED).first()
 
 
 def _send_back(task_id: int, attempt: int, worker: int) -> None:

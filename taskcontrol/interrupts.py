@@ -54,7 +54,7 @@ def allowed(row: TaskLog) -> Iterator[None]:
 def forget() -> None:
     """Drop the signals that came too late, and take them again."""
     _stoppable.clear()
-    if _in_main_thread():
+    if in_main_thread():
         while signal.sigtimedwait(_OURS, 0) is not None:
             continue
     _unblock()
@@ -103,14 +103,15 @@ _OURS = {CANCEL, TIMEOUT}
 
 
 def _block() -> None:
-    if _in_main_thread():
+    if in_main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
 
 
 def _unblock() -> None:
-    if _in_main_thread():
+    if in_main_thread():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
 
 
-def _in_main_thread() -> bool:
+def in_main_thread() -> bool:
+    """Return whether this thread is the one that signals reach."""
     return threading.current_thread() is threading.main_thread()
