@@ -124,6 +124,8 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
         crashpoints.reached("attempt.done")
     finally:
         interrupts.forget()
+        # What hooks and receivers left open: behind its answer a child holds no row.
+        leftovers.roll_back_what_is_open()
         close_old_connections()
         bell.ring()
     if interrupts.process_must_go():

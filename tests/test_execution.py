@@ -757,10 +757,12 @@ def test_a_session_that_refuses_a_claim_takes_no_other_p1():
         (NotSupportedError, 2),
         (DataError, 1),
         (IntegrityError, 1),
+        (TypeError, 2),
     ],
 )
 def test_an_end_is_tried_again_unless_its_values_are_to_blame(monkeypatch, error, tries):
     monkeypatch.setattr(ends, "END_PAUSES", (0,))
+    connection.ensure_connection()
     tried = []
 
     def write():
@@ -771,6 +773,42 @@ def test_an_end_is_tried_again_unless_its_values_are_to_blame(monkeypatch, error
         ends._persistently(write)
 
     assert len(tried) == tries
+
+
+def test_an_error_of_the_driver_is_tried_once_more_on_a_new_session(monkeypatch):
+    """It may not like how the body left its session; what comes twice is of the end itself."""
+    monkeypatch.setattr(ends, "END_PAUSES", (0, 0, 0))
+    connection.ensure_connection()
+    tried = []
+
+    def write():
+        tried.append(connection.connection)
+        connection.ensure_connection()
+        raise UnicodeEncodeError("latin-1", "\N{CHECK MARK}", 0, 1, "it has none")
+
+    with pytest.raises(UnicodeEncodeError):
+        ends._persistently(write)
+
+    assert len(tried) == 2
+    assert tried[0] is not None
+    assert tried[1] is None
+
+
+def test_what_hooks_leave_open_behind_an_end_holds_nothing_until_the_next_task(monkeypatch):
+    """Nobody could tell who holds the row: a cancel, or a rescue, would wait for it."""
+    connection.close_at = None  # as where connections are kept
+
+    def hook(*_args, **_options):
+        connection.close_at = None
+        transaction.atomic().__enter__()
+        TaskLog.objects.update(job_name="held")
+
+    monkeypatch.setattr(execution.hooks, "after", hook)
+
+    row = outcome(lambda: "fine")
+
+    assert beside(lambda: TaskLog.objects.filter(pk=row.pk).update(job_name="free")) == 1
+    assert not connection.in_atomic_block
 
 
 def test_the_end_is_written_when_the_database_comes_back(monkeypatch):

@@ -141,7 +141,7 @@ MUTANTS = [
         "ends.py",
         (
             "_persistently",
-            "except DatabaseError as error:",
+            "except Exception as error:",
             "except ZeroDivisionError as error:",
         ),
         by="execution: the end is written when the database comes back",
@@ -155,6 +155,24 @@ MUTANTS = [
             "",
         ),
         by="execution: an end is tried again unless its values are to blame",
+    ),
+    mutant(
+        "end: tried once more after an error of the driver",
+        "ends.py",
+        ("_persistently", "else once_more)", "else False)"),
+        by="execution: an error of the driver is tried once more on a new session",
+    ),
+    mutant(
+        "end: no more than once after an error that is its own",
+        "ends.py",
+        ("_persistently", "once_more &= of_the_database", "pass"),
+        by="execution: an error of the driver is tried once more on a new session",
+    ),
+    mutant(
+        "end: nothing is left open behind it",
+        "execution.py",
+        ("run_claimed", "leftovers.roll_back_what_is_open()", "pass"),
+        by="execution: what hooks leave open behind an end holds nothing until the next task",
     ),
     mutant(
         "end: a signal writes the one that the body came to",
