@@ -17,7 +17,17 @@ from django.db import (
     connections,
 )
 
-from . import bell, crashpoints, hooks, interrupts, leftovers, lifecycle, memory, tasktypes
+from . import (
+    bell,
+    crashpoints,
+    hooks,
+    interrupts,
+    leftovers,
+    lifecycle,
+    memory,
+    sessions,
+    tasktypes,
+)
 from .arguments import decode
 from .celerytasks import call
 from .conf import conf
@@ -202,7 +212,12 @@ class Body:
 
     def _call(self, work: Callable[[], Any]) -> None:
         try:
-            with past_the_fence(self.row, self.outcome), interrupts.allowed(self.row):
+            with (
+                past_the_fence(self.row, self.outcome),
+                sessions.wrappers_kept(),
+                interrupts.no_alarm_left(),
+                interrupts.allowed(self.row),
+            ):
                 crashpoints.reached("body.ready")
                 self.outcome.value = work()
         finally:

@@ -51,6 +51,20 @@ def allowed(row: TaskLog) -> Iterator[None]:
         _stoppable.clear()
 
 
+@contextmanager
+def no_alarm_left() -> Iterator[None]:
+    """Stop an alarm that the block has set: it would ring in an end, or in the next body.
+
+    One that ran before is somebody else's.
+    """
+    free = in_main_thread() and not signal.getitimer(signal.ITIMER_REAL)[0]
+    try:
+        yield
+    finally:
+        if free:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def forget() -> None:
     """Drop the signals that came too late, and take them again."""
     _stoppable.clear()

@@ -737,6 +737,64 @@ def test_a_body_that_left_its_session_otherwise_has_its_end_and_the_next_one_run
     the_next_one_runs()
 
 
+def no_queries(*_query):
+    raise RuntimeError("no queries in here")
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_a_wrapper_of_queries_that_a_body_leaves_meets_neither_its_end_nor_the_next_one(
+    then,
+):
+    def body():
+        connection.execute_wrappers.append(no_queries)
+        if then == "raise":
+            raise ValueError("and raised")
+
+    try:
+        row = outcome(body)
+        the_next_one_runs()
+    finally:
+        connection.execute_wrappers[:] = [
+            one for one in connection.execute_wrappers if one is not no_queries
+        ]
+    assert row.status == (Status.FINISHED if then == "return" else Status.FAILED)
+    assert ("and raised" in row.error_message) == (then == "raise")
+
+
+@pytest.fixture
+def alarms():
+    """Alarms ring in here, and not in pytest, whose own comes back."""
+    rung = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    yield rung
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, left)
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_an_alarm_that_a_body_leaves_rings_in_nothing_that_comes_after_it(alarms, then):
+    def body():
+        signal.alarm(300)
+        if then == "raise":
+            raise ValueError("and raised")
+
+    made["body"] = body
+    assert run(queued().pk, 1) is True
+
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_an_alarm_that_ran_before_a_body_is_somebody_elses_and_runs_on(alarms):
+    signal.setitimer(signal.ITIMER_REAL, 300)
+
+    made["body"] = lambda: "fine"
+    assert run(queued().pk, 1) is True
+
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+
+
 def test_a_session_that_refuses_a_claim_takes_no_other_p1():
     task = queued("tests.tasks.nothing")
     spoil_the_session()

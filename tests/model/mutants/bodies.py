@@ -175,6 +175,31 @@ MUTANTS = [
         by="execution: what hooks leave open behind an end holds nothing until the next task",
     ),
     mutant(
+        "body: what it wraps queries in goes with it",
+        "execution.py",
+        ("_call", "sessions.wrappers_kept()", "past_the_fence(self.row, self.outcome)"),
+        by="execution: a wrapper of queries that a body leaves meets neither its end nor the "
+        "next one",
+    ),
+    mutant(
+        "body: what the site wraps the queries of a new session in stays",
+        "sessions.py",
+        ("wrappers_kept", "wrappers = now.wrappers", "pass"),
+        by="sessions: a session that a block opens keeps what the site wraps it in",
+    ),
+    mutant(
+        "body: its alarm goes with it",
+        "interrupts.py",
+        ("no_alarm_left", "signal.setitimer(signal.ITIMER_REAL, 0)", "pass"),
+        by="execution: an alarm that a body leaves rings in nothing that comes after it",
+    ),
+    mutant(
+        "body: the alarm of somebody else stays",
+        "interrupts.py",
+        ("no_alarm_left", " and not signal.getitimer(signal.ITIMER_REAL)[0]", ""),
+        by="execution: an alarm that ran before a body is somebody elses and runs on",
+    ),
+    mutant(
         "end: a signal writes the one that the body came to",
         "claims.py",
         ("write_missing_end", "getattr(request, _OUTCOME, otherwise)", "otherwise"),
