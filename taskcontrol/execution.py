@@ -231,7 +231,7 @@ class Body:
     def _refuse_what_is_open(self) -> None:
         """What the body has written there is lost: who finished has to have done his work."""
         with past_the_fence(self.row, self.outcome):
-            whole = conf.DATABASE if self.row.options.get("atomic") else None
+            whole = {conf.DATABASE} if self.row.options.get("atomic") else ()
             leftovers.refuse_what_is_open(but=whole)
 
     def _measure(self) -> None:

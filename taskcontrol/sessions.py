@@ -54,12 +54,17 @@ def _remember(connection: Any, **_signal: Any) -> None:
     _opened[connection] = Opened(state(connection), [*connection.execute_wrappers])
 
 
-def is_spoilt(connection: Any) -> bool:
-    """Return whether a session is otherwise than it was opened; asks only the driver."""
+def is_spoilt(connection: Any, before: Any = None) -> bool:
+    """Return whether a session is otherwise than it was opened; asks only the driver.
+
+    ``before``: its ``state`` at another time, with which it is compared instead.
+    """
     opened = _opened.get(connection)
-    if opened is None or connection.connection is None:
+    if before is None and opened is not None:
+        before = opened.state
+    if before is None or connection.connection is None:
         return False
-    return bool(state(connection) != opened.state)
+    return bool(state(connection) != before)
 
 
 def state(connection: Any) -> Any:

@@ -75,7 +75,7 @@ MUTANTS = [
     mutant(
         "end: not on a session that the body left otherwise",
         "leftovers.py",
-        ("roll_back_what_is_open", " or sessions.is_spoilt(connection)", ""),
+        ("roll_back_what_is_open", " or sessions.is_spoilt(connection, was)", ""),
         by="execution: a body that left its session otherwise has its end and the next one "
         "runs p1",
     ),
@@ -96,7 +96,7 @@ MUTANTS = [
     mutant(
         "session: as the site wants it",
         "sessions.py",
-        ("is_spoilt", "state(connection) != opened.state", "opened.wrappers is not None"),
+        ("is_spoilt", "state(connection) != before", "opened is not None"),
         by="sessions: a site that wants its sessions so keeps them",
     ),
     mutant(
@@ -198,6 +198,40 @@ MUTANTS = [
         "interrupts.py",
         ("no_alarm_left", " and not signal.getitimer(signal.ITIMER_REAL)[0]", ""),
         by="execution: an alarm that ran before a body is somebody elses and runs on",
+    ),
+    mutant(
+        "at once: who lost his work has not finished",
+        "inline.py",
+        ("", "self._refuse_what_is_open()\n", "pass\n"),
+        by="inline: a body that leaves a transaction open has failed for everybody p1",
+    ),
+    mutant(
+        "at once: its end is not written within what the body left open",
+        "inline.py",
+        ("", "leftovers.roll_back_what_is_open(self.before)", "pass"),
+        by="inline: a body that leaves a transaction open has failed for everybody p1",
+    ),
+    mutant(
+        "at once: a session of the caller stays his",
+        "leftovers.py",
+        (
+            "roll_back_what_is_open",
+            "sessions.is_spoilt(connection, was)",
+            "sessions.is_spoilt(connection)",
+        ),
+        by="leftovers: a session that a caller has set up for himself stays his",
+    ),
+    mutant(
+        "at once: a transaction of the caller stays his",
+        "leftovers.py",
+        ("roll_back_what_is_open", "connection in theirs and was is None", "False"),
+        by="leftovers: what a caller has open stays his",
+    ),
+    mutant(
+        "at once: and is none that the body has left",
+        "inline.py",
+        ("_refuse_what_is_open", "theirs | whole", "whole"),
+        by="inline: within a transaction it is a part of it p2",
     ),
     mutant(
         "end: a signal writes the one that the body came to",
