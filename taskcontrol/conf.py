@@ -55,6 +55,9 @@ class Conf:
     DISPATCH_INTERVAL: float = 1.0
     #: Most tasks that one pass promotes.
     DISPATCH_PAGE: int = 500
+    #: Whether a worker gives what it promotes for itself to its own children without the
+    #: broker: see docs/decisions/0016-deck.md.
+    DECK: bool = True
     #: Seconds that the broker may take to answer when it failed before.
     BROKER_TIMEOUT: float = 3.0
     #: Seconds after which a Queued task that nobody claimed is sent again.

@@ -39,6 +39,9 @@ class CurrentTask:
         self._user: Any = None
         #: How whoever runs the body commits a block together with its end.
         self.end_with: Callable[[], AbstractContextManager[None]] | None = None
+        #: Sees to it that the row is Started, where that may lag behind the body; raises
+        #: TaskCanceled when it is no more to be.
+        self.have_begun: Callable[[], None] | None = None
         #: The loops over chunks that this run of the body has begun, by name. Held weakly,
         #: since one that the body lets go of ends at once.
         self.loops: dict[str, ReferenceType[Generator[Any]]] = {}
@@ -73,6 +76,8 @@ class CurrentTask:
 
         The way to stop a body on threads and solo pools; harmless on prefork.
         """
+        if self.have_begun is not None:
+            self.have_begun()
         if not self._mine(side_database()).exists():
             raise TaskCanceled
 
@@ -120,6 +125,8 @@ class CurrentTask:
     def report(self, message: Any) -> None:
         """Say how far the task is; see ``taskcontrol.notify_task_status``."""
         try:
+            if self.have_begun is not None:
+                self.have_begun()
             self._reporter.report(message)
         except InvalidCall as error:
             logger.warning("Task %s goes on without a message: %s", self.id, error)

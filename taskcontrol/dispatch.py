@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from django.db.models import F, Q
 
@@ -14,10 +15,12 @@ from . import broker, closures, crashpoints, following, lifecycle
 from .brief import brief
 from .conf import conf
 from .context import without_user_code
+from .deck import Offer
 from .dialect import free_keys
 from .exceptions import BrokerUnavailable
-from .fronts import Fronts, open_lanes, read_fronts, waiting_lanes
+from .fronts import Front, Fronts, open_lanes, read_fronts, waiting_lanes
 from .lanes import ready_lane
+from .lifecycle import Card
 from .models import DispatcherState, TaskLog
 from .occupancy import read_occupancy
 from .retries import retry_failed_tasks
@@ -48,14 +51,28 @@ class Pass(NamedTuple):
     ahead: bool
 
 
-def make_pass() -> Pass:
+class Hands(Protocol):
+    """A worker's own children, to which a pass of this worker gives without the broker."""
+
+    def offer(self) -> Offer | None:
+        """Return what it would take now; None if nothing."""
+
+    def take(self, cards: Sequence[Card], offer: Offer) -> None:
+        """Take what was promoted and claimed for it."""
+
+
+def make_pass(hands: Hands | None = None) -> Pass:
     """Do what ``dispatch_pending`` does, and tell a little more."""
     count, settled = 0, False
     with without_user_code():
         retry_failed_tasks()
         while True:
-            turn = _take_turn_and_promote()
+            turn = _take_turn_and_promote(hands)
+            if turn.claimed and turn.offer is not None and hands is not None:
+                hands.take(turn.claimed, turn.offer)
             if turn.broker_error:
+                if turn.alone and not _is_time_to_ask():
+                    return Pass(count + len(turn.claimed), turn.ahead)
                 _ask_for_the_broker(turn)
                 continue
             if turn.open_batches and not settled:
@@ -64,9 +81,24 @@ def make_pass() -> Pass:
                 settled = True
             if turn.promoted:
                 _send(turn.promoted)
-            count += len(turn.promoted)
+            count += len(turn.promoted) + len(turn.claimed)
             if not turn.more:
                 return Pass(count, turn.ahead)
+
+
+#: Seconds between two questions whether the broker is back, of who can do without it.
+ASK_EVERY = 5.0
+_asked_at = float("-inf")
+
+
+def _is_time_to_ask() -> bool:
+    """Return whether it is time to see if the broker is back; the answer may take seconds."""
+    global _asked_at
+    now = time.monotonic()
+    if now - _asked_at < ASK_EVERY:
+        return False
+    _asked_at = now
+    return True
 
 
 def _ask_for_the_broker(turn: Turn) -> None:
@@ -85,6 +117,11 @@ class Turn:
     """What one turn at the dispatcher's row brought."""
 
     promoted: Sequence[TaskLog] = ()
+    #: What this worker's own children run, and what was offered for them.
+    claimed: Sequence[Card] = ()
+    offer: Offer | None = None
+    #: Whether this worker's own children can be given work without the broker.
+    alone: bool = False
     #: Some lane was read only in part: its rest may come before what others hold.
     more: bool = False
     #: Whether short tasks were sent ahead of a free slot, now or before.
@@ -99,17 +136,17 @@ class Turn:
     rated: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def _take_turn_and_promote() -> Turn:
+def _take_turn_and_promote(hands: Hands | None) -> Turn:
     with brief(swift=True):
         state = take_turn()
         if state is not None:
-            return _use_turn(state)
+            return _use_turn(state, hands)
     # Made outside of the pass: where two make it at once, MariaDB keeps a lock of the second.
     dispatcher_state()
-    return _take_turn_and_promote()
+    return _take_turn_and_promote(hands)
 
 
-def _use_turn(state: State) -> Turn:
+def _use_turn(state: State, hands: Hands | None) -> Turn:
     if state.expiring:
         lifecycle.expire(conf.SWEEP_PAGE)
     if state.coming:
@@ -118,18 +155,27 @@ def _use_turn(state: State) -> Turn:
     turn = Turn()
     if state.suspended:
         turn.closed = state.was_closed.keys()  # nobody looked
-    elif (state.waiting or state.coming or freed) and state.broker_error:
-        turn = Turn(broker_error=state.broker_error, closed={closures.BROKER})
     elif state.waiting or state.coming or freed:
-        turn = _promote(state)
-    sign(state, promoted=bool(turn.promoted), closed=turn.closed, rated=turn.rated)
+        offer = hands.offer() if hands is not None else None
+        if not state.broker_error:
+            turn = _promote(state, offer)
+        elif offer is None:
+            turn = Turn(closed={closures.BROKER})
+        else:
+            turn = _promote(state, offer)
+            turn.closed = {*turn.closed, closures.BROKER}
+        turn.broker_error = state.broker_error
+        turn.alone = hands is not None
+    moved = bool(turn.promoted or turn.claimed)
+    sign(state, promoted=moved, closed=turn.closed, rated=turn.rated)
     turn.open_batches = state.open_batch is not None
     return turn
 
 
-def _promote(state: State) -> Turn:
+def _promote(state: State, offer: Offer | None) -> Turn:
     crashpoints.reached("dispatch.taken")
     occupancy = read_occupancy()
+    occupancy.slots.aside = offer
     if not occupancy.slots.any_left():
         closed = closures.while_full(occupancy.slots, state.was_closed)
         return Turn(ahead=occupancy.slots.ahead, closed=closed)
@@ -137,7 +183,8 @@ def _promote(state: State) -> Turn:
     lanes = open_lanes(waiting, occupancy.slots)
     fronts = read_fronts(lanes, occupancy.slots)
     slots = deepcopy(occupancy.slots)
-    chosen, more = _choose(fronts, slots)
+    only = bool(state.broker_error)
+    chosen, more = _choose(fronts, slots, only=only)
     held = held_batches() if state.open_batch else []
     free = _lock(chosen, held)
     if len(free) < len(chosen):
@@ -147,15 +194,31 @@ def _promote(state: State) -> Turn:
         free = _lock((front.task_id for front in fronts.rows), held)
         rows = [front for front in fronts.rows if front.task_id in free]
         slots = occupancy.slots
-        chosen, more = _choose(fronts._replace(rows=rows), slots)
+        chosen, more = _choose(fronts._replace(rows=rows), slots, only=only)
     closed = closures.after_choosing(waiting, fronts, chosen, slots)
     crashpoints.reached("dispatch.locked")
-    promoted = lifecycle.promote(chosen, site=state.site)
+    turn = _move(chosen, slots.aside, state.site)
+    turn.more = more and bool(turn.promoted or turn.claimed)
+    turn.ahead, turn.closed = slots.ahead, closed
+    turn.rated = _rated(fronts, set(chosen))
+    return turn
+
+
+def _move(chosen: Sequence[int], offer: Any, site: str) -> Turn:
+    """Promote the chosen: claimed for this worker what it has taken, the others to be sent."""
+    mine = offer.taken if isinstance(offer, Offer) else {}
+    sent = [task_id for task_id in chosen if task_id not in mine]
+    turn = Turn(lifecycle.promote(sent, site=site))
+    if mine:
+        own = [task_id for task_id in chosen if task_id in mine]
+        turn.offer = offer
+        turn.claimed = lifecycle.promote_and_claim(
+            own, site=site, worker_id=offer.worker_id
+        )
     place = {task_id: number for number, task_id in enumerate(chosen)}
-    promoted.sort(key=lambda task: place[task.pk])
-    more = more and bool(promoted)
-    rated = _rated(fronts, place)
-    return Turn(promoted, more=more, ahead=slots.ahead, closed=closed, rated=rated)
+    turn.promoted = sorted(turn.promoted, key=lambda task: place[task.pk])
+    turn.claimed = sorted(turn.claimed, key=lambda card: place[card.pk])
+    return turn
 
 
 def _rated(fronts: Fronts, chosen: Collection[int]) -> Counter[tuple[str, str]]:
@@ -173,13 +236,14 @@ def _let_in() -> None:
     )
 
 
-def _choose(fronts: Fronts, slots: Slots) -> tuple[list[int], bool]:
+def _choose(fronts: Fronts, slots: Slots, *, only: bool) -> tuple[list[int], bool]:
     """Give the slots to the rows in order; a full type or queue never holds up another.
 
     Stops when a lane that was read only in part is used up, since a row that was not read
     might come before all that are left; returns the chosen and whether it stopped so. A
     queue whose first row finds no slot is closed: what is short and might be sent ahead of
-    a slot would overtake it, again and again.
+    a slot would overtake it, again and again. What the worker's own children have room for
+    goes there, and ``only`` there while there is no broker.
     """
     chosen: list[int] = []
     left = Counter(front.lane.number for front in fronts.rows)
@@ -191,7 +255,7 @@ def _choose(fronts: Fronts, slots: Slots) -> tuple[list[int], bool]:
         left[lane.number] -= 1
         if lane.queue in closed or free <= 0:
             continue
-        if not slots.take(lane.queue, lane.usual_seconds):
+        if not _take(front, slots, only=only):
             closed.add(lane.queue)
             continue
         places[lane.method] = free - 1
@@ -202,6 +266,18 @@ def _choose(fronts: Fronts, slots: Slots) -> tuple[list[int], bool]:
         if ran_out and slots.has_room(lane.queue, lane.usual_seconds):
             return chosen, True
     return chosen, False
+
+
+def _take(front: Front, slots: Slots, *, only: bool) -> bool:
+    lane, offer = front.lane, slots.aside
+    queue, usual = lane.queue, lane.usual_seconds
+    if isinstance(offer, Offer) and offer.take(
+        slots, front.task_id, queue, lane.method, usual
+    ):
+        return True
+    if isinstance(offer, Offer) and not slots.served_by_others(queue, offer.worker_id):
+        return False  # it would wait in the broker for the same children
+    return not only and slots.take(queue, usual)
 
 
 def _lock(ids: Iterable[int], held: Sequence[str]) -> set[int]:

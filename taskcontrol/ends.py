@@ -86,9 +86,13 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     if outcome.committed or _persistently(_end_of(row, outcome)):
         return True
     crashpoints.reached("end.refused")
-    if not _persistently(lambda: lifecycle.release(row.pk, row.attempt)):
-        _persistently(lambda: _report_zombie(row))
+    _persistently(lambda: take_refusal(row))
     return False
+
+
+def take_refusal(row: TaskLog) -> bool:
+    """Free the place of a body whose end was refused, or report that it was given up on."""
+    return lifecycle.release(row.pk, row.attempt) or _report_zombie(row)
 
 
 def _report_zombie(row: TaskLog) -> bool:
@@ -197,7 +201,7 @@ def tell_the_rest(row: TaskLog, outcome: Outcome) -> None:
 
     With it the place is given up, which the body has held until now.
     """
-    told = {"result": _as_result(outcome.value), **outcome.measures}
+    told = {"result": as_result(outcome.value), **outcome.measures}
     _persistently(lambda: lifecycle.release(row.pk, row.attempt, **told))
 
 
@@ -209,7 +213,7 @@ def _finish_or_roll_back(row: TaskLog, outcome: Outcome, *, body_gone: bool) -> 
 
 def finish(row: TaskLog, outcome: Outcome, *, body_gone: bool = True) -> bool:
     """Started -> Finished, with what the body returned."""
-    told = {"result": _as_result(outcome.value), **outcome.measures}
+    told = {"result": as_result(outcome.value), **outcome.measures}
     return lifecycle.finish(row.pk, row.attempt, body_gone=body_gone, **told)
 
 
@@ -241,7 +245,7 @@ def _ran_for(outcome: Outcome) -> float:
     return float(outcome.measures.get("time_taken", timedelta()).total_seconds())
 
 
-def _as_result(value: Any) -> Any:
+def as_result(value: Any) -> Any:
     """Return a body's value if it is JSON and small, else None."""
     if value is None:
         return None
@@ -283,3 +287,15 @@ def _persistently(write: Callable[[], bool]) -> bool:
             leftovers.close(connections[conf.DATABASE])
             time.sleep(pause)
     return write()
+
+
+def told_of(outcome: Outcome) -> tuple[Any, ...]:
+    """Return what the end of a body that returned tells, in the order of ``grouped.TOLD``."""
+    measures = outcome.measures
+    return (
+        measures["time_taken"].total_seconds(),
+        measures["peak_memory_usage"],
+        measures["debug_log"],
+        as_result(outcome.value),
+        measures.get("progress"),
+    )

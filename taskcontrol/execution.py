@@ -7,7 +7,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from django.db import (
@@ -42,6 +42,7 @@ from .ends import (
     tell_the_rest,
     write_end,
 )
+from .exceptions import TaskCanceled
 from .models import TaskLog, Worker
 from .output import Capture, captured
 from .reruns import run_through_conflicts
@@ -123,11 +124,9 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
     try:
         crashpoints.reached("claim.won")
         outcome = Body(row, task).run()
-        crashpoints.reached("body.done")
         if keep is not None:
             keep(outcome)
-        written = write_end(row, outcome)
-        crashpoints.reached("end.written")
+        written = _write(row, outcome)
         if outcome.begun:
             with running(task):
                 hooks.after(row, outcome.value if outcome.error is None else None)
@@ -141,6 +140,36 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
     if interrupts.process_must_go():
         raise SystemExit  # again: the body may have swallowed it
     return written
+
+
+def _write(row: TaskLog, outcome: Outcome) -> bool:
+    written = write_end(row, outcome)
+    crashpoints.reached("end.written")
+    return written
+
+
+def run_begun(row: TaskLog, have_begun: Callable[[], None]) -> Outcome | None:
+    """Run a body of which this worker's main process writes that it began, and how it ended.
+
+    None when its end is written here: it is not simply that it returned. ``have_begun``
+    waits until the begin is written, which nothing that goes past the body may precede.
+    """
+    leftovers.roll_back_what_is_open()
+    close_old_connections()
+    task = CurrentTask(row)
+    task.have_begun = have_begun
+    try:
+        outcome = Body(row, task).run()
+        if outcome.error is None and not outcome.committed:
+            return outcome
+        with suppress(TaskCanceled):  # then the end is refused, too
+            have_begun()
+        _write(row, outcome)
+        return None
+    finally:
+        interrupts.forget()
+        leftovers.roll_back_what_is_open()
+        close_old_connections()
 
 
 class Here:
@@ -191,6 +220,7 @@ class Body:
                 outcome.error = error
         if not outcome.committed:
             self._measure()
+        crashpoints.reached("body.done")
         return outcome
 
     def _prepare(self) -> Callable[[], Any]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from billiard.exceptions import TimeLimitExceeded
@@ -59,6 +59,10 @@ _held: set[Held] = set()
 #: What runs in this process itself, by thread: in a pool of threads or of one.
 _here: dict[int, tuple[int, int]] = {}
 
+
+#: What gives attempts to this worker's children without the broker, if anything does.
+by_hand: ByHand | None = None
+
 #: Attempts that a worker's row names; no pool is so large.
 MOST_NAMED = 1000
 
@@ -66,7 +70,8 @@ MOST_NAMED = 1000
 def attempts() -> list[tuple[int, int]]:
     """Return the attempts whose bodies this worker has in hand: what it vouches for."""
     children = [one.key for one in list(_held) if not one.body_is_gone()]
-    return sorted({*children, *list(_here.values())})[:MOST_NAMED]
+    given = by_hand.keys() if by_hand is not None else []
+    return sorted({*children, *given, *list(_here.values())})[:MOST_NAMED]
 
 
 def begin_here(task_id: int, attempt: int) -> None:
@@ -81,6 +86,8 @@ def end_here() -> None:
 
 def has_body(task_id: int, attempt: int) -> bool:
     """Return whether a child or a thread of this worker is still at an attempt."""
+    if by_hand is not None and by_hand.has((task_id, attempt)):
+        return True
     holder = find(task_id, attempt)
     child_is = holder is not None and not holder.body_is_gone()
     return child_is or (task_id, attempt) in list(_here.values())
@@ -94,13 +101,19 @@ def accepted(held: Held) -> None:
     _held.add(held)
 
 
-def find(task_id: int, attempt: int) -> Held | None:
+def find(task_id: int, attempt: int) -> Any:
     """Return who holds an attempt: the last that is still at it, or else any that was."""
-    return max(
+    given = by_hand.find((task_id, attempt)) if by_hand is not None else None
+    return given or max(
         _holders(task_id, attempt),
         key=lambda one: (not one.body_is_gone(), one.since),
         default=None,
     )
+
+
+def drop(task_id: int, attempt: int) -> bool:
+    """Forget an attempt that this worker has claimed and no child was given."""
+    return by_hand is not None and by_hand.drop((task_id, attempt))
 
 
 def sweep(*, keep: Collection[tuple[int, int]]) -> None:
@@ -118,7 +131,8 @@ def kill(task_id: int, attempt: int, number: signal.Signals) -> bool:
     while it is held here, "not answered" means "still at it".
     """
     hit = [_kill(one, number) for one in _holders(task_id, attempt)]
-    return any(hit)
+    given = by_hand is not None and by_hand.kill((task_id, attempt), number)
+    return any(hit) or given
 
 
 def _kill(held: Held, number: signal.Signals) -> bool:
@@ -138,6 +152,14 @@ def kill_tree(process: psutil.Process) -> None:
     for one in [*process.children(recursive=True), process]:
         with suppress(psutil.NoSuchProcess):
             one.kill()
+
+
+def kill_children_of(pid: int) -> None:
+    """End all that a process started."""
+    with suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 class Sturdy(Request):
@@ -189,3 +211,22 @@ def _is_alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+class ByHand(Protocol):
+    """What gives attempts to children without the broker: see ``hands.py``."""
+
+    def keys(self) -> list[tuple[int, int]]:
+        """Return the attempts that it vouches for."""
+
+    def has(self, key: tuple[int, int]) -> bool:
+        """Return whether it still has to do with an attempt."""
+
+    def drop(self, key: tuple[int, int]) -> bool:
+        """Forget an attempt that no child has."""
+
+    def find(self, key: tuple[int, int]) -> Any:
+        """Return the child that was given an attempt."""
+
+    def kill(self, key: tuple[int, int], number: signal.Signals) -> bool:
+        """Send a signal to the child in which an attempt runs."""

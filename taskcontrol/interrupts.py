@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from billiard.common import terminate_handler_fired
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from .exceptions import TaskCanceled
 from .models import TaskLog
@@ -30,10 +31,34 @@ def install() -> None:
     signal.signal(CANCEL, _on_cancel)
 
 
+def install_time_limit() -> None:
+    """Take Celery's soft time limit too, in a child that goes from body to body by itself."""
+    signal.signal(TIMEOUT, _on_time_limit)
+
+
+#: Whether a signal that comes now is for what runs now; None where Celery sees to that.
+_meant: Callable[[], bool] | None = None
+
+
+def expect(meant: Callable[[], bool] | None) -> None:
+    """Say how to tell whether a signal is for what runs from now on."""
+    global _meant
+    _meant = meant
+
+
+def _is_meant() -> bool:
+    return _meant is None or _meant()
+
+
 def _on_cancel(_signum: int, _frame: Any) -> None:
     # Between two bodies there is nothing to stop: the one that was meant has ended.
-    if _stoppable:
+    if _stoppable and _is_meant():
         raise TaskCanceled
+
+
+def _on_time_limit(_signum: int, _frame: Any) -> None:
+    if _is_meant():
+        raise SoftTimeLimitExceeded
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
-from django.db.models.functions import Cast, Concat
+from django.db.models.functions import Cast, Concat, Greatest
 
 from . import batches, crashpoints, keys
 from .announcing import announce, anyone_listens
@@ -26,6 +26,7 @@ from .dialect import (
     skip_locked,
     update_returning,
 )
+from .grouped import TOLD, Ran, finish_many
 from .history import CLEARED, archive, record
 from .lanes import ready_lane
 from .models import TaskAttempt, TaskEvent, TaskLog, Worker
@@ -48,19 +49,71 @@ def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
     """Pending -> Queued: give each task its next attempt and its message's id."""
     if not ids:
         return []
-    # Padded to a power of two, so that few statements serve every number of tasks.
-    size = 1 << (len(ids) - 1).bit_length()
-    padded = [*ids, *[ids[-1]] * (size - len(ids))]
-    given = {f"id{n}": task_id for n, task_id in enumerate(padded)}
+    size, given = _padded(ids)
     return _announced(_promote(size), {**given, "site": f"{site}-"}, alone=False)
 
 
+def promote_and_claim(ids: Sequence[int], *, site: str, worker_id: int) -> list[Card]:
+    """Pending -> Queued, and claimed by a worker, whose own children will run them.
+
+    No other may begin them, and that it has given one back is for the worker alone to say.
+    """
+    if not ids:
+        return []
+
+    size, given = _padded(ids)
+    given = {**given, "site": f"{site}-", "worker": worker_id}
+    arrow = _promote(size, claimed=True)
+    with brief(savepoint=False, swift=True):
+        names = arrow.names()
+        moved = [Card(names, row) for row in arrow.tuples(conf.DATABASE, given)]
+        announce(moved, arrow.old, arrow.new)  # type: ignore[arg-type]
+        poke_after_commit(moved)
+        _before_commit(moved, arrow.new)
+    return moved
+
+
+class Card:
+    """What stands in a row that was sent and claimed at once, as the driver gave it."""
+
+    attempt: int
+    method: str
+    queue: str
+    timeout: int
+    retry_count: int
+    lost_count: int
+    heard: bool
+    expires_at: Any
+    options: Any
+    arguments: Any
+
+    def __init__(self, names: Sequence[str], values: Sequence[Any]) -> None:
+        self.__dict__.update(zip(names, values, strict=False))
+        #: What ``prepared.Thaw`` makes a row of, where its body runs.
+        self.values = tuple(values)
+
+    @property
+    def pk(self) -> int:
+        """The key of the task."""
+        return int(self.__dict__["id"])
+
+
+def _padded(ids: Sequence[int]) -> tuple[int, dict[str, Any]]:
+    """Pad to a power of two, so that few statements serve every number of tasks."""
+    size = 1 << (len(ids) - 1).bit_length()
+    padded = [*ids, *[ids[-1]] * (size - len(ids))]
+    return size, {f"id{n}": task_id for n, task_id in enumerate(padded)}
+
+
 @cache
-def _promote(size: int) -> Arrow:
+def _promote(size: int, *, claimed: bool = False) -> Arrow:
     def build(p: Any) -> Any:
         rows = TaskLog.objects.filter(
             pk__in=[p(f"id{n}", "id") for n in range(size)], occupies=False
         )
+        if claimed:
+            there = Worker.objects.filter(left_at=None, lost_at=None)
+            rows = rows.filter(Exists(there.filter(pk=p("worker", "worker"))))
         number = Cast(F("attempt") + 1, models.CharField())
         prefix = Cast(p("site", "celery_task_id"), models.CharField())
         return rows, {
@@ -73,19 +126,20 @@ def _promote(size: int) -> Arrow:
             "sent_count": 0,
             "ready_lane": None,
             "occupies": True,
-            "worker": None,
+            "worker": p("worker", "worker") if claimed else None,
             "pid": None,
         }
 
     columns = ("attempt", "queue", "timeout", "celery_task_id", "method")
-    return Arrow(Status.PENDING, Status.QUEUED, build, columns)
+    return Arrow(Status.PENDING, Status.QUEUED, build, CLAIMED if claimed else columns)
 
 
 def claim(task_id: int, attempt: int, *, worker_id: int | None, pid: int) -> TaskLog | None:
     """Queued -> Started for this attempt; None when it is not (or no more) to be run.
 
     Nor when ``worker_id`` counts as gone: nobody would vouch for the body, and others have
-    the worker's tasks. None is somebody who is no worker.
+    the worker's tasks. None is somebody who is no worker. Nor when another worker has
+    claimed it as it was sent: the body may have begun there.
     """
     given = {"id": task_id, "attempt": attempt, "worker": worker_id, "pid": pid}
     won = _announced(_claim(by_worker=worker_id is not None), given)
@@ -102,6 +156,9 @@ def _claim(*, by_worker: bool) -> Arrow:
         if by_worker:
             there = Worker.objects.filter(left_at=None, lost_at=None)
             rows = rows.filter(Exists(there.filter(pk=p("worker", "worker"))))
+            rows = rows.filter(Q(worker=None) | Q(worker=p("worker", "worker")))
+        else:
+            rows = rows.filter(worker=None)
         return rows, {
             "started_at": DatabaseNow(),
             "worker": p("worker", "worker"),
@@ -109,6 +166,88 @@ def _claim(*, by_worker: bool) -> Arrow:
         }
 
     return Arrow(Status.QUEUED, Status.STARTED, build, CLAIMED)
+
+
+def begin(
+    task_id: int, attempt: int, *, worker_id: int | None, pid: int, ago: float
+) -> bool:
+    """Queued -> Started for an attempt that its worker claimed as it was sent.
+
+    The body began ``ago`` seconds before. False when somebody canceled it, or gave it up.
+    """
+    given = {
+        "id": task_id,
+        "attempt": attempt,
+        "worker": worker_id,
+        "pid": pid,
+        "began": timedelta(seconds=ago),
+    }
+    return bool(_announced(_begin(), given))
+
+
+@cache
+def _begin() -> Arrow:
+    def build(p: Any) -> Any:
+        return _claimed_rows(p), {"started_at": _ago(p, "began"), "pid": p("pid", "pid")}
+
+    return Arrow(Status.QUEUED, Status.STARTED, build, ())
+
+
+def _claimed_rows(p: Any) -> Any:
+    return TaskLog.objects.filter(
+        pk=p("id", "id"), attempt=p("attempt", "attempt"), worker=p("worker", "worker")
+    )
+
+
+def _ago(p: Any, name: str) -> Any:
+    """Return the time so long ago, and not before the attempt was sent."""
+    return Greatest(F("queued_at"), DatabaseNow() - p(name, "time_taken"))
+
+
+def finish_claimed(ran: Sequence[Ran], *, worker_id: int | None) -> set[int]:
+    """Queued or Started -> Finished for attempts that their worker claimed as it sent them.
+
+    All in one transaction; return the keys of those that moved. The others were canceled,
+    given up, or are ``heard``: of those each move is to be told by itself.
+    """
+
+    together = connections[conf.DATABASE].vendor == "postgresql"
+    with brief(savepoint=False, swift=True):
+        if together:
+            moved = finish_many(
+                ran, worker_id, Status.QUEUED, Status.STARTED, Status.FINISHED
+            )
+        else:
+            moved = _finish_one_by_one(ran, worker_id)
+        for old, tasks in moved.items():
+            announce(tasks, old, Status.FINISHED)  # type: ignore[arg-type]
+            poke_after_commit(tasks)
+            _before_commit(tasks, Status.FINISHED)
+    return {task.pk for tasks in moved.values() for task in tasks}
+
+
+def _finish_one_by_one(ran: Sequence[Ran], worker_id: int | None) -> dict[str, list[Any]]:
+    moved: dict[str, list[Any]] = {Status.QUEUED: [], Status.STARTED: []}
+    for one in sorted(ran, key=lambda one: one.task_id):
+        given = {**one.as_columns(), "worker": worker_id}
+        told = tuple(name for name in TOLD if name in given)
+        for old in (Status.QUEUED, Status.STARTED):
+            moved[old] += _finished(old, told).unheard.run(conf.DATABASE, given)
+    return moved
+
+
+@cache
+def _finished(old: Status, told: tuple[str, ...]) -> Arrow:
+    def build(p: Any) -> Any:
+        begun = {"started_at": _ago(p, "began"), "pid": p("pid", "pid")}
+        return _claimed_rows(p), {
+            **(begun if old is Status.QUEUED else {}),
+            "ended_at": _ago(p, "ended"),
+            "occupies": False,
+            **{name: p(name, name) for name in told},
+        }
+
+    return Arrow(old, Status.FINISHED, build, ())
 
 
 def finish(task_id: int, attempt: int, *, body_gone: bool = True, **outcome: Any) -> bool:
@@ -218,6 +357,13 @@ def _cancel_from(old: Status, rows: Any, actor: Any, reason: str) -> list[TaskLo
     values = _freed(old)
     if old is Status.STARTED:
         values = {"cancel_requested_at": DatabaseNow()}
+    if old is Status.QUEUED:
+        values = {
+            **values,
+            "cancel_requested_at": Case(
+                When(worker=None, then=F("cancel_requested_at")), default=DatabaseNow()
+            ),
+        }
     if old is Status.FAILED:
         rows = rows.exclude(retry_at=None)
     with brief():
@@ -243,9 +389,11 @@ def _cancel_from(old: Status, rows: Any, actor: Any, reason: str) -> list[TaskLo
 def _freed(old: Status) -> dict[str, Any]:
     """Only a task that was sent gives its place up when it is stopped.
 
-    Behind every other one the body of this or of an earlier attempt may still run.
+    Behind every other one the body of this or of an earlier attempt may still run; so it may
+    behind one that a worker claimed as it was sent, until that worker says otherwise.
     """
-    return {"occupies": False} if old is Status.QUEUED else {}
+    held = Case(When(worker=None, then=Value(value=False)), default=F("occupies"))
+    return {"occupies": held} if old is Status.QUEUED else {}
 
 
 def expire(page: int) -> int:
@@ -255,6 +403,9 @@ def expire(page: int) -> int:
         due = TaskLog.objects.filter(
             status=old, expires_at__lte=DatabaseNow(), ended_at=None
         ).order_by("expires_at")
+        if old is Status.QUEUED:
+            # Of one that a worker has claimed only that knows whether it began in time.
+            due = due.filter(worker=None)
         with brief():
             moved = _move(
                 TaskLog.objects.filter(pk__in=_free_ones(due[:page])),
@@ -453,14 +604,19 @@ def _rerun(
     return bool(moved)
 
 
-def unsend(attempts: Sequence[tuple[int, int]], *, detail: str) -> int:
+def unsend(
+    attempts: Sequence[tuple[int, int]], *, detail: str, worker_id: int | None = None
+) -> int:
     """Queued -> Pending: the broker did not take the messages, or lost them too often.
 
     A message that comes late after all claims nothing: the next attempt has another number.
-    Leaves out the rows that somebody else is changing.
+    Leaves out the rows that somebody else is changing. What a worker claimed as it was sent
+    is for that worker to give back, or for who knows that it is gone: ``worker_id``.
     """
     wanted = dict(attempts)
-    rows = TaskLog.objects.filter(pk__in=wanted, status=Status.QUEUED).order_by("pk")
+    rows = TaskLog.objects.filter(
+        pk__in=wanted, status=Status.QUEUED, worker=worker_id
+    ).order_by("pk")
     with brief():
         free = skip_locked(rows).values_list("pk", "attempt", *bounds(conf.DATABASE))
         moved = _move(
@@ -472,6 +628,7 @@ def unsend(attempts: Sequence[tuple[int, int]], *, detail: str) -> int:
             queued_at=None,
             sent_at=None,
             celery_task_id=None,
+            worker=None,
             columns=("attempt",),
         )
         record(moved, Kind.UNSENT, old=Status.QUEUED, new=Status.PENDING, detail=detail)
@@ -565,7 +722,7 @@ def _move(
     return moved
 
 
-def _before_commit(moved: Sequence[TaskLog], new: Status) -> None:
+def _before_commit(moved: Sequence[Any], new: Status) -> None:
     if moved:
         crashpoints.reached(f"moved.{new.lower()}")
 

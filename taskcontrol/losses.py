@@ -51,6 +51,13 @@ def give_back(row: TaskLog, why: str, *, occupied: bool = False) -> bool:
     return moved
 
 
+def give_back_by_key(task_id: int, attempt: int) -> None:
+    """Do so because its worker was shut down; its body was told to go, and may take its time."""
+    row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
+    if row is not None:
+        give_back(row, "its worker was shut down", occupied=True)
+
+
 def _may_begin_again(row: TaskLog) -> bool:
     own = row.options.get("on_lost")
     if own:

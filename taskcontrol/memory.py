@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -24,9 +25,36 @@ def reset_peak() -> None:
     would seem as big.
     """
     try:
-        _CLEAR.write_text("5")
+        os.write(_clear_refs(), b"5")
     except OSError:
         return
+
+
+class _Opened:
+    """The open file, and the process that it is about."""
+
+    file, pid, identity = -1, 0, (0, 0)
+
+
+def _clear_refs() -> int:
+    """Open the file once: that costs ten times what it is for. A fork needs its own.
+
+    A body may have closed it, and the number may be another file's by now.
+    """
+    if _Opened.pid != os.getpid() or _identity(_Opened.file) != _Opened.identity:
+        _Opened.pid = 0
+        _Opened.file = os.open(_CLEAR, os.O_WRONLY)
+        _Opened.identity = _identity(_Opened.file)
+        _Opened.pid = os.getpid()
+    return _Opened.file
+
+
+def _identity(file: int) -> tuple[int, int]:
+    try:
+        found = os.fstat(file)
+    except OSError:
+        return (-1, -1)
+    return (found.st_dev, found.st_ino)
 
 
 def peak_kb() -> int:

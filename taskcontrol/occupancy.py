@@ -14,7 +14,7 @@ from .conf import conf
 from .dialect import DatabaseNow
 from .models import TaskLog, TaskType, Worker, seconds
 from .prepared import PreparedQuery
-from .slots import LOOKAHEAD, Pool, Slots, is_short
+from .slots import LEAST_BY_HAND, LOOKAHEAD, Pool, Slots, is_short
 from .status import Status
 
 #: Seconds after its timeout that a task which runs at once has for writing its end.
@@ -47,8 +47,11 @@ def read_occupancy() -> Occupancy:
     sent = []
     for group in _held_places():
         by_type[group.method] += group.number
-        if group.status == Status.QUEUED:
+        if group.status == Status.QUEUED and group.worker is None:
             sent.append(group)
+        elif group.status == Status.QUEUED:
+            if group.worker in home:
+                _hold_claimed(home[group.worker], group)
         elif group.worker in home:
             _hold(home[group.worker], group)
     for group in sent:
@@ -65,6 +68,14 @@ def _hold(pool: Pool, group: Held) -> None:
         pool.lookahead = max(pool.lookahead - group.number * LOOKAHEAD, 0)
 
 
+def _hold_claimed(pool: Pool, group: Held) -> None:
+    """What a worker has claimed for its own children takes its slots, then its lookahead."""
+    at_once = min(group.number, max(pool.free, 0))
+    pool.busy += at_once
+    cost = max(LOOKAHEAD if group.usual is None else group.usual, LEAST_BY_HAND)
+    pool.lookahead = max(pool.lookahead - (group.number - at_once) * cost, 0)
+
+
 def _read_pools() -> tuple[list[Pool], dict[int, Pool]]:
     pools: dict[frozenset[str], Pool] = {}
     home: dict[int, Pool] = {}
@@ -74,6 +85,7 @@ def _read_pools() -> tuple[list[Pool], dict[int, Pool]]:
         queues = frozenset(json.loads(names))
         pool = home[pk] = pools.setdefault(queues, Pool(queues))
         pool.size += size
+        pool.workers.add(pk)
         if prefetch_off:
             pool.lookahead += size * LOOKAHEAD
     return list(pools.values()), home
@@ -116,6 +128,6 @@ def idle_queues() -> set[str]:
     """Return the queues for which a live worker has a slot that no body holds."""
     pools, home = _read_pools()
     for group in _held_places():
-        if group.status != Status.QUEUED and group.worker in home:
+        if group.worker in home:
             home[group.worker].busy += group.number
     return {queue for pool in pools if pool.busy < pool.size for queue in pool.queues}

@@ -35,6 +35,8 @@ class Capture:
 
     def text(self) -> str:
         """Return what was captured, storable and without secrets."""
+        if not self._parts:
+            return ""
         limit: int = conf.DEBUG_LOG_MAX_CHARS
         return clean(redact(shorten("".join(self._parts), 2 * limit)), limit)
 

@@ -84,6 +84,32 @@ class PreparedMove:
         ]
         return list(self.model._default_manager.using(using).raw(sql, filled))
 
+    def tuples(self, using: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run it; return what it changed as the driver gives it, in the order of ``names``.
+
+        On MariaDB, which returns nothing from an UPDATE, the values are those of the model.
+        """
+        connection = connections[using]
+        if connection.vendor == "mysql":
+            names = self.names()
+            return [
+                tuple(row.__dict__[name] for name in names)
+                for row in self.run(using, given)
+            ]
+        sql, params = self._sql(using, connection)
+        filled = [
+            one.fill(given, connection) if isinstance(one, Param) else one for one in params
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, filled)
+            return list(cursor.fetchall())
+
+    def names(self) -> tuple[str, ...]:
+        """Return the attributes that ``tuples`` gives, the key first."""
+        meta: Any = self.model._meta
+        found = (meta.get_field(name).attname for name in self.columns)
+        return tuple(dict.fromkeys([meta.pk.attname, *found]))
+
     def _sql(self, using: str, connection: Any) -> tuple[str, Sequence[Any]]:
         bound = returned_bound(using)
         key = (connection.vendor, bound)
@@ -102,3 +128,33 @@ class PreparedMove:
         if not isinstance(field, models.Field):
             raise TypeError(f"{column} is no column")
         return field
+
+
+class Thaw:
+    """Makes model instances of what ``PreparedMove.tuples`` gave, in whatever process."""
+
+    def __init__(self, model: type[models.Model], names: Sequence[str], using: str) -> None:
+        connection = connections[using]
+        fields = [model._meta.get_field(name) for name in names]
+        compiler: Any = models.sql.Query(model).get_compiler(connection=connection)
+        table = model._meta.db_table
+        columns = [field.get_col(table) for field in fields]  # type: ignore[union-attr]
+        by_driver = {} if connection.vendor == "mysql" else compiler.get_converters(columns)
+        self._converters = [
+            (at, converters, expression)
+            for at, (converters, expression) in by_driver.items()
+        ]
+        # Django takes them in the order of the model's fields, whatever it is told.
+        fields_in_order = [field.attname for field in model._meta.concrete_fields]
+        self._order = [names.index(one) for one in fields_in_order if one in names]
+        self._names = [names[at] for at in self._order]
+        self._model, self._using = model, using
+
+    def __call__(self, values: Sequence[Any]) -> Any:
+        """Return one instance; columns that were not given are read when asked for."""
+        given, connection = list(values), connections[self._using]
+        for at, converters, expression in self._converters:
+            for convert in converters:
+                given[at] = convert(given[at], expression, connection)
+        ordered = [given[at] for at in self._order]
+        return self._model.from_db(self._using, self._names, ordered)

@@ -75,7 +75,7 @@ BEGIN
             ('Pending', 'Queued'), ('Pending', 'Paused'), ('Pending', 'Canceled'),
             ('Paused', 'Pending'), ('Paused', 'Canceled'),
             ('Queued', 'Started'), ('Queued', 'Pending'), ('Queued', 'Canceled'),
-            ('Started', 'Finished'), ('Started', 'Failed'), ('Started', 'Canceled'),
+            ('Queued', 'Finished'), ('Started', 'Finished'), ('Started', 'Failed'), ('Started', 'Canceled'),
             ('Started', 'Pending'),
             ('Failed', 'Pending'), ('Failed', 'Canceled'),
             ('Canceled', 'Pending'))
@@ -97,11 +97,14 @@ BEGIN
         WHEN OLD.occupies AND promoted
             THEN 'it is sent while the body of an earlier attempt may still run'
         WHEN OLD.occupies AND NOT NEW.occupies AND (OLD.status, NEW.status) NOT IN (
-            ('Queued', 'Pending'), ('Queued', 'Canceled'), ('Started', 'Pending'),
-            ('Started', 'Finished'), ('Started', 'Failed'), ('Pending', 'Pending'),
+            ('Queued', 'Pending'), ('Queued', 'Canceled'), ('Queued', 'Finished'),
+            ('Started', 'Pending'), ('Started', 'Finished'), ('Started', 'Failed'), ('Pending', 'Pending'),
             ('Paused', 'Paused'), ('Finished', 'Finished'), ('Failed', 'Failed'),
             ('Canceled', 'Canceled'))
             THEN 'its place is given up while its body may still run'
+        WHEN OLD.status = 'Queued' AND OLD.worker_id IS NOT NULL AND NEW.status = 'Canceled'
+            AND NOT NEW.occupies
+            THEN 'its place is given up while a worker that has claimed it may run it'
     END;
 
     IF wrong IS NULL AND OLD.status = NEW.status THEN
@@ -138,7 +141,10 @@ BEGIN
                 AND (OLD.attempt > 0 OR OLD.created_at < transaction_timestamp())
                 THEN 'it stands in no lane: its time has not come, or something is before it'
             WHEN promoted AND (NEW.celery_task_id IS NULL OR NEW.started_at IS NOT NULL
-                OR NEW.worker_id IS NOT NULL)
+                OR NEW.pid IS NOT NULL
+                OR (NEW.worker_id IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM {schema}.taskcontrol_worker here WHERE here.id = NEW.worker_id
+                        AND here.left_at IS NULL AND here.lost_at IS NULL)))
                 THEN 'an attempt begins without a message of its own, or with an old one''s past'
             WHEN NEW.status = 'Started'
                 AND (NEW.celery_task_id, NEW.queued_at)
@@ -146,6 +152,13 @@ BEGIN
                 THEN 'it is claimed by another message than the one that was sent'
             WHEN NEW.status = 'Started' AND OLD.expires_at <= statement_timestamp()
                 THEN 'it is claimed after it has expired'
+            WHEN OLD.status = 'Queued' AND OLD.worker_id <> NEW.worker_id
+                THEN 'another worker than the one that has claimed it begins it'
+            WHEN OLD.status = 'Queued' AND NEW.status = 'Finished'
+                AND (OLD.worker_id IS NULL OR NEW.started_at IS NULL OR NEW.pid IS NULL
+                    OR OLD.expires_at IS NOT NULL OR (NEW.celery_task_id, NEW.queued_at)
+                        IS DISTINCT FROM (OLD.celery_task_id, OLD.queued_at))
+                THEN 'it has ended, and no worker had claimed it as it was sent, or began it'
             WHEN OLD.status = 'Started' AND NEW.status <> 'Pending' AND (
                 NEW.celery_task_id, NEW.queued_at, NEW.started_at, NEW.worker_id, NEW.pid
             ) IS DISTINCT FROM (

@@ -123,6 +123,8 @@ def _rescue_safely(row: TaskLog) -> int:
 
 def rescue_from_worker(row: TaskLog) -> int:
     """Move one task off its worker, which is gone; return 1 if it moved."""
+    if row.status == Status.QUEUED:
+        return _let_go(row)
     if row.status != Status.STARTED:
         freed = lifecycle.release(row.pk, row.attempt)
         request_dispatch()
@@ -133,6 +135,14 @@ def rescue_from_worker(row: TaskLog) -> int:
     if worker is not None and worker.left_at is not None:
         return int(losses.give_back(row, "its worker left"))
     return int(losses.lose(row, f"worker {worker.hostname if worker else 'unknown'}"))
+
+
+def _let_go(row: TaskLog) -> int:
+    """What a worker had claimed, and no body is known of, waits again, uncounted."""
+    why = "its worker is gone, and had not said that its body began"
+    back = lifecycle.unsend([(row.pk, row.attempt)], detail=why, worker_id=row.worker_id)
+    request_dispatch()
+    return back
 
 
 def _end_abandoned(row: TaskLog) -> bool:

@@ -53,6 +53,7 @@ def _overdue() -> list[TaskLog]:
         rows = TaskLog.objects.filter(
             occupies=True,
             status=Status.QUEUED,
+            worker=None,
             queue__in=queues,
             sent_at__lt=before,
             **{f"sent_count{beyond}": count},
@@ -64,7 +65,9 @@ def _overdue() -> list[TaskLog]:
 def _take(ids: list[int]) -> list[TaskLog]:
     """Count another message for those that no other sweep sends and nobody is changing."""
     overdue = DatabaseNow() - seconds(conf.RESEND_AFTER)
-    rows = TaskLog.objects.filter(pk__in=ids, status=Status.QUEUED, sent_at__lt=overdue)
+    rows = TaskLog.objects.filter(
+        pk__in=ids, status=Status.QUEUED, worker=None, sent_at__lt=overdue
+    )
     with brief():
         free = free_keys(rows.order_by("pk"))
         counted = update_returning(

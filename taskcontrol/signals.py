@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded
@@ -24,8 +25,10 @@ from . import (
     interrupts,
     lifecycle,
     losses,
+    prefork,
     reconnecting,
 )
+from .conf import conf
 from .models import TaskLog
 from .status import Status
 from .worker import Boot, declare_queues
@@ -69,13 +72,7 @@ def on_task_retry(sender: Any, request: Any, reason: Any = None, **_signal: Any)
     Its body has just been told to go, and may take its time.
     """
     if _is_ours(sender):
-        _later(partial(_give_back, *request.args))
-
-
-def _give_back(task_id: int, attempt: int) -> None:
-    row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
-    if row is not None:
-        losses.give_back(row, "its worker was shut down", occupied=True)
+        _later(partial(losses.give_back_by_key, *request.args))
 
 
 @signals.task_postrun.connect(weak=False)
@@ -187,6 +184,9 @@ def on_worker_init(sender: Any, **_signal: Any) -> None:
     sender.app.steps["consumer"].add(reconnecting.PoolCare)
     if sender.consumer_cls == reconnecting.DEFAULT_CONSUMER:
         sender.consumer_cls = reconnecting.SoonBack
+    if conf.DECK and sender.pool_cls in prefork.CELERYS_OWN:
+        import_module(".serving", __package__)  # what the children do with their lines
+        sender.pool_cls = prefork.TaskPool
     declare_queues(sender.app)
 
 

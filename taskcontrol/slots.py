@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 #: Seconds of short work that may wait in the broker for each slot.
 LOOKAHEAD = 0.1
 #: A run that usually takes longer than this never waits in the broker.
 SHORT = 0.1
-#: Seconds that even the shortest run is counted with.
-LEAST = 0.002
+#: Seconds that even the shortest run is counted with: sent by message, or by hand.
+LEAST, LEAST_BY_HAND = 0.002, 0.0003
 
 
 def is_short(usual_seconds: float | None) -> bool:
@@ -24,6 +25,8 @@ class Pool:
 
     queues: frozenset[str]
     size: int = 0
+    #: The keys of these workers.
+    workers: set[int] = field(default_factory=set)
     #: Slots that bodies hold, whatever their queue.
     busy: int = 0
     #: Seconds of short work that may be sent ahead of a free slot; 0 where messages would
@@ -38,6 +41,16 @@ class Pool:
         return self.size - self.busy - sum(self.promised.values())
 
 
+class Aside(Protocol):
+    """Room for short work beside the slots: see ``deck.py``."""
+
+    def room(self, queue: str) -> int:
+        """Return the most tasks of ``queue`` that it could take now."""
+
+    def has_room(self, queue: str, usual_seconds: float | None) -> bool:
+        """Return whether it could take one more."""
+
+
 class Slots:
     """Knows whether one more task of a queue would find a slot.
 
@@ -49,10 +62,18 @@ class Slots:
         self.pools = list(pools)
         #: Whether some task was sent ahead of a free slot.
         self.ahead = False
+        #: How much short work the worker that makes the pass takes ahead for its own children.
+        self.aside: Aside | None = None
 
     def serves(self, queue: str) -> bool:
         """Return whether any live worker consumes ``queue``."""
         return any(queue in pool.queues for pool in self.pools)
+
+    def served_by_others(self, queue: str, worker_id: int) -> bool:
+        """Return whether any other live worker than this one consumes ``queue``."""
+        return any(
+            pool.workers - {worker_id} for pool in self.pools if queue in pool.queues
+        )
 
     def any_left(self) -> bool:
         """Return whether any task at all could still be sent.
@@ -60,7 +81,10 @@ class Slots:
         What many held slots leave of the lookahead is seldom exactly 0; taken for room, it
         would let every pass read all lanes while each slot is taken.
         """
-        return any(pool.free > 0 or pool.lookahead >= LEAST for pool in self.pools)
+        if any(pool.free > 0 or pool.lookahead >= LEAST for pool in self.pools):
+            return True
+        queues = {queue for pool in self.pools for queue in pool.queues}
+        return self.aside is not None and any(map(self.aside.room, queues))
 
     def room(self, queue: str) -> int:
         """Return the most tasks of ``queue`` that could be sent now: an upper bound."""
@@ -68,17 +92,24 @@ class Slots:
         ahead = sum(
             int(pool.lookahead / LEAST) for pool in self.pools if queue in pool.queues
         )
-        return sum(max(pool.free, 0) for pool in reachable) + ahead
+        aside = self.aside.room(queue) if self.aside is not None else 0
+        return sum(max(pool.free, 0) for pool in reachable) + ahead + aside
 
     def has_room(self, queue: str, usual_seconds: float | None) -> bool:
         """Return whether ``take`` would succeed."""
         if any(pool.free > 0 for pool in self._reachable(queue)):
             return True
+        if self.aside is not None and self.aside.has_room(queue, usual_seconds):
+            return True
         return self._ahead(queue, usual_seconds) is not None
 
     def take(self, queue: str, usual_seconds: float | None) -> bool:
         """Promise a slot to a task of ``queue``; False when it has to wait in the database."""
-        return self._promise(queue, set()) or self._send_ahead(queue, usual_seconds)
+        return self.take_free(queue) or self._send_ahead(queue, usual_seconds)
+
+    def take_free(self, queue: str) -> bool:
+        """Promise a slot that is free now."""
+        return self._promise(queue, set())
 
     def _promise(self, queue: str, tried: set[int]) -> bool:
         for number, pool in enumerate(self.pools):

@@ -38,6 +38,8 @@ MOVES: dict[Status, dict[Status, str]] = {
     },
     Status.QUEUED: {
         Status.STARTED: "a worker won the claim for this attempt; the body begins",
+        Status.FINISHED: "the body began and returned before its worker, which had claimed the "
+        "attempt as it was sent, wrote down either",
         Status.PENDING: "the broker lost its message or did not take it, or its batch is held back",
         Status.CANCELED: "a person stopped it, or it expired, before a worker claimed it",
     },

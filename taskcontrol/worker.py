@@ -36,6 +36,7 @@ from . import (
     losses,
     measures,
     memory,
+    prefork,
     rescue,
     resending,
     rollup,
@@ -53,9 +54,11 @@ from .exceptions import BrokerUnavailable
 from .execution import here
 from .failures import forced_timeout
 from .forks import DatabaseWork
+from .hands import Hands
 from .history import record
+from .lines import lease
 from .lockwaits import LockWaitOver, impatient
-from .models import TaskEvent, TaskLog, Worker
+from .models import TaskEvent, TaskLog, Worker, seconds
 from .slots import LOOKAHEAD
 from .status import Status
 from .timers import Every
@@ -77,6 +80,8 @@ NEWS_EVERY = 1.0
 #: Seconds between two looks for schedules that are due, and for which a message about
 #: them is of use.
 SCHEDULES_EVERY, KNOCK_EXPIRES = 1.0, 5.0
+#: The part of ``WORKER_LOST_AFTER`` after a sign of life in which claimed bodies may begin.
+LEASE = 0.7
 #: What a database says of the call, whenever that is made.
 LASTING = (DataError, IntegrityError, ProgrammingError)
 #: Seconds between two tries while the broker does not answer.
@@ -93,12 +98,15 @@ class Boot:
         self.prefork = type(consumer.pool).__module__.endswith("prefork")
         self.process = psutil.Process()
         self.threads: list[threading.Thread] = []
+        self.by_hand: list[threading.Thread] = []
         self._trouble_at = float("-inf")
         self._news = Every(NEWS_EVERY, self._have_news_told)
         self.facts = self._facts()
         #: None until the database has taken it: the keeper tries until then.
         self.row: Worker | None = None
         self.keeper = Keeper(self)
+        #: What gives to its own children without the broker, where its pool allows that.
+        self.hands = Hands(self) if conf.DECK and prefork.serves(consumer.pool) else None
 
     def start(self) -> None:
         """Register and start the threads."""
@@ -110,11 +118,13 @@ class Boot:
             ("keeper", self.keeper.keep_for_ever),
             ("bell", partial(bell.listen, self.stopped)),
         ):
-            thread = threading.Thread(
-                target=target, name=f"taskcontrol-{name}", daemon=True
-            )
-            thread.start()
-            self.threads.append(thread)
+            self.threads.append(_begin(name, target))
+        if self.hands is not None:
+            held.by_hand = self.hands
+            self.by_hand = [
+                _begin("hands", self.hands.serve_for_ever),
+                _begin("journal", self.hands.journal.write_for_ever),
+            ]
         # Celery tells nobody that a cold shutdown is over.
         atexit.register(self.stop)
 
@@ -126,12 +136,15 @@ class Boot:
         """
         self.leaving = True
         interrupts.note_leaving()
+        if self.hands is not None:
+            self.hands.wake()
 
     def stop(self) -> None:
         """Give back what is held and say goodbye; the pool has ended by now."""
         if self.stopped.is_set() or os.getpid() != self.process.pid:
             return
         self.leaving = True
+        self._stop_hands()
         self.stopped.set()
         bell.ring()
         for thread in self.threads[:2]:
@@ -139,12 +152,29 @@ class Boot:
         self.keeper.say_goodbye()
         connections.close_all()
 
+    def _stop_hands(self) -> None:
+        """Write what the children have said last, before what they held is given back."""
+        if self.hands is None:
+            return
+        self.hands.stop()
+        if self.by_hand:
+            self.by_hand[0].join(timeout=5)
+            self.hands.journal.stop(within=5)
+            self.by_hand[1].join(timeout=6)
+
     def register(self) -> None:
         """Begin a life under a new row."""
+        since = lease.clock()
         worker = Worker(**self.facts)
         worker.save(force_insert=True)
         self.row = worker
         here.worker_id = worker.pk
+        self.renew_lease(since)
+
+    @staticmethod
+    def renew_lease(since: float) -> None:
+        """A sign of life of that time was taken: bodies may begin for most of what it lasts."""
+        lease.renew(since, LEASE * conf.WORKER_LOST_AFTER)
 
     def _facts(self) -> dict[str, Any]:
         app = self.consumer.app
@@ -162,12 +192,15 @@ class Boot:
 
     def register_again(self) -> None:
         """Begin a new life after this worker was declared lost: others have its tasks now."""
+        lease.end()
         before, outlived = here.worker_id, held.attempts()
         if self.prefork:
             # Before there is a number under which they could claim: what they run is others'.
             for pid in self.consumer.pool.info["processes"]:
                 with suppress(psutil.NoSuchProcess):
                     held.kill_tree(psutil.Process(pid))
+        if self.hands is not None:
+            self.hands.forget()
         self.register()
         for task_id, attempt in outlived:
             self._report_outlived(task_id, attempt, before)
@@ -209,12 +242,17 @@ class Boot:
                 bell.wait(conf.DISPATCH_INTERVAL)
                 if not self.stopped.is_set():
                     if self._dispatch_once(work):
-                        # Short tasks wait in the broker and feed the slots, while the
-                        # rings of their ends are gathered for one pass.
-                        self.stopped.wait(PACE)
+                        self._let_ends_gather()
                     for sweep in sweeps:
                         _safely(sweep.run, work)
         connections.close_all()
+
+    def _let_ends_gather(self) -> None:
+        """Short tasks wait and feed the slots, while the rings of ends make one pass."""
+        if self.hands is not None and self.hands.deck.all:
+            self.hands.deck.wait_until_low(PACE)
+        else:
+            self.stopped.wait(PACE)
 
     def _rescue(self) -> None:
         """Rescue, but not at once after the database was away.
@@ -241,12 +279,13 @@ class Boot:
     def _dispatch_once(self, work: DatabaseWork) -> bool:
         try:
             with work.piece():
-                ahead = make_pass().ahead
+                ahead = make_pass(self.hands).ahead
                 self._news.run()
                 return ahead
         except BrokerUnavailable as error:
             logger.warning("%s", error)
-            self.stopped.wait(BROKER_PAUSE)
+            if self.hands is None:
+                self.stopped.wait(BROKER_PAUSE)
         except LockWaitOver:
             logger.info("A dispatch pass gave up on a lock; the next one comes soon.")
         except Exception:
@@ -322,8 +361,7 @@ class Keeper:
             _safely(self._say_left, self.work)
             crashpoints.reached("worker.left")
             for row in TaskLog.objects.filter(occupies=True, worker=here.worker_id):
-                if row.status != Status.QUEUED:
-                    _safely(partial(rescue.rescue_from_worker, row), self.work)
+                _safely(partial(rescue.rescue_from_worker, row), self.work)
 
     def _say_left(self) -> None:
         self._say_leaving()
@@ -393,11 +431,13 @@ class Keeper:
 
     def _sign_of_life(self) -> None:
         rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
+        since = lease.clock()
         values = {"last_seen_at": DatabaseNow(), **self._vitals()}
         written = update_returning(rows, values, ("leaving_at",))
         if any(row.leaving_at is not None for row in written) and not self.boot.leaving:
             self._go()
         if written:
+            self.boot.renew_lease(since)
             return
         logger.error(
             "This worker was declared lost while it was silent; it stops what it runs and "
@@ -429,14 +469,15 @@ class Keeper:
 
     def _watch(self) -> None:
         """Look at what this worker's bodies hold: stop, free, or declare lost."""
-        mine = TaskLog.objects.filter(Q(worker=here.worker_id), occupies=True).exclude(
-            status=Status.QUEUED
-        )
+        fresh = Q(status=Status.QUEUED, queued_at__gt=DatabaseNow() - seconds(UNHELD_FOR))
+        mine = TaskLog.objects.filter(~fresh, Q(worker=here.worker_id), occupies=True)
         seen = set()
         for row in mine.only("status", "attempt", "timeout"):
             seen.add((row.pk, row.attempt))
             if row.status == Status.STARTED:
                 self._check_held(row)
+            elif row.status == Status.QUEUED:
+                self._check_claimed(row)
             else:
                 self._stop(row)
         self._end_unwanted(set(held.attempts()) - seen)
@@ -470,6 +511,18 @@ class Keeper:
             who = "child" if self.boot.prefork else "thread"
             self.process_lost(*key, f"no {who} runs it")
 
+    def _check_claimed(self, row: TaskLog) -> None:
+        """What was claimed for this worker's children and is in nobody's hands waits again."""
+        key = (row.pk, row.attempt)
+        if held.has_body(*key):
+            self._unheld_since.pop(key, None)
+        elif time.monotonic() - self._unheld_since.setdefault(key, time.monotonic()) > (
+            UNHELD_FOR
+        ):
+            why = "its worker had claimed it, and lost sight of it"
+            lifecycle.unsend([key], detail=why, worker_id=here.worker_id)
+            bell.ring()
+
     def _stop(self, row: TaskLog) -> None:
         """A body that is not wanted any more: free its place if it is gone, else stop it.
 
@@ -477,7 +530,10 @@ class Keeper:
         cannot be stopped: its body goes where it asks.
         """
         key = (row.pk, row.attempt)
-        if held.has_body(*key):
+        if held.drop(*key):
+            lifecycle.release(*key)
+            bell.ring()
+        elif held.has_body(*key):
             if row.status != Status.FINISHED and held.find(*key) is not None:
                 self._make_go(row)
         elif self._is_over(key) and self._while_free(
@@ -519,6 +575,12 @@ class Keeper:
         it turns; a thread says it itself.
         """
         return not self.boot.prefork or held.find(*key) is not None
+
+
+def _begin(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=f"taskcontrol-{name}", daemon=True)
+    thread.start()
+    return thread
 
 
 def _cancel_signal() -> signal.Signals:

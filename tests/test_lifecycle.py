@@ -13,7 +13,9 @@ from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import history, lifecycle
 from taskcontrol.context import without_user_code
+from taskcontrol.grouped import Ran
 from taskcontrol.models import Announcement, TaskAttempt, TaskEvent, TaskLog
+from taskcontrol.prepared import Thaw
 from taskcontrol.status import ACTIVE, MOVES, TERMINAL, Status
 from tests.factories import make_task, make_user, make_worker, seconds_ago
 from tests.waiting import race_over
@@ -42,6 +44,16 @@ def expired(status):
     return {"expires_at": seconds_ago(1)}
 
 
+def claimed(status):
+    return {"worker": make_worker()}
+
+
+def ran(task, **told):
+    """Return a body that began two seconds ago and ended one second ago."""
+    values = {"debug_log": "", "result": None, "progress": None, **told}
+    return Ran(task.pk, task.attempt, 8, 2.0, 1.0, 1.0, 77, *values.values())
+
+
 ARROWS = {
     "promote": Arrow(
         lambda task: len(lifecycle.promote([task.pk], site="site")),
@@ -55,6 +67,27 @@ ARROWS = {
         ),
         frozenset({Status.QUEUED}),
         Status.STARTED,
+    ),
+    "begin": Arrow(
+        lambda task: lifecycle.begin(
+            task.pk, task.attempt, worker_id=task.worker_id, pid=8, ago=0.1
+        ),
+        frozenset({Status.QUEUED}),
+        Status.STARTED,
+        claimed,
+    ),
+    "finish_claimed": Arrow(
+        lambda task: len(lifecycle.finish_claimed([ran(task)], worker_id=task.worker_id)),
+        frozenset({Status.QUEUED, Status.STARTED}),
+        Status.FINISHED,
+        claimed,
+    ),
+    "promote_and_claim": Arrow(
+        lambda task: len(
+            lifecycle.promote_and_claim([task.pk], site="site", worker_id=make_worker().pk)
+        ),
+        frozenset({Status.PENDING}),
+        Status.QUEUED,
     ),
     "finish": Arrow(
         lambda task: lifecycle.finish(task.pk, task.attempt),
@@ -178,7 +211,8 @@ def test_a_move_that_is_not_in_the_table_is_refused_before_any_sql(old, new):
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.STARTED])
 @pytest.mark.parametrize(
-    "name", ["claim", "finish", "fail", "rescue", "give_back", "unsend"]
+    "name",
+    ["claim", "begin", "finish", "finish_claimed", "fail", "rescue", "give_back", "unsend"],
 )
 def test_another_attempt_moves_nothing_p3(name, status, news):
     task = make_task(status, attempt=3)
@@ -797,3 +831,96 @@ def test_two_cancels_of_a_started_task_are_one_p6(news):
 
 def test_terminal_is_what_has_an_end():
     assert {arrow.target for arrow in ARROWS.values()} >= TERMINAL
+
+
+# What a worker has claimed as it was sent
+
+
+@pytest.fixture
+def owner():
+    return make_worker()
+
+
+def test_what_a_worker_has_claimed_is_begun_by_no_other_p3(owner):
+    task, other = make_task(Status.QUEUED, worker=owner), make_worker()
+    before = whole(task)
+
+    assert lifecycle.claim(task.pk, 1, worker_id=other.pk, pid=8) is None
+    assert lifecycle.claim(task.pk, 1, worker_id=None, pid=8) is None
+    assert not lifecycle.begin(task.pk, 1, worker_id=other.pk, pid=8, ago=0)
+    assert not lifecycle.finish_claimed([ran(task)], worker_id=other.pk)
+
+    assert whole(task) == before
+    assert lifecycle.claim(task.pk, 1, worker_id=owner.pk, pid=8) is not None
+
+
+def test_what_a_worker_has_claimed_is_given_back_by_it_alone_p3(owner):
+    task = make_task(Status.QUEUED, worker=owner)
+
+    assert not lifecycle.unsend([(task.pk, 1)], detail="no broker")
+    assert not lifecycle.unsend([(task.pk, 1)], detail="left", worker_id=make_worker().pk)
+    assert lifecycle.unsend([(task.pk, 1)], detail="left", worker_id=owner.pk)
+
+    after = whole(task)
+    assert (after["status"], after["worker_id"], after["occupies"]) == (
+        "Pending",
+        None,
+        False,
+    )
+
+
+def test_a_canceled_task_keeps_its_place_while_its_worker_may_run_it_p4_p6(owner):
+    task, sent = make_task(Status.QUEUED, worker=owner), make_task(Status.QUEUED)
+
+    assert lifecycle.cancel(task) == lifecycle.cancel(sent) == Status.QUEUED
+
+    assert (whole(task)["occupies"], whole(sent)["occupies"]) == (True, False)
+    assert whole(task)["cancel_requested_at"] is not None
+    assert whole(sent)["cancel_requested_at"] is None
+    assert lifecycle.release(task.pk, 1)
+
+
+def test_what_a_worker_has_claimed_does_not_expire_under_it(owner):
+    task = make_task(Status.QUEUED, worker=owner, expires_at=seconds_ago(1))
+
+    assert lifecycle.expire(10) == 0
+    assert whole(task)["status"] == Status.QUEUED
+
+
+def test_nothing_is_claimed_for_a_worker_that_is_gone_p1():
+    task = make_task()
+
+    for gone in ("lost_at", "left_at"):
+        worker = make_worker(**{gone: seconds_ago(1)})
+        cards = lifecycle.promote_and_claim([task.pk], site="s", worker_id=worker.pk)
+        assert cards == []
+    assert whole(task)["status"] == Status.PENDING
+
+
+def test_a_card_tells_what_stands_in_the_row(owner):
+    task = make_task(arguments={"a": 1}, timeout=9)
+
+    (card,) = lifecycle.promote_and_claim([task.pk], site="s", worker_id=owner.pk)
+
+    names = tuple(dict.fromkeys(["id", "rev", "heard", *lifecycle.CLAIMED]))
+    row = Thaw(TaskLog, names, "default")(card.values)
+    assert (card.pk, card.attempt, card.timeout, card.heard) == (task.pk, 1, 9, False)
+    assert {name: getattr(row, name) for name in names} == {
+        name: value for name, value in whole(task).items() if name in names
+    }
+
+
+def test_an_end_that_is_written_late_says_when_it_was(owner):
+    task = make_task(Status.QUEUED, worker=owner)
+    told = {"debug_log": "said", "result": {"a": [1, None]}, "progress": {"count": 3}}
+
+    assert lifecycle.finish_claimed([ran(task, **told)], worker_id=owner.pk) == {task.pk}
+
+    after = whole(task)
+    assert (after["ended_at"] - after["started_at"]).total_seconds() == pytest.approx(
+        1, abs=0.1
+    )
+    assert after["started_at"] >= after["queued_at"]
+    assert {name: after[name] for name in told} == told
+    assert (after["pid"], after["peak_memory_usage"]) == (8, 77)
+    assert after["time_taken"] == timedelta(seconds=1)

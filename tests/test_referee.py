@@ -78,10 +78,12 @@ def values_of(old: Status, new: Status) -> dict[str, Any]:
 @pytest.mark.parametrize(("old", "new"), [p for p in ALL_PAIRS if p[0] != p[1]])
 def test_the_moves_of_the_referee_are_those_of_the_table(old, new):
     due = {"max_retries": 3, "retry_at": seconds_ago(1)} if old is S.FAILED else {}
-    task = make_task(old, **due)
+    at_once = (old, new) == (S.QUEUED, S.FINISHED)
+    task = make_task(old, **due, **({"worker": make_worker()} if at_once else {}))
     archive([task.pk])
     if new in MOVES[old]:
-        write(task, **values_of(old, new))
+        began = {"started_at": DatabaseNow(), "pid": 1} if at_once else {}
+        write(task, **values_of(old, new), **began)
         record([task], TaskEvent.Kind.RETRIED)  # Canceled -> Pending is by hand
     else:
         with refuses(f"{old} -> {new} in attempt .*: there is no such move"):

@@ -169,3 +169,10 @@ def test_a_row_that_somebody_holds_does_not_stop_the_sweep(broker, count):
 
     assert answer == 1
     assert messages(broker) == [(free.pk, 1)]
+
+
+def test_what_a_worker_has_claimed_is_not_sent_p3(broker):
+    sent(age=3600, worker=make_worker(pool_size=9))
+
+    assert resend_unclaimed() == 0
+    assert messages(broker) == []

@@ -243,7 +243,7 @@ def test_only_what_holds_a_place_here_is_looked_at(keeper, row):
     tasks = [
         mine(other, Status.CANCELED),
         mine(other, Status.STARTED),
-        make_task(Status.QUEUED, worker=row),
+        make_task(Status.QUEUED),
         make_task(Status.CANCELED, worker=row),
     ]
 
@@ -594,7 +594,7 @@ def test_the_time_of_leaving_is_that_of_the_first_word(keeper, row):
 
 def test_who_leaves_gives_back_what_it_holds_uncounted_p1(keeper, row):
     running, stopping = mine(row, Status.STARTED), mine(row, Status.CANCELED)
-    sent = make_task(Status.QUEUED, worker=row)
+    sent, claimed = make_task(Status.QUEUED), make_task(Status.QUEUED, worker=row)
     others = mine(make_worker(), Status.STARTED)
 
     keeper.say_goodbye()
@@ -603,6 +603,8 @@ def test_who_leaves_gives_back_what_it_holds_uncounted_p1(keeper, row):
     assert (now(running).status, now(running).lost_count) == (Status.PENDING, 0)
     assert not now(stopping).occupies
     assert [now(task).status for task in (sent, others)] == [Status.QUEUED, Status.STARTED]
+    assert (now(claimed).status, now(claimed).worker_id) == (Status.PENDING, None)
+    assert told(claimed) == ["unsent"]
 
 
 def test_who_was_declared_lost_before_it_left_has_lost_its_tasks_p1(keeper, row):
@@ -720,7 +722,7 @@ def test_nobody_is_declared_lost_right_after_the_database_was_away(boot):
 
 
 def test_a_pass_that_fails_is_logged_and_puts_the_rescue_off(boot, monkeypatch, caplog):
-    def fails():
+    def fails(_hands):
         raise ValueError("a bad pass")
 
     monkeypatch.setattr(worker, "make_pass", fails)

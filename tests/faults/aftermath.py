@@ -20,9 +20,9 @@ from django.db.models import F
 from taskcontrol import crashpoints, tasktypes
 from taskcontrol.models import Announcement, TaskLog, Worker as WorkerRow
 from taskcontrol.status import Status
-from tests.factories import make_task, make_worker, seconds_ago
+from tests.factories import make_task, make_type, make_worker, seconds_ago
 from tests.faults import crashstories as stories, victims
-from tests.faults.crashcases import CASES, CHILDREN, SLEEPER, Case
+from tests.faults.crashcases import CASES, CHILDREN, DECKS, SLEEPER, Case
 from tests.integration.watching import is_alive, story as story_of
 from tests.lab import RECORD
 from tests.recording import Record
@@ -42,7 +42,7 @@ TIMES = {
 SLEEP = {"WORKER_LOST_AFTER": 6}
 #: Seconds after which a message that a worker of another case may have taken along is sent again.
 TAKEN_ALONG = 3
-CONF = {**TIMES, "QUEUES": {case.queue: {} for case in CASES}}
+CONF = {**TIMES, "DECK": False, "QUEUES": {case.queue: {} for case in CASES}}
 
 
 class Aftermath:
@@ -63,6 +63,8 @@ class Aftermath:
         began = time.monotonic()
         tasktypes.ensure([stories.METHOD])
         tasktypes.confirm(stories.METHOD)  # else one at a time would be tried
+        for name in ("short", "naps", "lingers"):
+            make_type(f"tests.faults.crashbodies.{name}", usual_seconds=0.001, declared={})
         self.make_bystanders()
         for case in self.cases:
             if not case.worker:
@@ -151,24 +153,31 @@ class Aftermath:
                 # Children die one after the other, and there are many: two workers share them.
                 share = number % 2 if case.worker == CHILDREN else ""
                 groups[f"{case.worker}{share}"].append(case)
+        alone = [groups.pop(name, []) for name in DECKS]
         with ThreadPoolExecutor(max(len(groups), 1)) as pool:
             asleep = groups.pop(SLEEPER, [])
             dying = pool.map(self.let_worker_die, groups.values())
             # Not in a thread of the pool, with which the worker would end.
             self.let_worker_sleep(asleep)
             list(dying)
+        for cases in alone:  # so that no other worker sends them by message
+            if cases:
+                self.let_worker_die(cases)
 
     def let_worker_die(self, cases: list[Case]) -> None:
         for case in cases:
             case.flag.touch()  # only one is armed at a time
         spec = {crashpoints.VARIABLE: ";".join(case.spec for case in cases)}
-        worker = Worker([case.queue for case in cases], env=spec, conf=CONF)
+        conf = {**CONF, "DECK": cases[0].worker in DECKS}
+        worker = Worker([case.queue for case in cases], env=spec, conf=conf)
         try:
             for case in cases:
                 with self.blamed_on(case):
                     if not worker.process.running:
                         worker.start()
                     self.let_it_happen(case, worker)
+                if case.ends_worker:
+                    eventually(lambda: not worker.process.running)
         finally:
             worker.process.kill()
             self.let_worker_be_silent(worker)

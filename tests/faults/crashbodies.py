@@ -18,6 +18,25 @@ def told(job: TaskLog) -> None:
     record("told", about=job.pk)
 
 
+def short() -> None:
+    """Take no time."""
+    record(STARTED)
+
+
+def naps() -> None:
+    """Take as long as several of its type may be given at once."""
+    record(STARTED)
+    time.sleep(0.05)
+
+
+def lingers() -> None:
+    """Take some time in the first attempt."""
+    record(STARTED)
+    task = taskcontrol.current_task()
+    if task is not None and task.attempt == 1:
+        time.sleep(20)
+
+
 def count(name: str) -> None:
     """Raise a counter; its transaction says whether that stays."""
     record(STARTED)

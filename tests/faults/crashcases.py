@@ -14,6 +14,9 @@ from tests.lab import LAB
 FLAGS = LAB / "crashpoints"
 #: The worker whose children die, and which outlives them.
 CHILDREN = "children"
+#: Workers that give to their own children without the broker, alone with their cases: one whose
+#: children die, and one that dies.
+DECKS = (DECK_OF_CHILDREN, DECK) = ("deck of children", "deck")
 #: The worker that sleeps, with all of its children: as on a machine that is paused.
 SLEEPER = "sleeps"
 
@@ -64,7 +67,8 @@ class Case:
     @property
     def ends_worker(self) -> bool:
         """Whether it is the main process of a worker that dies."""
-        return self.kind == "kill" and self.worker not in {"", CHILDREN, SLEEPER}
+        lives_on = {"", CHILDREN, DECK_OF_CHILDREN, SLEEPER}
+        return self.kind == "kill" and self.worker not in lives_on
 
 
 def at(
@@ -204,6 +208,18 @@ OF_WORKERS = [
     *WORKER("worker.timed_out", "kill", stories.WorkOverTime, end="1 Finished", worker="times", each=LOST),
     *WORKER("worker.left", "kill", stories.WorkLeft, end="1 Finished", worker="leaves", each=AGAIN),
 ]
+
+# What was claimed for a worker's own children, and had not begun, goes back uncounted.
+OF_DECKS = [
+    *WORKER("serve.begun", "kill", stories.ShortWork, end="1 Finished", worker=DECK_OF_CHILDREN, each=LOST),
+    *WORKER("claim.begun", "error", stories.WorkByHand, end="1 Finished", worker=DECK_OF_CHILDREN, each=AGAIN),
+    *WORKER("deck.left", "kill", stories.ManyLeft, end="40 Finished", worker=DECK, each=NEVER_RETRIED),
+    *WORKER("deck.claimed deck.put journal.ends", "error", stories.ShortWork, end="1 Finished", worker=DECK_OF_CHILDREN, each=NEVER_LOST),
+    *WORKER("deck.claimed deck.put", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each=AGAIN),
+    *WORKER("journal.begins", "kill", stories.ShortWorkThatLingers, end="1 Finished", worker=DECK, each=AGAIN),
+    *WORKER("journal.ends", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each=AGAIN),
+    *WORKER("journal.written", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each=ONCE),
+]
 # fmt: on
 
 
@@ -229,4 +245,5 @@ CASES = [
     *OF_CHILDREN,
     *OF_SLEEPERS,
     *OF_WORKERS,
+    *OF_DECKS,
 ]

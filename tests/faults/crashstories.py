@@ -5,6 +5,7 @@ Each story has a queue of its own: its tasks are those in it, whoever works on t
 
 from __future__ import annotations
 
+import signal
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from tests import tasks
 from tests.factories import make_batch, make_task, make_worker, seconds_ago
 from tests.faults import crashbodies
 from tests.models import Counter
+from tests.waiting import eventually
 
 METHOD = "tests.tasks.recorded"
 LONG = 3600
@@ -313,6 +315,36 @@ class Work(Story):
         taskcontrol.enqueue(
             self.method, arguments=self.arguments, queue=self.queue, **self.options
         )
+
+
+class ShortWork(Work):
+    """A worker gives a short task to its own children."""
+
+    method = "tests.faults.crashbodies.short"
+
+
+class WorkByHand(Work):
+    """A worker gives a task of unknown length to its own children."""
+
+
+class ShortWorkThatLingers(Work):
+    """The body takes longer than those of its type usually do."""
+
+    method = "tests.faults.crashbodies.lingers"
+
+
+class ManyLeft(Work):
+    """The worker is told to leave while its deck is full."""
+
+    method = "tests.faults.crashbodies.naps"
+
+    def prepare(self) -> None:
+        for _ in range(40):
+            super().prepare()
+
+    def provoke(self, worker: Any, started: Any) -> None:
+        eventually(lambda: self.rows.filter(status=Status.FINISHED).exists(), 20)
+        worker.process.send(signal.SIGTERM)
 
 
 class WorkWithRetry(Work):

@@ -254,7 +254,8 @@ def test_a_running_body_is_stopped_while_the_broker_is_down_p6(worker, broker, r
     assert ended(taskcontrol.enqueue(tasks.add, left=1), 30).result == 1
 
 
-def test_a_task_revoked_in_celery_is_canceled_p6(worker, record):
+def test_a_task_revoked_in_celery_is_canceled_p6(start_worker, record):
+    worker = start_worker(conf={"DECK": False})  # else Celery never hears of it
     task = taskcontrol.enqueue(tasks.recorded, paused=True)
     message = f"{dispatcher_state().site}-{task.pk}-1"
     current_app.control.revoke(message)

@@ -345,7 +345,7 @@ MUTANTS = [
     mutant(
         "signals: a cancel between two bodies is dropped",
         "interrupts.py",
-        ("_on_cancel", "if _stoppable:", "if True:"),
+        ("_on_cancel", "if _stoppable and", "if True and"),
         by="interrupts: a cancel between two bodies stops nothing",
     ),
     mutant(

@@ -50,7 +50,7 @@ MUTANTS = [
     mutant(
         "end: a refused one frees its place",
         "ends.py",
-        ("write_end", "lifecycle.release(row.pk, row.attempt)", "True"),
+        ("take_refusal", "lifecycle.release(row.pk, row.attempt)", "True"),
         by="execution: a superseded attempt changes nothing and frees its place p3",
     ),
     mutant(

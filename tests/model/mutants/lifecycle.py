@@ -113,7 +113,7 @@ MUTANTS = [
     mutant(
         "cancel: what was sent gives its place up",
         "lifecycle.py",
-        ("_freed", '{"occupies": False} if', "{} if"),
+        ("_freed", '{"occupies": held} if', "{} if"),
         by="lifecycle: cancel against claim has one answer p6",
     ),
     mutant(
@@ -289,5 +289,56 @@ MUTANTS = [
         "lifecycle.py",
         ("unheard", "rows.filter(heard=False)", "rows"),
         by=("test_announcing.py", "test_callbacks.py"),
+    ),
+    mutant(
+        "claim: nothing that another worker has claimed",
+        "lifecycle.py",
+        (
+            "_claim",
+            'rows = rows.filter(Q(worker=None) | Q(worker=p("worker", "worker")))',
+            "pass",
+        ),
+        by="lifecycle: what a worker has claimed is begun by no other p3",
+    ),
+    mutant(
+        "begin: by the worker that has claimed it",
+        "lifecycle.py",
+        ("_claimed_rows", ', worker=p("worker", "worker")', ""),
+        by="lifecycle: what a worker has claimed is begun by no other p3",
+    ),
+    mutant(
+        "unsend: by the worker that has claimed it",
+        "lifecycle.py",
+        ("unsend", ", worker=worker_id", ""),
+        by="lifecycle: what a worker has claimed is given back by it alone p3",
+    ),
+    mutant(
+        "cancel: what a worker has claimed keeps its place",
+        "lifecycle.py",
+        ("_freed", 'default=F("occupies")', "default=Value(value=False)"),
+        by="lifecycle: a canceled task keeps its place while its worker may run it p4 p6",
+    ),
+    mutant(
+        "expire: nothing that a worker has claimed",
+        "lifecycle.py",
+        ("expire", "due = due.filter(worker=None)", "pass"),
+        by="lifecycle: what a worker has claimed does not expire under it",
+    ),
+    mutant(
+        "claimed at once: by a worker that is there",
+        "lifecycle.py",
+        (
+            "_promote",
+            'rows = rows.filter(Exists(there.filter(pk=p("worker", "worker"))))',
+            "pass",
+        ),
+        by="lifecycle: nothing is claimed for a worker that is gone p1",
+    ),
+    mutant(
+        "resend: nothing that a worker has claimed",
+        "resending.py",
+        ("_overdue", "            worker=None,\n", ""),
+        ("_take", ", worker=None", ""),
+        by="resending: what a worker has claimed is not sent p3",
     ),
 ]

@@ -193,8 +193,8 @@ MUTANTS = [
     ),
     mutant(
         "signals: a body taken back may still be there",
-        "signals.py",
-        ("_give_back", ", occupied=True", ""),
+        "losses.py",
+        ("give_back_by_key", ", occupied=True", ""),
         by="signals: a body that celery took back keeps its place until it is gone p4",
     ),
     mutant(

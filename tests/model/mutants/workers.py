@@ -242,7 +242,7 @@ MUTANTS = [
     mutant(
         "keeper: nothing that is on its way",
         "worker.py",
-        ("_watch", ".exclude(\n            status=Status.QUEUED\n        )", ""),
+        ("_watch", "Q(worker=here.worker_id), ", ""),
         by="worker: only what holds a place here is looked at",
     ),
     mutant(

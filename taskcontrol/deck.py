@@ -1,0 +1,185 @@
+"""What a worker has promoted for its own children: claimed for them, and not yet ended."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from .slots import LEAST_BY_HAND, LOOKAHEAD, Slots, is_short
+
+Key = tuple[int, int]
+#: How much the newest run counts in the mean of its type.
+WEIGHT = 0.05
+
+
+class Claimed:
+    """One attempt that this worker has claimed as it was sent."""
+
+    def __init__(
+        self,
+        card: Any,
+        usual: float | None,
+        *,
+        writes_itself: bool = False,
+        takes: float | None = None,
+    ) -> None:
+        self.card = card
+        self.key: Key = (card.pk, card.attempt)
+        #: About how much the line has to carry of it.
+        self.bytes = 100 if writes_itself else 500 + size_of(card)
+        #: Whether it shares a child with others that wait behind it there.
+        self.short = is_short(usual)
+        self.seconds = cost_of(usual if takes is None else takes)
+        #: Whether its child claims it and writes its end; else the journal does both.
+        self.writes_itself = writes_itself
+        #: Its number on the line of the child that it was given to; 0 while it waits here.
+        self.number = 0
+        self.waits_since = time.monotonic()
+        #: Whether its begin was written, or is about to be.
+        self.told_begun = writes_itself
+        #: Whether its child has answered: what is left is to write it down.
+        self.answered = False
+        #: Whether its body was told that its time is over, and made to go.
+        self.warned = self.overdue = False
+
+
+def size_of(card: Any) -> int:
+    """Return about how many bytes the arguments of a row are."""
+    given = card.arguments
+    return len(given) if isinstance(given, str) else len(json.dumps(given))
+
+
+class Offer:
+    """How much of a pass this worker takes for its own children, and what it has taken."""
+
+    def __init__(
+        self,
+        worker_id: int,
+        queues: Collection[str],
+        places: int,
+        seconds: float,
+        each: Mapping[str, float] | None = None,
+    ) -> None:
+        self.worker_id, self.queues = worker_id, queues
+        #: Children that have nothing to do, and seconds of short work that may wait for one.
+        self._places, self._seconds = places, seconds
+        #: What a run of each type takes here in the mean.
+        self._each = each or {}
+        #: The keys of the tasks that it has taken, with what each usually takes at most.
+        self.taken: dict[int, float | None] = {}
+
+    def room(self, queue: str) -> int:
+        """Return the most tasks of ``queue`` that it could take now."""
+        if queue not in self.queues:
+            return 0
+        return max(self._places, 0) + int(max(self._seconds, 0.0) / LEAST_BY_HAND)
+
+    def has_room(self, queue: str, usual_seconds: float | None) -> bool:
+        """Return whether it could take one more."""
+        ahead = is_short(usual_seconds) and self._seconds >= LEAST_BY_HAND
+        return queue in self.queues and (self._places > 0 or ahead)
+
+    def take(
+        self, slots: Slots, task_id: int, queue: str, method: str, usual: float | None
+    ) -> bool:
+        """Take a task if there is room for it: in a slot, or ahead of one if it is short."""
+        if not self.has_room(queue, usual):
+            return False
+        if self._places > 0 and slots.take_free(queue):
+            self._places -= 1
+        elif is_short(usual) and self._seconds >= LEAST_BY_HAND:
+            self._seconds -= cost_of(self._each.get(method, usual))
+            slots.ahead = True
+        else:
+            return False
+        self.taken[task_id] = usual
+        return True
+
+
+def cost_of(seconds: float | None) -> float:
+    """Return the seconds of lookahead that a run takes up."""
+    return max(LOOKAHEAD if seconds is None else seconds, LEAST_BY_HAND)
+
+
+class Deck:
+    """The claimed attempts of one worker, in order; its lock is for whoever changes them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        #: Everything that is not yet settled.
+        self.all: dict[Key, Claimed] = {}
+        #: What no child was given.
+        self.waiting: deque[Claimed] = deque()
+        self._settled = threading.Event()
+        #: What a run of each type takes here in the mean, and how many were counted.
+        self.each: dict[str, float] = {}
+
+    def put(self, claimed: Iterable[Claimed]) -> None:
+        """Add what was promoted just now, behind the rest."""
+        with self.lock:
+            for one in claimed:
+                self.all[one.key] = one
+                self.waiting.append(one)
+
+    def put_back(self, claimed: Collection[Claimed]) -> None:
+        """Let what a child was given and did not begin wait again, before the rest.
+
+        Not what was forgotten meanwhile: others have it by now.
+        """
+        with self.lock:
+            known = [one for one in claimed if self.all.get(one.key) is one]
+            for one in known:
+                one.number, one.waits_since = 0, time.monotonic()
+            self.waiting.extendleft(reversed(known))
+
+    def drop(self, key: Key) -> bool:
+        """Forget an attempt that no child was given; False if there is none."""
+        with self.lock:
+            one = self.all.get(key)
+            if one is None or one.number or one.answered:
+                return False
+            del self.all[key]
+            self.waiting.remove(one)
+            return True
+
+    def settle(self, keys: Iterable[Key]) -> None:
+        """Forget what is written down."""
+        with self.lock:
+            for key in keys:
+                self.all.pop(key, None)
+            self._settled.set()
+
+    def take_waiting(self) -> list[Key]:
+        """Take everything that no child was given; it stays known until it is settled."""
+        with self.lock:
+            keys = [one.key for one in self.waiting]
+            self.waiting.clear()
+            return keys
+
+    def learn(self, method: str, seconds: float) -> None:
+        """Take the length of a run into account."""
+        known = self.each.get(method, seconds)
+        self.each[method] = known + WEIGHT * (seconds - known)
+
+    def seconds(self) -> float:
+        """Return how much short work is here and not yet over."""
+        return sum(one.seconds for one in list(self.all.values()) if not one.answered)
+
+    def note_answer(self, one: Claimed) -> None:
+        """A child has done with an attempt: what is left is to write that down."""
+        one.answered = True
+        self._settled.set()
+
+    def _open(self) -> int:
+        return sum(not one.answered for one in list(self.all.values()))
+
+    def wait_until_low(self, timeout: float) -> None:
+        """Wait until half of what is here is done, or for so long."""
+        until, enough = time.monotonic() + timeout, self._open() // 2
+        while self._open() > enough and (left := until - time.monotonic()) > 0:
+            self._settled.clear()
+            self._settled.wait(left)

@@ -1,0 +1,180 @@
+"""Real workers give what they promote for themselves to their own children, past the broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+import psutil
+import pytest
+
+import taskcontrol
+from taskcontrol.models import TaskLog
+from taskcontrol.status import Status
+from tests import tasks
+from tests.factories import make_type
+from tests.integration.watching import all_ended, ended, has_status, kinds, row
+from tests.servers.worker import QUICK
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+#: Seconds until a lost worker's task runs elsewhere: the lease, a sweep, a pass.
+RESCUE = QUICK["WORKER_LOST_AFTER"] + 10
+METHOD = "tests.tasks.recorded"
+
+
+@pytest.fixture(autouse=True)
+def _short(transactional_db):
+    make_type(METHOD, usual_seconds=0.001, declared={})
+
+
+def many(count, **given):
+    return [taskcontrol.enqueue(tasks.recorded, **given) for _ in range(count)]
+
+
+def begun_once(record, rows):
+    """Return how often each body began, of those that began more than once."""
+    starts = Counter(line["task"] for line in record.lines("started"))
+    assert set(starts) == {task.pk for task in rows}
+    return {task: count for task, count in starts.items() if count > 1}
+
+
+def test_nothing_goes_by_the_broker_that_a_workers_own_children_can_take(worker, record):
+    rows = many(40)
+
+    for now in all_ended(rows):
+        assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 1, 0)
+        assert now.pid in {child.pid for child in worker.children()}
+        assert now.queued_at <= now.started_at <= now.ended_at
+    assert begun_once(record, rows) == {}
+    assert "taskcontrol.run[" not in worker.process.tail(400)
+
+
+def test_a_short_type_that_takes_long_for_once_is_seen_to_run(worker, record):
+    rows = [taskcontrol.enqueue(tasks.recorded, seconds=60), *many(20)]
+
+    now = has_status(rows[0], Status.STARTED)
+    assert now.pid in {child.pid for child in worker.children()}
+    for other in all_ended(rows[1:], 30):
+        assert other.status == Status.FINISHED
+    assert row(rows[0]).status == Status.STARTED
+    assert begun_once(record, rows) == {}
+    taskcontrol.cancel(rows[0])
+    ended(rows[0])
+
+
+def test_a_canceled_body_of_a_short_type_is_ended_and_nobody_else_p6(worker, record):
+    rows = [taskcontrol.enqueue(tasks.recorded, seconds=60), *many(20)]
+    has_status(rows[0], Status.STARTED)
+
+    assert taskcontrol.cancel(rows[0])
+
+    assert ended(rows[0]).status == Status.CANCELED
+    for now in all_ended(rows[1:]):
+        assert (now.status, now.lost_count) == (Status.FINISHED, 0)
+
+
+def test_of_a_killed_child_only_the_body_that_ran_is_lost_p1(worker, record):
+    rows = [taskcontrol.enqueue(tasks.recorded, seconds=2, tag="long"), *many(60)]
+    victim = eventually(lambda: record.lines("started", task=rows[0].pk))[0]["pid"]
+
+    os.kill(victim, signal.SIGKILL)
+
+    first, *others = all_ended(rows)
+    assert (first.status, first.attempt, first.lost_count) == (Status.FINISHED, 2, 1)
+    assert kinds(first) == ["rescued"]
+    for now in others:
+        assert (now.status, now.lost_count) == (Status.FINISHED, 0)
+
+
+def test_a_worker_that_leaves_gives_back_what_has_not_begun_uncounted_p1(
+    start_worker, record
+):
+    first = start_worker(concurrency=1)
+    holder = taskcontrol.enqueue(tasks.sleep, seconds=2)
+    eventually(lambda: record.lines("started", task=holder.pk), 20)
+    rows = many(30)
+
+    assert first.stop() == 0
+    assert not TaskLog.objects.filter(status=Status.QUEUED).exists()
+    start_worker()
+
+    for now in all_ended([holder, *rows], RESCUE):
+        assert (now.status, now.lost_count) == (Status.FINISHED, 0)
+    assert begun_once(record, [holder, *rows]) == {}
+
+
+def test_bodies_of_a_killed_worker_end_elsewhere_p1(start_worker, record):
+    first = start_worker()
+    rows = [taskcontrol.enqueue(tasks.recorded, seconds=0.05) for _ in range(60)]
+    eventually(lambda: len(record.lines("started")) > 5, 20)
+
+    first.process.kill()
+    start_worker()
+
+    for now in all_ended(rows, RESCUE + 20):
+        assert now.status == Status.FINISHED
+        assert now.lost_count <= 1
+    assert TaskLog.objects.filter(lost_count=1).count() <= 2
+
+
+def test_work_goes_on_while_the_broker_is_away(start_worker, broker, record):
+    worker = start_worker()
+    ended(many(1)[0])
+
+    broker.stop()
+    try:
+        rows = many(10)
+        for now in all_ended(rows, 30):
+            assert now.status == Status.FINISHED
+    finally:
+        broker.start()
+    eventually(worker.answers, 30)
+
+
+def test_a_frozen_child_keeps_no_task_from_running(worker, record):
+    ended(many(1)[0])
+    frozen = worker.children()[0]
+    frozen.suspend()
+    try:
+        rows = many(40)
+        for now in all_ended(rows, 30):
+            assert (now.status, now.lost_count, now.attempt) == (Status.FINISHED, 0, 1)
+            assert now.pid != frozen.pid
+    finally:
+        frozen.resume()
+    assert (
+        begun_once(record, [*rows, *TaskLog.objects.exclude(pk__in=[r.pk for r in rows])])
+        == {}
+    )
+
+
+def test_a_worker_that_was_frozen_begins_nothing_that_others_have_p3(start_worker, record):
+    first = start_worker()
+    ended(many(1)[0])
+    record.clear()
+    frozen = first.freeze(main=True, children=True)
+    rows = many(10)
+    start_worker()
+
+    done = all_ended(rows, RESCUE)
+    for process in reversed(frozen):
+        process.resume()
+
+    assert {now.status for now in done} == {Status.FINISHED}
+    eventually(lambda: psutil.pid_exists(first.process.pid))
+    assert begun_once(record, rows) == {}
+
+
+def test_a_child_makes_room_for_a_new_one_after_so_many_bodies(start_worker, record):
+    start_worker(concurrency=1, flags=("--max-tasks-per-child", "5"))
+
+    rows = many(23)
+
+    for now in all_ended(rows):
+        assert (now.status, now.lost_count) == (Status.FINISHED, 0)
+    runs = Counter(line["pid"] for line in record.lines("started"))
+    assert max(runs.values()) == 5
+    assert begun_once(record, rows) == {}
