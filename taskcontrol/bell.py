@@ -149,9 +149,8 @@ class _Ringer:
             )
             try:
                 thread.start()
-            except (
-                RuntimeError
-            ) as error:  # no room for one more: whoever asks next tries again
+            except RuntimeError as error:
+                # The system has no room for one more; whoever asks next tries again.
                 logger.debug("The bell has no thread: %s", error)
                 return
             self._owner = os.getpid()

@@ -18,7 +18,7 @@ from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_task, make_type, make_worker, seconds_ago
 from tests.servers.redis import Redis
-from tests.waiting import eventually, within
+from tests.waiting import eventually, race, within
 
 
 @pytest.fixture
@@ -111,6 +111,19 @@ def test_a_process_that_ends_rings_for_those_who_asked_last(broker, ringer, monk
     assert len(rung) == 2
 
 
+def test_a_process_that_ends_over_a_ring_makes_it_again(broker, ringer, monkeypatch):
+    rung, go_on = [], threading.Semaphore(0)
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(1) or go_on.acquire())
+    bell.ring()
+    eventually(lambda: rung)
+
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(2))
+    ringer.ring_at_exit()
+
+    assert rung == [1, 2]
+    go_on.release()
+
+
 def test_a_process_rings_at_its_end_only_for_itself(broker, ringer, monkeypatch):
     """Whoever forks past Python, as uWSGI does, has the state of its parent."""
     rung, go_on = [], threading.Semaphore(0)
@@ -147,9 +160,12 @@ def test_a_process_ends_without_asking_a_redis_that_is_away(broker, ringer, monk
     bell.ring()
     eventually(lambda: rests == [bell._BREAK_SECONDS])
     bell.ring()
-    monkeypatch.setattr(bell, "connect", None)
+    asked = []
+    monkeypatch.setattr(bell, "connect", lambda **_options: asked.append(1))
 
     ringer.ring_at_exit()
+
+    assert not asked
 
 
 @pytest.mark.parametrize("how", ["down", "frozen"])
@@ -221,6 +237,33 @@ def test_who_asks_while_a_ring_is_on_its_way_has_one_after_it(broker, ringer, mo
     go_on.release(2)
 
     eventually(lambda: len(rung) == 2)
+
+
+class Together:
+    """A lock at which two must have arrived before the first gets it."""
+
+    def __init__(self):
+        self.both, self.lock = threading.Barrier(2), threading.Lock()
+
+    def __enter__(self):
+        self.both.wait(60)
+        self.lock.acquire()
+
+    def __exit__(self, *_error):
+        self.lock.release()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_ring_first_at_the_same_moment_begin_one_thread(
+    broker, ringer, monkeypatch
+):
+    begun = []
+    monkeypatch.setattr(ringer, "_serve", lambda: begun.append(1))
+    ringer._lock = Together()
+
+    assert race(bell.ring, bell.ring) == [None, None]
+
+    assert len(begun) == 1
 
 
 @pytest.mark.django_db(transaction=True)
