@@ -19,6 +19,12 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.integration
 
 
+@pytest.fixture
+def worker(start_worker):
+    """A worker that gets everything by message; what it can do without: test_handover.py."""
+    return start_worker(conf={"DECK": False})
+
+
 def enqueue_many(count, **options):
     """Return the rows of so many recorded tasks."""
     batch = taskcontrol.bulk_enqueue(
