@@ -117,9 +117,15 @@ class _Ringer:
     """
 
     def __init__(self) -> None:
+        #: The process that has the thread: after a fork it is not here.
+        self._owner: int | None = None
+        self._is_registered = False
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Take locks of its own, in a child: those of the parent may be held for ever."""
         self._wanted = threading.Event()
         self._lock = threading.Lock()
-        self._owner: int | None = None
         self._rings = self._fails = False
 
     def ring(self) -> None:
@@ -128,7 +134,6 @@ class _Ringer:
         # Set by another who has not been served yet: that ring comes after this call too.
         if not self._wanted.is_set():
             self._wanted.set()
-        # After a fork the thread of the parent is not here.
         if self._owner != os.getpid():
             self._begin()
 
@@ -136,12 +141,19 @@ class _Ringer:
         with self._lock:
             if self._owner == os.getpid():
                 return
-            if self._owner is None:
+            if not self._is_registered:
                 atexit.register(self.ring_at_exit)
-            self._owner = os.getpid()
-            threading.Thread(
+                self._is_registered = True
+            thread = threading.Thread(
                 target=self._serve, name="taskcontrol-bell", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                # The system has no room for one more; whoever asks next tries again.
+                logger.debug("The bell has no thread: %s", error)
+                return
+            self._owner = os.getpid()
 
     def _serve(self) -> None:
         client = None
@@ -172,6 +184,13 @@ def _rest(seconds: float) -> None:
 
 
 _ringer = _Ringer()
+
+
+def _begin_anew_in_child() -> None:
+    _ringer.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 def ring_by(client: Any) -> None:

@@ -10,6 +10,7 @@ from . import ends, execution, held
 from .models import TaskLog
 
 _CLAIM = "taskcontrol_claim"
+_ASKED = "taskcontrol_asked"
 _OUTCOME = "taskcontrol_outcome"
 _ENDED = "taskcontrol_ended"
 
@@ -17,7 +18,9 @@ _ENDED = "taskcontrol_ended"
 def make(request: Any, task_id: int, attempt: int) -> None:
     """Claim, and leave the answer on the request: a signal cannot stop the task itself."""
     held.begin_here(task_id, attempt)
-    setattr(request, _CLAIM, execution.claim(task_id, attempt))
+    again = hasattr(request, _ASKED)
+    setattr(request, _ASKED, True)
+    setattr(request, _CLAIM, execution.claim(task_id, attempt, again=again))
 
 
 @contextmanager

@@ -271,14 +271,18 @@ def _persistently(write: Callable[[], bool]) -> bool:
     """Write to the database even if it restarts meanwhile; gives up after some seconds.
 
     A session that the body has closed, made read-only or otherwise spoilt says so in errors of
-    almost every class; a new one heals what no value is to blame for.
+    almost every class; a new one heals what no value is to blame for. What is no error of a
+    database is the driver's, or ours: that is tried once more.
     """
+    once_more = True
     for pause in END_PAUSES:
         try:
             return write()
-        except DatabaseError as error:
-            if not may_pass(error):
+        except Exception as error:
+            of_the_database = isinstance(error, DatabaseError)
+            if not (may_pass(error) if of_the_database else once_more):
                 raise
+            once_more &= of_the_database
             logger.warning("The database did not take an end, trying again: %s", error)
             leftovers.close(connections[conf.DATABASE])
             time.sleep(pause)

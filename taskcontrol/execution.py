@@ -11,14 +11,23 @@ from contextlib import closing, suppress
 from typing import Any
 
 from django.db import (
-    Error as DatabaseError,
     InterfaceError,
     OperationalError,
     close_old_connections,
     connections,
 )
 
-from . import bell, crashpoints, hooks, interrupts, leftovers, lifecycle, memory, tasktypes
+from . import (
+    bell,
+    crashpoints,
+    hooks,
+    interrupts,
+    leftovers,
+    lifecycle,
+    memory,
+    sessions,
+    tasktypes,
+)
 from .arguments import decode
 from .celerytasks import call
 from .conf import conf
@@ -37,6 +46,7 @@ from .exceptions import TaskCanceled
 from .models import TaskLog, Worker
 from .output import Capture, captured
 from .reruns import run_through_conflicts
+from .status import Status
 from .targets import target_of_row
 
 logger = logging.getLogger("taskcontrol")
@@ -48,10 +58,11 @@ def run(task_id: int, attempt: int) -> bool:
     return row is not None and run_claimed(row)
 
 
-def claim(task_id: int, attempt: int) -> TaskLog | None:
+def claim(task_id: int, attempt: int, *, again: bool = False) -> TaskLog | None:
     """Claim an attempt for this process; None when it is not, or no more, to be run.
 
     A message may come twice, late, or after a cancel: who does not win does not run.
+    ``again``: the same delivery has asked before, and could not read the answer.
     """
     leftovers.roll_back_what_is_open()
     close_old_connections()
@@ -63,13 +74,35 @@ def claim(task_id: int, attempt: int) -> TaskLog | None:
     worker = here.worker_id
     try:
         won = lifecycle.claim(task_id, attempt, worker_id=worker, pid=os.getpid())
+        if won is None and again:
+            won = _won_unheard(task_id, attempt, worker)
         if won is None and worker is not None:
             _send_back(task_id, attempt, worker)
-    except DatabaseError:
+    except Exception:
         # A session that somebody has spoilt would refuse every message that comes here.
         leftovers.close(connections[conf.DATABASE])
         raise
     return won
+
+
+def _won_unheard(task_id: int, attempt: int, worker: int | None) -> TaskLog | None:
+    """Return a claim of this process of which the answer was lost on its way.
+
+    Only where a process runs one task at a time: of two copies of a message in two threads,
+    each would take the claim of the other for its own.
+    """
+    if worker is None or not interrupts.in_main_thread():
+        return None
+    mine = TaskLog.objects.filter(
+        pk=task_id,
+        attempt=attempt,
+        status=Status.STARTED,
+        worker=worker,
+        pid=os.getpid(),
+        worker__left_at=None,
+        worker__lost_at=None,
+    )
+    return mine.only(*lifecycle.CLAIMED).first()
 
 
 def _send_back(task_id: int, attempt: int, worker: int) -> None:
@@ -100,6 +133,8 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
         crashpoints.reached("attempt.done")
     finally:
         interrupts.forget()
+        # What hooks and receivers left open: behind its answer a child holds no row.
+        leftovers.roll_back_what_is_open()
         close_old_connections()
         bell.ring()
     if interrupts.process_must_go():
@@ -126,7 +161,6 @@ def run_begun(row: TaskLog, have_begun: Callable[[], None]) -> Outcome | None:
     try:
         outcome = Body(row, task).run()
         if outcome.error is None and not outcome.committed:
-            leftovers.roll_back_what_is_open()
             return outcome
         with suppress(TaskCanceled):  # then the end is refused, too
             have_begun()
@@ -134,6 +168,7 @@ def run_begun(row: TaskLog, have_begun: Callable[[], None]) -> Outcome | None:
         return None
     finally:
         interrupts.forget()
+        leftovers.roll_back_what_is_open()
         close_old_connections()
 
 
@@ -207,7 +242,12 @@ class Body:
 
     def _call(self, work: Callable[[], Any]) -> None:
         try:
-            with past_the_fence(self.row, self.outcome), interrupts.allowed(self.row):
+            with (
+                past_the_fence(self.row, self.outcome),
+                sessions.wrappers_kept(),
+                interrupts.no_alarm_left(),
+                interrupts.allowed(self.row),
+            ):
                 crashpoints.reached("body.ready")
                 self.outcome.value = work()
         finally:
@@ -221,7 +261,7 @@ class Body:
     def _refuse_what_is_open(self) -> None:
         """What the body has written there is lost: who finished has to have done his work."""
         with past_the_fence(self.row, self.outcome):
-            whole = conf.DATABASE if self.row.options.get("atomic") else None
+            whole = {conf.DATABASE} if self.row.options.get("atomic") else ()
             leftovers.refuse_what_is_open(but=whole)
 
     def _measure(self) -> None:

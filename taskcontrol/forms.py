@@ -87,7 +87,7 @@ def form_of(method: Any, options: Mapping[str, Any], creator: Any, glance: Glanc
 
 def _key_of(method: Any, options: Mapping[str, Any]) -> Any:
     """Return what tells forms apart; None where a call has its own."""
-    key = [conf.DATABASE, type(method), method]
+    key = [method]
     for name, value in options.items():
         if name not in OWN and is_given(name, value):
             if name in LOOKED_AT:

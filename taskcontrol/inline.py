@@ -14,7 +14,7 @@ from typing import Any
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from django.db import DatabaseError, connections, transaction
 
-from . import hooks, lifecycle, memory, side
+from . import hooks, leftovers, lifecycle, memory, sessions, side
 from .arguments import decode
 from .bell import request_dispatch
 from .celerytasks import call
@@ -78,6 +78,7 @@ class _Body:
         self.within = bool(connections[conf.DATABASE].in_atomic_block)
         self.output = Capture()
         self._began = time.monotonic()
+        self.before = leftovers.standing()
         if self.within:
             # All of it is a part of the caller's transaction, and so is the end.
             self.task.end_with = lambda: transaction.atomic(using=conf.DATABASE)
@@ -95,8 +96,10 @@ class _Body:
                     self._transaction(),
                 ):
                     self.outcome.value = self._call()
+                    self._refuse_what_is_open()
             except BaseException as error:  # noqa: BLE001 - raised when its end is written
                 self.outcome.error = error
+        leftovers.roll_back_what_is_open(self.before)
         if self.outcome.fenced:
             self._measure()
             tell_the_rest(self.row, self.outcome)
@@ -109,7 +112,14 @@ class _Body:
         arguments = decode(self.row.arguments)
         self.outcome.begun = True
         hooks.before(self.row)
-        return call(target, arguments, self.row)
+        with sessions.wrappers_kept():
+            return call(target, arguments, self.row)
+
+    def _refuse_what_is_open(self) -> None:
+        """Who finished has to have done his work; what the caller has open is the caller's."""
+        theirs = {one.alias for one, state in self.before.items() if state is None}
+        whole = {conf.DATABASE} if self.row.options.get("atomic") else set()
+        leftovers.refuse_what_is_open(but=theirs | whole)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

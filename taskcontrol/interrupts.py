@@ -76,10 +76,24 @@ def allowed(row: TaskLog) -> Iterator[None]:
         _stoppable.clear()
 
 
+@contextmanager
+def no_alarm_left() -> Iterator[None]:
+    """Stop an alarm that the block has set: it would ring in an end, or in the next body.
+
+    One that ran before is somebody else's.
+    """
+    free = in_main_thread() and not signal.getitimer(signal.ITIMER_REAL)[0]
+    try:
+        yield
+    finally:
+        if free:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def forget() -> None:
     """Drop the signals that came too late, and take them again."""
     _stoppable.clear()
-    if _in_main_thread():
+    if in_main_thread():
         while signal.sigtimedwait(_OURS, 0) is not None:
             continue
     _unblock()
@@ -128,14 +142,15 @@ _OURS = {CANCEL, TIMEOUT}
 
 
 def _block() -> None:
-    if _in_main_thread():
+    if in_main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
 
 
 def _unblock() -> None:
-    if _in_main_thread():
+    if in_main_thread():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
 
 
-def _in_main_thread() -> bool:
+def in_main_thread() -> bool:
+    """Return whether this thread is the one that signals reach."""
     return threading.current_thread() is threading.main_thread()

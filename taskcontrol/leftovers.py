@@ -3,36 +3,61 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from django.db import Error as DatabaseError, connections
 
+from . import sessions
 from .exceptions import TransactionLeftOpen
 
 #: What MariaDB says with most answers: a transaction is open; none is opened unasked.
 _IN_TRANSACTION, _AUTOCOMMIT = 1, 2
 
 
-def roll_back_what_is_open() -> None:
-    """Close every connection with a transaction in it; the next query opens a new one."""
+def standing() -> dict[Any, Any]:
+    """Return how each session stands before a body; None where a transaction is open."""
+    return {
+        connection: None if _is_left(connection) else sessions.state(connection)
+        for connection in connections.all(initialized_only=True)
+        if connection.connection is not None
+    }
+
+
+def roll_back_what_is_open(before: Mapping[Any, Any] | None = None) -> None:
+    """Close every connection with a transaction in it; the next query opens a new one.
+
+    So is a session that is otherwise than it was opened: one whose driver is without its
+    autocommit, for which the end of a task is the beginning of a transaction. ``before``:
+    how the sessions of a caller stood, who may have transactions of his own in them.
+    """
+    theirs = before or {}
     for connection in connections.all(initialized_only=True):
-        left_open = _is_open(connection) or connection.needs_rollback
-        if left_open or not connection.autocommit:
+        was = theirs.get(connection)
+        if connection in theirs and was is None:
+            continue
+        if _is_left(connection) or sessions.is_spoilt(connection, was):
             # Within an atomic block Django only notes that it is to be closed.
             connection.in_atomic_block = connection.closed_in_transaction = False
             close(connection)
+    sessions.remember()
 
 
-def refuse_what_is_open(*, but: str | None = None) -> None:
+def refuse_what_is_open(*, but: Collection[str] = ()) -> None:
     """Raise TransactionLeftOpen if a connection has a transaction open, of Django's or not.
 
-    ``but``: the alias of a database of which somebody else asks.
+    ``but``: the aliases of databases of which somebody else asks.
     """
     for connection in connections.all(initialized_only=True):
-        if connection.alias != but and _is_open(connection):
+        if connection.alias not in but and _is_open(connection):
             raise TransactionLeftOpen(connection.alias)
+
+
+def _is_left(connection: Any) -> bool:
+    """Return whether what is written next would not be committed by itself."""
+    left_open = _is_open(connection) or connection.needs_rollback
+    return bool(left_open or not connection.autocommit)
 
 
 def _is_open(connection: Any) -> bool:
@@ -71,11 +96,13 @@ def close(connection: Any) -> None:
 
     To close alone is not enough: SQLite keeps a closed connection, with its transaction and
     its lock, as long as a variable or a traceback holds a cursor of it. Some drivers refuse
-    to close what the body closed.
+    to close what the body closed. A pool would give the session to the next who asks.
     """
     if connection.connection is not None:
         with suppress(Exception):  # the driver's own errors; it may be broken
             connection.connection.rollback()
+            if getattr(connection, "pool", None):
+                connection.connection.close()
     with suppress(DatabaseError):
         connection.close()
 

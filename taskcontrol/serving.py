@@ -108,7 +108,7 @@ class Servant:
         self._tell()
         what = lines.REFUSED
         try:
-            row = execution.claim(job.task_id, job.attempt)
+            row = self._claim(job)
             if row is not None:
                 what = lines.DONE
                 execution.run_claimed(row)
@@ -117,6 +117,14 @@ class Servant:
         finally:
             interrupts.expect(_never)  # a signal in the middle of it would spoil the line
             self._say(Answer(job.number, what))
+
+    def _claim(self, job: Job) -> TaskLog | None:
+        """Ask twice, as for a message: the answer to the first claim may have been lost."""
+        try:
+            return execution.claim(job.task_id, job.attempt)
+        except Exception:
+            logger.exception("Task %s: its claim failed, and is tried again.", job.task_id)
+            return execution.claim(job.task_id, job.attempt, again=True)
 
     def _run(self, job: Job, values: Sequence[Any]) -> None:
         page = self.line.page

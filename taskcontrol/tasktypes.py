@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.db import IntegrityError
+from django.db import IntegrityError, connections, transaction
 
 from . import actions, lockwaits
 from .bell import request_dispatch
@@ -28,9 +28,44 @@ SAME_MOMENT = 0.05
 #: Who may change types.
 CHANGE = "taskcontrol.change_tasktype"
 
-_lock = threading.Lock()
-_cached: dict[str, TaskType] = {}
-_read_at = float("-inf")
+
+class _Memory:
+    """The types as they were read last, for some seconds.
+
+    It has no lock: who waits for the table, for as long as somebody migrates it, keeps no
+    other thread waiting, nor for ever a child that is forked meanwhile. Threads that find it
+    too old at the same moment each read the table.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, dict[str, TaskType], float] = (None, {}, 0.0)
+        self._turn = object()
+
+    def forget(self) -> None:
+        """Read again at the next use; who is reading now may have read what was before."""
+        self._turn = object()
+
+    def types(self) -> dict[str, TaskType]:
+        """Return the types by method, the same dict until they are read again."""
+        turn, (kept_of, types, read_at) = self._turn, self._kept
+        if kept_of is not turn or time.monotonic() - read_at > CACHE_SECONDS:
+            types = {one.method: one for one in TaskType.objects.all()}
+            self._kept = (turn, types, time.monotonic())
+        return types
+
+
+class _Changing(threading.local):
+    """The transaction in which this thread has changed types, and the types as it sees them."""
+
+    whole: Any = None
+    innermost: Any = None
+
+    def __init__(self) -> None:
+        self.memory = _Memory()
+
+
+_memory = _Memory()
+_changing = _Changing()
 
 
 def defaults_of(method: str) -> dict[str, Any]:
@@ -49,19 +84,32 @@ def defaults_of(method: str) -> dict[str, Any]:
 
 
 def known_types() -> dict[str, TaskType]:
-    """Return the stored types by method, the same dict until they are read again."""
-    global _cached, _read_at
-    with _lock:
-        if time.monotonic() - _read_at > CACHE_SECONDS:
-            _cached = {one.method: one for one in TaskType.objects.all()}
-            _read_at = time.monotonic()
-        return _cached
+    """Return the stored types by method, the same dict until they are read again.
+
+    What a transaction reads that has changed types is for itself alone: after a rollback it
+    would hold for all threads of the process.
+    """
+    if _changing.whole is None:
+        return _memory.types()
+    connection: Any = connections[conf.DATABASE]
+    blocks = connection.atomic_blocks
+    if blocks[:1] != [_changing.whole]:  # it is over, or this is the second connection
+        return _memory.types()
+    if blocks[-1] is not _changing.innermost:  # a savepoint may have been rolled back
+        _changing.innermost = blocks[-1]
+        _changing.memory.forget()
+    return _changing.memory.types()
 
 
-def forget(**_signal: Any) -> None:
-    """Read the types again at the next use: this process changed one."""
-    global _read_at
-    _read_at = float("-inf")
+def forget(using: str | None = None, **_signal: Any) -> None:
+    """Read the types again at the next use: this process changed one, ``using`` this alias."""
+    _memory.forget()
+    _changing.memory.forget()
+    connection: Any = connections[using or conf.DATABASE]
+    blocks = connection.atomic_blocks
+    if using and blocks:
+        _changing.whole, _changing.innermost = blocks[0], blocks[-1]
+        transaction.on_commit(_memory.forget, using=using)
 
 
 def ensure(methods: Iterable[str]) -> None:

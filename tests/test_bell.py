@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from contextlib import contextmanager
 
@@ -11,12 +12,13 @@ from django.db import transaction
 
 import taskcontrol
 from taskcontrol import bell, pausing
-from taskcontrol.models import QueueState
+from taskcontrol.models import QueueState, TaskLog
 from taskcontrol.rescue import rescue_lost_tasks
 from taskcontrol.status import Status
+from tests import tasks
 from tests.factories import make_task, make_type, make_worker, seconds_ago
 from tests.servers.redis import Redis
-from tests.waiting import eventually, within
+from tests.waiting import eventually, race, within
 
 
 @pytest.fixture
@@ -63,20 +65,16 @@ def test_rings_of_many_threads_need_one_connection(broker, ringer):
         for _ in range(200):
             bell.ring()
 
-    threads = [threading.Thread(target=ring_often) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    eventually(lambda: bell.ring() or rings(broker) == 1)
-    names = [thread.name for thread in threading.enumerate()]
-    # Those of earlier tests go on, asleep.
     with broker.client() as client:
-        assert (
-            client.info("clients")["connected_clients"]
-            <= names.count("taskcontrol-bell") + 1
-        )
+        before = client.info("clients")["connected_clients"]
+        threads = [threading.Thread(target=ring_often) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        eventually(lambda: bell.ring() or client.llen(bell.KEY) == 1)
+        assert client.info("clients")["connected_clients"] <= before + 1
 
 
 def test_who_asks_within_the_gap_shares_one_ring_after_it(broker, ringer, monkeypatch):
@@ -113,6 +111,46 @@ def test_a_process_that_ends_rings_for_those_who_asked_last(broker, ringer, monk
     assert len(rung) == 2
 
 
+def test_a_process_that_ends_over_a_ring_makes_it_again(broker, ringer, monkeypatch):
+    rung, go_on = [], threading.Semaphore(0)
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(1) or go_on.acquire())
+    bell.ring()
+    eventually(lambda: rung)
+
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(2))
+    ringer.ring_at_exit()
+
+    assert rung == [1, 2]
+    go_on.release()
+
+
+def test_a_process_rings_at_its_end_only_for_itself(broker, ringer, monkeypatch):
+    """Whoever forks past Python, as uWSGI does, has the state of its parent."""
+    rung, go_on = [], threading.Semaphore(0)
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(1) or go_on.acquire())
+    bell.ring()
+    eventually(lambda: rung)
+    ringer._owner = os.getppid()
+
+    go_on.release()
+    ringer.ring_at_exit()
+
+    assert len(rung) == 1
+
+
+def test_a_process_that_rings_at_its_end_does_so_once(ringer, broker, monkeypatch):
+    registered = []
+    monkeypatch.setattr("atexit.register", registered.append)
+    bell.ring()
+    assert registered == [ringer.ring_at_exit]
+
+    ringer._owner = os.getppid()
+    bell.ring()
+
+    assert ringer._owner == os.getpid()
+    assert len(registered) == 1
+
+
 def test_a_process_ends_without_asking_a_redis_that_is_away(broker, ringer, monkeypatch):
     rests = []
     monkeypatch.setattr(
@@ -122,9 +160,12 @@ def test_a_process_ends_without_asking_a_redis_that_is_away(broker, ringer, monk
     bell.ring()
     eventually(lambda: rests == [bell._BREAK_SECONDS])
     bell.ring()
-    monkeypatch.setattr(bell, "connect", None)
+    asked = []
+    monkeypatch.setattr(bell, "connect", lambda **_options: asked.append(1))
 
     ringer.ring_at_exit()
+
+    assert not asked
 
 
 @pytest.mark.parametrize("how", ["down", "frozen"])
@@ -152,6 +193,88 @@ def test_a_forked_process_rings_with_a_thread_of_its_own(broker, ringer):
 
     assert status == 0
     assert rings(broker) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_others_ring_waits_for_none_of_their_locks(broker, ringer):
+    with ringer._lock, ringer._wanted._cond:  # of threads that are not in the child
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(30)
+            eventually(lambda: bell.ring() or rings(broker) == 1)
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+
+    assert status == 0
+
+
+def test_a_bell_whose_thread_cannot_begin_fails_nobody_and_begins_later(
+    broker, ringer, monkeypatch
+):
+    start, failures = threading.Thread.start, ["no room"]
+
+    def fail_once(self):
+        if failures:
+            raise RuntimeError(f"can't start new thread: {failures.pop()}")
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+    bell.ring()
+    assert not failures
+
+    eventually(lambda: bell.ring() or rings(broker) == 1)
+
+
+def test_who_asks_while_a_ring_is_on_its_way_has_one_after_it(broker, ringer, monkeypatch):
+    """What is committed by then is not seen by the pass that the first one asked for."""
+    rung, go_on = [], threading.Semaphore(0)
+    monkeypatch.setattr(bell, "ring_by", lambda _client: rung.append(1) or go_on.acquire())
+    bell.ring()
+    eventually(lambda: len(rung) == 1)
+
+    bell.ring()
+    go_on.release(2)
+
+    eventually(lambda: len(rung) == 2)
+
+
+class Together:
+    """A lock at which two must have arrived before the first gets it."""
+
+    def __init__(self):
+        self.both, self.lock = threading.Barrier(2), threading.Lock()
+
+    def __enter__(self):
+        self.both.wait(60)
+        self.lock.acquire()
+
+    def __exit__(self, *_error):
+        self.lock.release()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_ring_first_at_the_same_moment_begin_one_thread(
+    broker, ringer, monkeypatch
+):
+    begun = []
+    monkeypatch.setattr(ringer, "_serve", lambda: begun.append(1))
+    ringer._lock = Together()
+
+    assert race(bell.ring, bell.ring) == [None, None]
+
+    assert len(begun) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_bell_that_fails_fails_no_commit_p1(ringer, monkeypatch):
+    monkeypatch.setattr(ringer, "ring", lambda: 1 / 0)
+
+    with transaction.atomic():
+        taskcontrol.enqueue(tasks.nothing)
+    taskcontrol.enqueue(tasks.nothing)
+
+    assert TaskLog.objects.count() == 2
 
 
 @pytest.mark.django_db(transaction=True)

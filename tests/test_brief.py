@@ -29,7 +29,7 @@ from taskcontrol.brief import brief
 from taskcontrol.context import running
 from taskcontrol.currenttask import CurrentTask
 from taskcontrol.dialect import free_keys
-from taskcontrol.models import TaskLog, TaskType
+from taskcontrol.models import TaskBatch, TaskLog, TaskType
 from taskcontrol.status import Status
 from tests.factories import make_task, make_type, make_user, make_worker, seconds_ago
 from tests.models import Counter
@@ -184,6 +184,23 @@ def test_who_sleeps_over_a_pause_of_his_own_loses_the_row(conf, monkeypatch):
     eventually(lambda: is_free_row(kind))
 
     assert isinstance(next(asleep), OperationalError)
+
+
+def test_who_sleeps_before_the_commit_of_a_bulk_loses_its_batch(conf, monkeypatch):
+    """Others who add to the batch, and whoever ends or cancels it, would wait for him."""
+    conf(WORKER_LOST_AFTER=2)
+    batch = TaskBatch.objects.get(pk=taskcontrol.create_batch())
+    asleep = sleep_over(
+        monkeypatch,
+        "bulk.whole",
+        lambda: taskcontrol.bulk_enqueue([{}], batch.pk, method="tests.tasks.nothing"),
+    )
+    next(asleep)
+
+    eventually(lambda: is_free_row(batch))
+
+    assert isinstance(next(asleep), OperationalError)
+    assert not TaskLog.objects.exists()
 
 
 def test_who_sleeps_while_he_runs_a_schedule_by_hand_loses_it(conf, monkeypatch):

@@ -497,6 +497,7 @@ def test_bulk_takes_keyed_and_plain_tasks_together():
     bulk_enqueue(members, method=tasks.add)
 
     assert sorted(row.arguments["left"] for row in TaskLog.objects.all()) == [1, 2, 2]
+    assert enqueue(tasks.add, left=3, job_id="a", deduplicate=True) is None
 
 
 @pytest.mark.only_on("postgresql", "mysql")

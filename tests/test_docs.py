@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import json
 import re
+import shutil
+import subprocess
 import textwrap
 from pathlib import Path
 from urllib.parse import unquote
@@ -253,6 +256,36 @@ def test_the_tests_that_show_what_is_promised_are_there():
 
     assert len(named) > 10
     assert [one for one in named if not (HOME / one).exists()] == []
+
+
+def git(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *command], cwd=HOME, capture_output=True, text=True, check=False
+    )
+
+
+def has_its_history() -> bool:
+    """Whether this is a clone, and a whole one."""
+    if shutil.which("git") is None or not (HOME / ".git").exists():
+        return False
+    return git("rev-parse", "--is-shallow-repository").stdout.strip() == "false"
+
+
+def test_the_figures_were_measured_on_commits_of_this_history_or_the_page_says_otherwise():
+    if not has_its_history():
+        pytest.skip("There is no history here.")
+    lines = (DOCS / "guarantees.jsonl").read_text(encoding="utf-8").splitlines()
+    named = {json.loads(line)["commit"] for line in lines}
+    told = re.search(
+        r"The commits (.+?) that `guarantees.jsonl` names are not in this history",
+        flat(read("guarantees.md")),
+    )
+
+    squashed = set(re.findall(r"`(\w+)`", told[1] if told else ""))
+
+    for commit in sorted(named - squashed):
+        found = git("merge-base", "--is-ancestor", commit, "HEAD")
+        assert found.returncode == 0, f"{commit} is not in the history of HEAD"
 
 
 def _prose(text: str) -> str:

@@ -358,6 +358,21 @@ def test_a_refused_enqueue_does_not_break_the_callers_transaction():
     assert set(TaskLog.objects.values_list("pk", flat=True)) == {first.pk, second.pk}
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("end", [transaction.commit, transaction.rollback])
+def test_a_caller_who_commits_by_himself_may_enqueue_and_roll_back_p2(end, rings):
+    transaction.set_autocommit(False)
+    try:
+        enqueue(tasks.nothing)
+        assert rings == []
+    finally:
+        end()
+        transaction.set_autocommit(True)
+
+    stored = int(end is transaction.commit)
+    assert TaskLog.objects.count() == len(rings) == stored
+
+
 # What is refused
 
 

@@ -677,6 +677,124 @@ def test_a_body_that_made_its_session_read_only_has_its_end_and_the_next_one_run
     the_next_one_runs()
 
 
+def set_driver(**values):
+    for name, value in values.items():
+        setattr(connection.connection, name, value)
+
+
+def driver_without_autocommit():
+    if connection.vendor == "mysql":
+        connection.connection.autocommit(False)
+    elif connection.vendor == "sqlite":
+        set_driver(isolation_level="DEFERRED")
+    else:
+        set_driver(autocommit=False)
+
+
+def rows_as_dicts():
+    if connection.vendor == "mysql":
+        from pymysql.cursors import DictCursor
+
+        set_driver(cursorclass=DictCursor)
+    elif connection.vendor == "sqlite":
+        set_driver(row_factory=lambda _, row: dict(enumerate(map(str, row), 100)))
+    else:
+        from psycopg.rows import dict_row
+
+        set_driver(row_factory=dict_row)
+
+
+def in_latin_1():
+    with connection.cursor() as cursor:
+        cursor.execute("SET client_encoding TO 'LATIN1'")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        driver_without_autocommit,
+        rows_as_dicts,
+        pytest.param(in_latin_1, marks=pytest.mark.only_on("postgresql")),
+    ],
+)
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_a_body_that_left_its_session_otherwise_has_its_end_and_the_next_one_runs_p1(
+    how, then
+):
+    def body():
+        connection.close_at = None  # as where connections are kept
+        how()
+        print("\N{CHECK MARK}")  # noqa: T201 - output is captured
+        if then == "raise":
+            raise ValueError("and raised")
+
+    row = outcome(body)
+
+    seen = beside(lambda: TaskLog.objects.get(pk=row.pk))
+    assert seen.status == (Status.FINISHED if then == "return" else Status.FAILED)
+    assert ("and raised" in seen.error_message) == (then == "raise")
+    assert seen.debug_log == "\N{CHECK MARK}\n"
+    the_next_one_runs()
+
+
+def no_queries(*_query):
+    raise RuntimeError("no queries in here")
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_a_wrapper_of_queries_that_a_body_leaves_meets_neither_its_end_nor_the_next_one(
+    then,
+):
+    def body():
+        connection.execute_wrappers.append(no_queries)
+        if then == "raise":
+            raise ValueError("and raised")
+
+    try:
+        row = outcome(body)
+        the_next_one_runs()
+    finally:
+        connection.execute_wrappers[:] = [
+            one for one in connection.execute_wrappers if one is not no_queries
+        ]
+    assert row.status == (Status.FINISHED if then == "return" else Status.FAILED)
+    assert ("and raised" in row.error_message) == (then == "raise")
+
+
+@pytest.fixture
+def alarms():
+    """Alarms ring in here, and not in pytest, whose own comes back."""
+    rung = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    yield rung
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, left)
+
+
+@pytest.mark.parametrize("then", ["return", "raise"])
+def test_an_alarm_that_a_body_leaves_rings_in_nothing_that_comes_after_it(alarms, then):
+    def body():
+        signal.alarm(300)
+        if then == "raise":
+            raise ValueError("and raised")
+
+    made["body"] = body
+    assert run(queued().pk, 1) is True
+
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_an_alarm_that_ran_before_a_body_is_somebody_elses_and_runs_on(alarms):
+    signal.setitimer(signal.ITIMER_REAL, 300)
+
+    made["body"] = lambda: "fine"
+    assert run(queued().pk, 1) is True
+
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+
+
 def test_a_session_that_refuses_a_claim_takes_no_other_p1():
     task = queued("tests.tasks.nothing")
     spoil_the_session()
@@ -697,10 +815,12 @@ def test_a_session_that_refuses_a_claim_takes_no_other_p1():
         (NotSupportedError, 2),
         (DataError, 1),
         (IntegrityError, 1),
+        (TypeError, 2),
     ],
 )
 def test_an_end_is_tried_again_unless_its_values_are_to_blame(monkeypatch, error, tries):
     monkeypatch.setattr(ends, "END_PAUSES", (0,))
+    connection.ensure_connection()
     tried = []
 
     def write():
@@ -711,6 +831,42 @@ def test_an_end_is_tried_again_unless_its_values_are_to_blame(monkeypatch, error
         ends._persistently(write)
 
     assert len(tried) == tries
+
+
+def test_an_error_of_the_driver_is_tried_once_more_on_a_new_session(monkeypatch):
+    """It may not like how the body left its session; what comes twice is of the end itself."""
+    monkeypatch.setattr(ends, "END_PAUSES", (0, 0, 0))
+    connection.ensure_connection()
+    tried = []
+
+    def write():
+        tried.append(connection.connection)
+        connection.ensure_connection()
+        raise UnicodeEncodeError("latin-1", "\N{CHECK MARK}", 0, 1, "it has none")
+
+    with pytest.raises(UnicodeEncodeError):
+        ends._persistently(write)
+
+    assert len(tried) == 2
+    assert tried[0] is not None
+    assert tried[1] is None
+
+
+def test_what_hooks_leave_open_behind_an_end_holds_nothing_until_the_next_task(monkeypatch):
+    """Nobody could tell who holds the row: a cancel, or a rescue, would wait for it."""
+    connection.close_at = None  # as where connections are kept
+
+    def hook(*_args, **_options):
+        connection.close_at = None
+        transaction.atomic().__enter__()
+        TaskLog.objects.update(job_name="held")
+
+    monkeypatch.setattr(execution.hooks, "after", hook)
+
+    row = outcome(lambda: "fine")
+
+    assert beside(lambda: TaskLog.objects.filter(pk=row.pk).update(job_name="free")) == 1
+    assert not connection.in_atomic_block
 
 
 def test_the_end_is_written_when_the_database_comes_back(monkeypatch):

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import forms
 from taskcontrol.cancellation import cancel
+from taskcontrol.conf import home_is
 from taskcontrol.context import acting_as
 from taskcontrol.drafts import Draft
 from taskcontrol.enqueueing import bulk_enqueue, enqueue
@@ -34,8 +35,21 @@ def form_of(**options):
     return Draft(tasks.add, options, {"left": 1}).form
 
 
-def takes_queue(queue=None):
-    """Has a parameter with the name of an option."""
+def takes_queue(queue=None, event=None):
+    """Has parameters with the names of options, of which each call may say the second."""
+
+
+def takes_all(**_values):
+    """Has no names of its own."""
+
+
+def test_each_method_has_forms_of_its_own():
+    first, second = enqueue(tasks.add, left=1), enqueue(takes_all, left=1)
+
+    assert (first.method, second.method) == (
+        "tests.tasks.add",
+        "tests.test_forms.takes_all",
+    )
 
 
 def test_calls_that_say_the_same_share_a_form(remembered):
@@ -124,6 +138,42 @@ def test_an_option_that_is_also_a_parameter_is_refused_after_good_calls_too():
 
     with pytest.raises(InvalidCall, match="which is also an option"):
         enqueue(takes_queue, queue="long")
+
+
+def test_an_option_of_the_call_alone_that_is_also_a_parameter_is_refused_too(remembered):
+    enqueue(takes_queue, arguments={"event": "x"})
+
+    with pytest.raises(InvalidCall, match="which is also an option"):
+        enqueue(takes_queue, arguments={"event": "x"}, event="y")
+
+    assert len(remembered) == 1
+
+
+def test_names_that_are_good_among_the_arguments_may_be_bad_beside_the_options(remembered):
+    enqueue(takes_all, arguments={"tc_x": 1})
+
+    with pytest.raises(InvalidCall, match="reserved"):
+        enqueue(takes_all, tc_x=1)
+
+    assert len(remembered) == 1
+
+
+def test_a_form_remembers_so_many_names_and_no_more(remembered, monkeypatch):
+    monkeypatch.setattr(forms, "MOST_NAMES", 3)
+    for number in range(9):
+        enqueue(takes_all, arguments={f"n{number}": 1})
+
+    (form,) = remembered.values()
+    assert len(form._names) == 3
+
+
+def test_another_alias_of_the_database_makes_no_other_form(remembered):
+    first = form_of()
+
+    with home_is("another"):
+        assert forms._key_of(tasks.add, {}) in remembered
+
+    assert form_of() is first
 
 
 def test_a_changed_type_is_seen_at_once(remembered):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.utils import DatabaseError
 
 import taskcontrol
@@ -18,13 +18,14 @@ from taskcontrol import bell, lifecycle
 from taskcontrol.batches import counts
 from taskcontrol.dispatch import dispatch_pending
 from taskcontrol.enqueueing import bulk_enqueue, enqueue
-from taskcontrol.exceptions import InvalidCall, Retry
+from taskcontrol.exceptions import InvalidCall, Retry, TransactionLeftOpen
 from taskcontrol.models import TaskBatch, TaskLog
 from taskcontrol.rescue import rescue_lost_tasks
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_task, make_user, make_worker, seconds_ago
 from tests.models import Counter, Paper
+from tests.test_execution import driver_without_autocommit, no_queries
 from tests.test_explanation import codes
 from tests.waiting import beside
 
@@ -63,6 +64,10 @@ def cancel_itself():
 def run_another():
     inner = enqueue(tell, now=True)
     return [inner.name, taskcontrol.current_task().name]
+
+
+def seconds_to_the_alarm():
+    return signal.getitimer(signal.ITIMER_REAL)[0]
 
 
 def spin():
@@ -258,6 +263,70 @@ def test_atomic_undoes_a_failed_body_and_keeps_a_finished_one(within):
     assert failed().ended_at
 
 
+# What a body leaves open
+
+
+@pytest.fixture
+def closed_in_the_end():
+    yield
+    connections["default"].in_atomic_block = False
+    connections["default"].close()
+
+
+LEAVERS = [
+    tasks.begin_past_django,
+    tasks.leave_transaction_open,
+    tasks.leave_autocommit_off,
+]
+
+
+def seen_by_others():
+    return beside(TaskLog.objects.get).status
+
+
+@pytest.mark.parametrize("body", LEAVERS)
+def test_a_body_that_leaves_a_transaction_open_has_failed_for_everybody_p1(
+    body, closed_in_the_end
+):
+    with pytest.raises(TransactionLeftOpen):
+        enqueue(body, now=True)
+
+    assert seen_by_others() == Status.FAILED
+    assert not connection.in_atomic_block
+    assert not beside(Counter.objects.exists)
+
+
+def begin_and_fail():
+    tasks.begin_past_django()
+    raise ValueError("the true one")
+
+
+def test_the_error_of_a_body_that_also_left_a_transaction_open_counts(closed_in_the_end):
+    with pytest.raises(ValueError, match="the true one"):
+        enqueue(begin_and_fail, now=True)
+
+    assert seen_by_others() == Status.FAILED
+    assert not beside(Counter.objects.exists)
+
+
+def test_a_body_that_switches_the_autocommit_of_the_driver_off_has_finished_for_everybody_p1(
+    closed_in_the_end,
+):
+    assert enqueue(driver_without_autocommit, now=True).status == Status.FINISHED
+
+    assert seen_by_others() == Status.FINISHED
+
+
+def leave_a_wrapper():
+    connection.execute_wrappers.append(no_queries)
+
+
+def test_a_wrapper_of_queries_that_a_body_leaves_is_gone(around):
+    assert enqueue(leave_a_wrapper, now=True).status == Status.FINISHED
+
+    assert no_queries not in connection.execute_wrappers
+
+
 # Time limits
 
 
@@ -278,7 +347,7 @@ def test_the_alarm_of_somebody_else_is_kept():
     try:
         enqueue(tasks.nothing, now=True, timeout=100)
         assert 490 < signal.getitimer(signal.ITIMER_REAL)[0] <= 500
-        enqueue(tasks.nothing, now=True, timeout=1000)
+        assert enqueue(seconds_to_the_alarm, now=True, timeout=1000).result <= 500
         assert 490 < signal.getitimer(signal.ITIMER_REAL)[0] <= 500
         signal.raise_signal(signal.SIGALRM)
     finally:

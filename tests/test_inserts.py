@@ -110,17 +110,31 @@ def test_receivers_of_the_model_are_told_of_an_insert_or_refuse_it():
     assert told[0] == (task.pk, True)
 
 
-def test_an_insert_that_is_refused_breaks_the_transaction_round_it_as_ever():
-    task = a_task()
-    INSERT.run("default", task)
+@pytest.mark.refused
+@pytest.mark.parametrize("values", [{"pk": 7_000_001}, {"attempt": -1}], ids=str)
+def test_an_insert_that_is_refused_breaks_the_transaction_round_it_as_ever(values):
+    """One with a key goes by the ORM, the other by us."""
+    INSERT.run("default", a_task(pk=7_000_001))
 
     with transaction.atomic():
         with pytest.raises(DatabaseError):
-            INSERT.run("default", a_task(pk=task.pk))
+            INSERT.run("default", a_task(**values))
         with pytest.raises(TransactionManagementError):
             TaskLog.objects.count()
 
     assert TaskLog.objects.count() == 1
+
+
+@pytest.mark.only_on("sqlite")
+def test_where_an_insert_returns_nothing_the_orm_stores_the_row(monkeypatch):
+    monkeypatch.setattr(connection.features, "can_return_columns_from_insert", False)
+
+    with CaptureQueriesContext(connection) as queries:
+        task = a_task()
+        INSERT.run("default", task)
+
+    assert not any("RETURNING" in one["sql"] for one in queries)
+    assert TaskLog.objects.get().pk == task.pk
 
 
 def test_a_model_of_another_shape_is_inserted_too():
@@ -206,6 +220,24 @@ def test_many_of_which_one_is_refused_are_none():
         INSERT.run_many("default", [a_task(celery_task_id="x"), a_task(celery_task_id="x")])
 
     assert not TaskLog.objects.exists()
+
+
+@pytest.mark.refused
+@pytest.mark.django_db(transaction=True)
+def test_without_a_transaction_too_many_of_which_one_is_refused_are_none():
+    with pytest.raises(DatabaseError):
+        INSERT.run_many("default", [a_task(celery_task_id="x"), a_task(celery_task_id="x")])
+
+    assert not TaskLog.objects.exists()
+
+
+@pytest.mark.refused
+def test_many_that_are_refused_break_the_transaction_round_them_as_ever():
+    with transaction.atomic():
+        with pytest.raises(DatabaseError):
+            INSERT.run_many("default", [a_task(celery_task_id="x") for _ in range(2)])
+        with pytest.raises(TransactionManagementError):
+            TaskLog.objects.count()
 
 
 # Prepared by the server

@@ -13,8 +13,11 @@ from taskcontrol.leftovers import (
     let_go_of_memory,
     refuse_what_is_open,
     roll_back_what_is_open,
+    standing,
 )
+from taskcontrol.sessions import remember
 from tests.models import Counter
+from tests.test_sessions import driver_without_autocommit
 from tests.waiting import beside
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
@@ -75,6 +78,45 @@ def test_a_transaction_that_django_knows_nothing_of_is_rolled_back():
     assert beside(Counter.objects.get).name == "next"
 
 
+@pytest.mark.parametrize("how", [begin_past_django, transaction.set_autocommit])
+def test_what_a_caller_has_open_stays_his(how):
+    if how is begin_past_django:
+        begin_past_django()
+    else:
+        transaction.set_autocommit(False)
+    before = connection.connection
+
+    roll_back_what_is_open(standing())
+
+    assert connection.connection is before
+    close(connection)
+    assert not beside(written)
+
+
+def test_a_session_that_a_caller_has_set_up_for_himself_stays_his():
+    remember()
+    connection.ensure_connection()
+    before = connection.connection
+    try:
+        driver_without_autocommit()
+
+        roll_back_what_is_open(standing())
+
+        assert connection.connection is before
+    finally:
+        close(connection)
+
+
+def test_what_a_block_has_opened_since_is_not_the_callers():
+    connection.ensure_connection()
+    before = standing()
+    begin_past_django()
+
+    roll_back_what_is_open(before)
+
+    assert not written()
+
+
 @pytest.mark.only_on("mysql")
 def test_a_driver_that_does_not_tell_of_a_transaction_has_the_database_asked():
     class Silent:
@@ -105,7 +147,7 @@ def test_what_is_open_is_refused_by_the_name_of_its_database():
         TransactionLeftOpen, match=r"open in the database 'default'.*atomic"
     ):
         refuse_what_is_open()
-    refuse_what_is_open(but="default")
+    refuse_what_is_open(but={"default"})
 
     roll_back_what_is_open()
     refuse_what_is_open()
@@ -146,6 +188,28 @@ def test_a_cursor_that_somebody_still_reads_holds_no_lock():
     assert beside(lambda: Counter.objects.update(value=2)) == 3
     assert set(Counter.objects.values_list("value", flat=True)) == {2}
     assert cursor is not None
+
+
+def test_a_pool_is_not_given_a_session_back_that_somebody_has_spoilt():
+    class Raw:
+        closed = False
+
+        def rollback(self):
+            """Nothing is open."""
+
+        def close(self):
+            self.closed = True
+
+    class Pooled:
+        pool = "a pool"
+        connection = Raw()
+
+        def close(self):
+            """Give it to the pool, which keeps what is not closed."""
+
+    close(Pooled())
+
+    assert Pooled.connection.closed
 
 
 class Large:

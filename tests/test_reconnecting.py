@@ -54,6 +54,71 @@ def test_a_connection_that_cannot_be_closed_does_not_end_the_worker_p1(
     assert "was not closed: AttributeError" in caplog.text
 
 
+def test_a_connection_is_let_go_of_whatever_celery_throws_before_it_does_so_p1(
+    consumer, monkeypatch
+):
+    monkeypatch.setattr(
+        reconnecting.Consumer,
+        "on_connection_error_after_connected",
+        lambda _consumer, _error: broken_close(),
+    )
+
+    consumer.on_connection_error_after_connected(Lost())
+
+    assert consumer.connection is None
+
+
+def test_a_pool_replaces_its_children_as_soon_as_the_consumer_starts_p1(
+    consumer, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        reconnecting.Consumer,
+        "start",
+        lambda one: seen.append(one.pool._pool.on_process_down),
+    )
+    consumer.pool._pool = SimpleNamespace(on_process_down=None)
+
+    consumer.start()
+
+    assert None not in seen
+    assert len(seen) == 1
+
+
+def test_a_pool_that_replaces_its_children_by_itself_is_left_alone():
+    """As each is once its event loop has begun."""
+    down = object()
+    pool = SimpleNamespace(_pool=SimpleNamespace(on_process_down=down))
+
+    reconnecting.replace_from_the_start(pool)
+    reconnecting.replace_from_the_start(SimpleNamespace())  # one of threads
+
+    assert pool._pool.on_process_down is down
+
+
+def test_a_message_of_no_known_task_is_rejected_and_the_loop_goes_on_p1(
+    consumer, monkeypatch
+):
+    def handle(_message):
+        raise TypeError("it makes no sense")
+
+    monkeypatch.setattr(
+        reconnecting.Consumer, "create_task_handler", lambda _consumer: handle
+    )
+    rejected = []
+    message = SimpleNamespace(reject_log_error=lambda *given: rejected.append(given))
+
+    consumer.create_task_handler()(message)
+
+    assert len(rejected) == 1
+
+
+def test_the_consumers_own_loop_is_a_sturdy_one_p1(consumer):
+    """Celery's, called without what it needs, raises a TypeError."""
+    with pytest.raises(ConnectionError):
+        consumer.loop(consumer)
+
+
 @pytest.mark.parametrize("error", [TypeError, KeyError, AttributeError, ValueError])
 def test_a_message_that_cannot_be_read_costs_a_connection_and_not_the_worker_p1(
     consumer, error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals as celerys
-from django.db import DatabaseError, DataError, OperationalError
+from django.db import DatabaseError, DataError, OperationalError, connection
 
 from taskcontrol import (
     broker,
@@ -21,9 +22,10 @@ from taskcontrol import (
     signals,
     tasks,
 )
-from taskcontrol.models import Incident, TaskAttempt, TaskLog
+from taskcontrol.models import Incident, TaskAttempt, TaskLog, Worker
 from taskcontrol.status import Status
-from tests.factories import make_task
+from tests.factories import make_task, make_worker, seconds_ago
+from tests.waiting import beside
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
@@ -321,7 +323,7 @@ def test_the_body_does_not_begin_when_the_claim_was_lost():
 def test_a_receiver_that_failed_leaves_the_claim_to_the_body(monkeypatch):
     stage = Stage(Status.QUEUED)
 
-    def broken(*_args):
+    def broken(*_args, **_options):
         raise RuntimeError("database")
 
     with monkeypatch.context() as patched:
@@ -330,6 +332,95 @@ def test_a_receiver_that_failed_leaves_the_claim_to_the_body(monkeypatch):
 
     with claims.of(stage.request, *stage.request.args) as row:
         assert row is not None
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """A worker to which this process belongs."""
+    here = execution.Here()
+    monkeypatch.setattr(execution, "here", here)
+    row = make_worker()
+    here.worker_id = row.pk
+    return row
+
+
+def unheard(stage, monkeypatch, *, committed=True, error=OperationalError):
+    """Claim as ``task_prerun`` does; the answer is lost on its way."""
+    real = lifecycle.claim
+
+    def cut_off(*args, **values):
+        if committed:
+            assert real(*args, **values) is not None
+        raise error("cut off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "claim", cut_off)
+        prerun(stage)
+
+
+@pytest.mark.parametrize("error", [OperationalError, AttributeError])
+def test_a_claim_whose_answer_was_lost_is_found_by_the_body_p1(worker, monkeypatch, error):
+    stage = Stage(Status.QUEUED)
+    unheard(stage, monkeypatch, error=error)
+    assert connection.connection is None
+
+    with claims.of(stage.request, *stage.request.args) as row:
+        assert (row.pk, row.attempt, row.pid) == (stage.row.pk, 2, os.getpid())
+
+    assert (stage.now().status, stage.now().rev) == (Status.STARTED, 1)
+
+
+def test_another_delivery_finds_no_claim_of_this_one_p3(worker, monkeypatch):
+    """The body of the first may have run to an end that nobody could write."""
+    stage = Stage(Status.QUEUED)
+    prerun(stage)
+    copy = SimpleNamespace(id=stage.request.id, args=stage.request.args)
+
+    with claims.of(copy, *copy.args) as row:
+        assert row is None
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"pid": 1},
+        {"worker": None},
+        {"attempt": 3},
+        {"status": Status.CANCELED, "ended_at": seconds_ago(0)},
+    ],
+    ids=str,
+)
+def test_what_somebody_else_has_claimed_since_is_not_taken_p3(worker, monkeypatch, theirs):
+    stage = Stage(Status.QUEUED)
+    unheard(stage, monkeypatch)
+    TaskLog.objects.filter(pk=stage.row.pk).update(**theirs)
+
+    with claims.of(stage.request, *stage.request.args) as row:
+        assert row is None
+
+
+@pytest.mark.parametrize("gone", ["left_at", "lost_at"])
+def test_a_claim_of_a_worker_that_counts_as_gone_is_not_taken(worker, monkeypatch, gone):
+    stage = Stage(Status.QUEUED)
+    unheard(stage, monkeypatch)
+    Worker.objects.update(**{gone: seconds_ago(1)})
+
+    with claims.of(stage.request, *stage.request.args) as row:
+        assert row is None
+
+
+def test_threads_that_share_a_process_take_no_claim_of_each_other_p3(worker, monkeypatch):
+    """The first one's was never committed; a copy of the message won in another thread."""
+    stage = Stage(Status.QUEUED)
+    copy = SimpleNamespace(id=stage.request.id, args=stage.request.args)
+    prerun(SimpleNamespace(sender=Sender(copy), request=copy))
+
+    def again():
+        unheard(stage, monkeypatch, committed=False)
+        with claims.of(stage.request, *stage.request.args) as row:
+            return row
+
+    assert beside(again) is None
 
 
 def test_an_end_that_the_body_could_not_write_is_written_by_the_next_signal():
@@ -479,7 +570,9 @@ def test_what_runs_in_this_process_is_known_until_the_last_word(monkeypatch):
     stage = Stage(Status.QUEUED)
     seen = []
     monkeypatch.setattr(held, "_here", {})
-    monkeypatch.setattr(execution, "claim", lambda *_key: seen.append(held.attempts()))
+    monkeypatch.setattr(
+        execution, "claim", lambda *_key, **_again: seen.append(held.attempts())
+    )
 
     prerun(stage)
     assert seen == [[(stage.row.pk, 2)]]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from django.db import connection
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import registry, tasktypes
 from taskcontrol.models import TaskType
 from taskcontrol.registry import declare_type
 from tests.factories import make_type
-from tests.waiting import race
+from tests.waiting import beside, race
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
 
@@ -82,6 +87,92 @@ def test_the_types_are_read_once_for_many_calls():
             tasktypes.defaults_of(f"{M}{number}")
 
     assert len(queries) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_who_waits_for_the_types_keeps_no_forked_process_waiting():
+    reading, go_on = threading.Event(), threading.Event()
+
+    def wait(execute, sql, params, many, context):
+        reading.set()
+        assert go_on.wait(60)
+        return execute(sql, params, many, context)
+
+    def read():
+        with connection.execute_wrapper(wait):
+            return tasktypes.known_types()
+
+    make_type(M, timeout=5)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: [read(), connections.close_all()])
+        assert reading.wait(60)
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(30)
+            connection.connection = None  # the parent's
+            os._exit(0 if tasktypes.defaults_of(M)["timeout"] == 5 else 1)
+        _, status = os.waitpid(child, 0)
+        go_on.set()
+
+    assert status == 0
+
+
+def test_what_was_read_before_a_change_is_not_kept_after_it(monkeypatch):
+    one = make_type(M, timeout=5)
+    one.timeout, rows = 6, TaskType.objects.all
+
+    def read_and_change():
+        monkeypatch.undo()
+        before = list(rows())
+        one.save()
+        return before
+
+    monkeypatch.setattr(TaskType.objects, "all", read_and_change)
+    tasktypes.known_types()
+
+    assert tasktypes.defaults_of(M)["timeout"] == 6
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("whole", [False, True], ids=["savepoint", "whole"])
+def test_a_change_that_is_rolled_back_held_for_its_transaction_alone(whole):
+    one = make_type(M, timeout=5)
+    assert tasktypes.defaults_of(M)["timeout"] == 5
+
+    with transaction.atomic():
+        with transaction.atomic():
+            one.timeout = 6
+            one.save()
+            assert tasktypes.defaults_of(M)["timeout"] == 6
+            assert beside(lambda: tasktypes.defaults_of(M)["timeout"]) == 5
+            transaction.set_rollback(not whole)
+        assert tasktypes.defaults_of(M)["timeout"] == (6 if whole else 5)
+        transaction.set_rollback(whole)
+
+    assert tasktypes.defaults_of(M)["timeout"] == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_is_seen_by_all_threads_after_its_commit():
+    one = make_type(M, timeout=5)
+    with transaction.atomic():
+        one.timeout = 6
+        one.save()
+        assert beside(lambda: tasktypes.defaults_of(M)["timeout"]) == 5
+
+    assert beside(lambda: tasktypes.defaults_of(M)["timeout"]) == 6
+    assert tasktypes.defaults_of(M)["timeout"] == 6
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_that_has_changed_types_reads_them_once(django_assert_num_queries):
+    with transaction.atomic():
+        make_type(M, timeout=5)
+        with django_assert_num_queries(1):
+            for number in range(50):
+                tasktypes.defaults_of(f"{M}{number}")
 
 
 # Insertion

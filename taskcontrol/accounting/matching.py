@@ -80,7 +80,8 @@ def _held(facts: Facts, row: TaskLog, worker_id: int) -> Iterator[Finding]:
         yield replace(
             finding,
             text=f"{body}, {_is(row)} in {worker.hostname}, which holds no such body.",
-            mended_by="its worker notices it within seconds",
+            mended_by="its worker notices it within seconds; while somebody's open transaction "
+            "holds the row, as soon as that has ended",
             repair=Repair.RESCUE,
             word_of=worker.last_seen_at,
         )

@@ -39,6 +39,12 @@ def test_each_has_a_name_of_its_own():
     assert set(QUICK) <= set(NAMES)
 
 
+def test_the_page_says_how_many_there_are():
+    page = (mutating.ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+
+    assert f" {len(MUTANTS)} guards of the code itself" in page
+
+
 def test_a_guard_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="stands 0 times in first, not once"):
         Edit("first", "b", "").apply("def first():\n    a\n\n\ndef second():\n    b\n")

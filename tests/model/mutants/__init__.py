@@ -11,12 +11,14 @@ from tests.model.mutants import (
     acts,
     batches,
     bodies,
+    calls,
     dispatching,
     keys,
     lifecycle,
     locks,
     news,
     others,
+    processes,
     sweeping,
     waits,
     workers,
@@ -36,6 +38,8 @@ ROOMS = (
     acts,
     locks,
     waits,
+    calls,
+    processes,
 )
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
 #: A guard of each kind, whose tests take few seconds: for every run of CI.
