@@ -15,7 +15,17 @@ from typing import Any
 
 from billiard.common import human_status
 
-from . import bell, crashpoints, held, interrupts, lifecycle, lines, losses, prefork
+from . import (
+    bell,
+    crashpoints,
+    held,
+    interrupts,
+    lifecycle,
+    lines,
+    losses,
+    prefork,
+    watchers,
+)
 from .announcing import anyone_listens
 from .conf import conf
 from .deck import Claimed, Deck, Key, Offer, size_of
@@ -126,6 +136,8 @@ class Hands:
         """Return what this worker would take of a pass; None when it takes nothing."""
         worker = here.worker_id
         if self.boot.leaving or self._over or worker is None or not lines.lease.holds():
+            return None
+        if watchers.wants_events(getattr(self.boot.consumer, "event_dispatcher", None)):
             return None
         with self.deck.lock:
             hands = [hand for hand in self._hands.values() if self._is_free(hand)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from celery.concurrency import asynpool, prefork
 from celery.worker import state
 
 from .lines import Line
+from .watchers import who_watches
+
+logger = logging.getLogger("taskcontrol")
 
 #: What ``celery worker -P`` calls Celery's own pool of processes.
 CELERYS_OWN = (
@@ -65,13 +69,21 @@ class Child(asynpool.Worker):
         super().after_fork()
 
     def on_loop_start(self, pid: int) -> None:
-        """Begin to listen to both."""
+        """Begin to listen to both; where somebody watches Celery, to Celery alone."""
         if self.line is not None and serve_by and self.inq is not None:
-            jobs = select.poll()
-            jobs.register(self._celerys(), select.POLLIN)
-            self._servant = serve_by[0](self.line, partial(_is_ready, jobs))
-            self.wait_for_job = partial(self._wait, self.wait_for_job)
+            watcher = who_watches()
+            if watcher:
+                logger.info("All tasks go by message, for %s.", watcher)
+                self.line.child_end.close()
+            else:
+                self._serve(self.line)
         super().on_loop_start(pid)
+
+    def _serve(self, line: Line) -> None:
+        jobs = select.poll()
+        jobs.register(self._celerys(), select.POLLIN)
+        self._servant = serve_by[0](line, partial(_is_ready, jobs))
+        self.wait_for_job = partial(self._wait, self.wait_for_job)
 
     def _wait(self, receive: Callable[[], Any]) -> Any:
         """Wait for a job of Celery's, and serve the line meanwhile."""

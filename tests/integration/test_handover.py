@@ -178,3 +178,19 @@ def test_a_child_makes_room_for_a_new_one_after_so_many_bodies(start_worker, rec
     runs = Counter(line["pid"] for line in record.lines("started"))
     assert max(runs.values()) == 5
     assert begun_once(record, rows) == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("-I", "tests.celerywatcher"), "seen: taskcontrol.run"),
+        (("-E",), "Task taskcontrol.run["),
+    ],
+    ids=["a receiver of signals", "events"],
+)
+def test_who_watches_celery_is_told_of_every_task(start_worker, flags, told):
+    watched = start_worker(flags=flags)
+    rows = many(5)
+
+    assert {now.status for now in all_ended(rows)} == {Status.FINISHED}
+    eventually(lambda: watched.process.tail(400).count(told) >= len(rows))

@@ -12,6 +12,18 @@ READ_BEFORE_THE_START = (
 
 MUTANTS = [
     mutant(
+        "watchers: who wraps the tracer under its name watches",
+        "watchers.py",
+        ("who_watches", "type(function) is not FunctionType or ", ""),
+        by="watchers: a wrapper that takes the name of the tracer is seen",
+    ),
+    mutant(
+        "watchers: events of tasks, with -E, have no groups",
+        "watchers.py",
+        ("wants_events", "not dispatcher.groups or ", ""),
+        by="watchers: events of tasks are wanted with dash e or when asked for",
+    ),
+    mutant(
         "bell: after the commit",
         "bell.py",
         (
