@@ -212,7 +212,7 @@ OF_WORKERS = [
 # What was claimed for a worker's own children, and had not begun, goes back uncounted.
 OF_DECKS = [
     *WORKER("serve.begun", "kill", stories.ShortWork, end="1 Finished", worker=DECK_OF_CHILDREN, each=LOST),
-    *WORKER("claim.begun", "error", stories.WorkByHand, end="1 Finished", worker=DECK_OF_CHILDREN, each=AGAIN),
+    *WORKER("claim.begun", "error", stories.WorkByHand, end="1 Finished", worker=DECK_OF_CHILDREN, each=ONCE),
     *WORKER("deck.left", "kill", stories.ManyLeft, end="40 Finished", worker=DECK, each=NEVER_RETRIED),
     *WORKER("deck.claimed deck.put journal.ends", "error", stories.ShortWork, end="1 Finished", worker=DECK_OF_CHILDREN, each=NEVER_LOST),
     *WORKER("deck.claimed deck.put", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each=AGAIN),

@@ -139,7 +139,8 @@ def stranger(tmp_path):
 def test_what_a_strange_worker_takes_and_drops_runs_all_the_same(
     start_worker, broker, record, stranger
 ):
-    start_worker(concurrency=6, conf={"RESEND_AFTER": 0.5, "HEARTBEAT_INTERVAL": 0.5})
+    quick = {"RESEND_AFTER": 0.5, "HEARTBEAT_INTERVAL": 0.5}
+    start_worker(concurrency=6, conf={**quick, "DECK": False})  # else it needs no message
     eventually(lambda: "bare@lab ready" in stranger.log.read_text(), 30)
 
     rows = [taskcontrol.enqueue(tasks.recorded) for _ in range(sized(6, 200))]

@@ -26,7 +26,7 @@ METHOD = "tests.tasks.recorded"
 
 
 @pytest.fixture(autouse=True)
-def _short(transactional_db):
+def _short(workshop):
     make_type(METHOD, usual_seconds=0.001, declared={})
 
 
