@@ -24,9 +24,9 @@ def timed(make_pass: Callable[[], Any]) -> Callable[[], Any]:
     """Return the pass with a line in the file for each that promotes something."""
 
     @wraps(make_pass)
-    def call() -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
         began = time.perf_counter()
-        done = make_pass()
+        done = make_pass(*arguments, **options)
         if done.promoted:
             with PATH.open("a") as file:
                 file.write(f"{time.perf_counter() - began}\n")
