@@ -61,8 +61,8 @@ class Clock:
             since[0] = time.perf_counter()
             return state
 
-        def whole() -> Any:
-            done = turn()  # with its commit
+        def whole(*arguments: Any) -> Any:
+            done = turn(*arguments)  # with its commit
             self.held.append(time.perf_counter() - since[0])
             return done
 
