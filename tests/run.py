@@ -140,6 +140,16 @@ def _all_runs(names: Sequence[str], argv: Sequence[str]) -> list[Outcome]:
         )
 
 
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return what came of several runs on one database, as if they had been one."""
+    return Outcome(
+        outcomes[0].database,
+        max(outcome.status for outcome in outcomes),
+        sum((outcome.counts for outcome in outcomes), Counter()),
+        [name for outcome in outcomes for name in outcome.bad],
+    )
+
+
 def run_again(outcome: Outcome) -> list[str]:
     """Run what failed once more, alone; return what passes, now counted as such."""
     bad = outcome.bad

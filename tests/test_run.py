@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tests.run
+from tests.faults import shares
 from tests.lab import LAB
 from tests.run import (
     IN_THE_LABORATORY,
@@ -17,6 +18,7 @@ from tests.run import (
     closing_line,
     databases,
     main,
+    together,
 )
 
 
@@ -133,3 +135,33 @@ def test_what_is_left_to_the_laboratory_is_there(name, test):
     text = Path("tests/integration", f"test_{name}.py").read_text()
 
     assert f"\ndef test_{test}" in text
+
+
+def test_runs_that_share_their_tests_count_as_one():
+    one = Outcome("postgresql", 1, Counter(passed=3, failed=1), ["a.py::one"])
+    two = Outcome("postgresql", 0, Counter(passed=4), [])
+
+    assert together([one, two]) == Outcome(
+        "postgresql", 1, Counter(passed=7, failed=1), ["a.py::one"]
+    )
+
+
+@pytest.fixture
+def takes(monkeypatch, tmp_path):
+    """What another run says of a file when it comes to it."""
+    monkeypatch.setenv(shares.VARIABLE, str(tmp_path))
+    return shares.is_ours.__wrapped__
+
+
+def test_a_file_of_the_laboratory_goes_to_the_first_that_comes_to_it(takes):
+    assert takes(Path("test_lost.py"))
+
+    assert not takes(Path("test_lost.py"))
+    assert takes(Path("test_limits.py"))
+
+
+def test_a_run_that_shares_with_nobody_takes_everything(takes, monkeypatch):
+    monkeypatch.delenv(shares.VARIABLE)
+
+    assert takes(Path("test_lost.py"))
+    assert takes(Path("test_lost.py"))

@@ -1,9 +1,10 @@
 """Runs the fault laboratory: ``python -m tests.faults [--tier 1] [--seeds 1,2,3] [pytest's options]``.
 
 All scenarios run with the first seed, and with the others those that are marked
-``every_seed``; scenarios that are named run with each. One that fails is run once more,
-alone, where few do: if it then passes it is told by name and marked as unsteady in its
-figures, and one that fails twice fails the run.
+``every_seed``; scenarios that are named run with each. Two runs share them, since most of
+the time they wait for what other processes do. One that fails is run once more, alone, where
+few do: if it then passes it is told by name and marked as unsteady in its figures, and one
+that fails twice fails the run.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests import run as runner
+from tests.faults import shares
 
 DATABASE = "postgresql"
+#: Runs that share the scenarios, each with servers of its own.
+AT_ONCE = 2
 #: How long each scenario took, but for those that are over in a moment.
 LENGTHS = ("--durations=0", "--durations-min=1")
 
@@ -45,10 +52,23 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(seed: str, chosen: Sequence[str]) -> int:
     os.environ["TASKCONTROL_TEST_SEED"] = seed
-    outcome = runner.run(DATABASE, chosen)
+    began = time.monotonic()
+    outcome = _run_shared(chosen)
     for name in runner.run_again(outcome):
         print(f"unsteady: {name} failed first and passed alone", flush=True)  # noqa: T201
+    print(runner.closing_line(outcome.counts, time.monotonic() - began), flush=True)  # noqa: T201
     return outcome.status
+
+
+def _run_shared(chosen: Sequence[str]) -> runner.Outcome:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        os.environ[shares.VARIABLE] = folder
+        marks = [f"{number} | " for number in range(1, AT_ONCE + 1)]
+        outcomes = list(
+            pool.map(lambda mark: runner.run(DATABASE, chosen, mark=mark), marks)
+        )
+        del os.environ[shares.VARIABLE]
+    return runner.together(outcomes)
 
 
 if __name__ == "__main__":
