@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from django.db.models import F, Q
 
@@ -183,8 +183,8 @@ def _promote(state: State, offer: Offer | None) -> Turn:
     lanes = open_lanes(waiting, occupancy.slots)
     fronts = read_fronts(lanes, occupancy.slots)
     slots = deepcopy(occupancy.slots)
-    only = bool(state.broker_error)
-    chosen, more = _choose(fronts, slots, only=only)
+    away = bool(state.broker_error)
+    chosen, more = _choose(fronts, slots, broker_away=away)
     held = held_batches() if state.open_batch else []
     free = _lock(chosen, held)
     if len(free) < len(chosen):
@@ -194,7 +194,7 @@ def _promote(state: State, offer: Offer | None) -> Turn:
         free = _lock((front.task_id for front in fronts.rows), held)
         rows = [front for front in fronts.rows if front.task_id in free]
         slots = occupancy.slots
-        chosen, more = _choose(fronts._replace(rows=rows), slots, only=only)
+        chosen, more = _choose(fronts._replace(rows=rows), slots, broker_away=away)
     closed = closures.after_choosing(waiting, fronts, chosen, slots)
     crashpoints.reached("dispatch.locked")
     turn = _move(chosen, slots.aside, state.site)
@@ -204,12 +204,12 @@ def _promote(state: State, offer: Offer | None) -> Turn:
     return turn
 
 
-def _move(chosen: Sequence[int], offer: Any, site: str) -> Turn:
+def _move(chosen: Sequence[int], offer: Offer | None, site: str) -> Turn:
     """Promote the chosen: claimed for this worker what it has taken, the others to be sent."""
-    mine = offer.taken if isinstance(offer, Offer) else {}
+    mine = offer.taken if offer is not None else {}
     sent = [task_id for task_id in chosen if task_id not in mine]
     turn = Turn(lifecycle.promote(sent, site=site))
-    if mine:
+    if offer is not None and mine:
         own = [task_id for task_id in chosen if task_id in mine]
         turn.offer = offer
         turn.claimed = lifecycle.promote_and_claim(
@@ -236,14 +236,14 @@ def _let_in() -> None:
     )
 
 
-def _choose(fronts: Fronts, slots: Slots, *, only: bool) -> tuple[list[int], bool]:
+def _choose(fronts: Fronts, slots: Slots, *, broker_away: bool) -> tuple[list[int], bool]:
     """Give the slots to the rows in order; a full type or queue never holds up another.
 
     Stops when a lane that was read only in part is used up, since a row that was not read
     might come before all that are left; returns the chosen and whether it stopped so. A
     queue whose first row finds no slot is closed: what is short and might be sent ahead of
     a slot would overtake it, again and again. What the worker's own children have room for
-    goes there, and ``only`` there while there is no broker.
+    goes there, and nothing goes elsewhere while ``broker_away``.
     """
     chosen: list[int] = []
     left = Counter(front.lane.number for front in fronts.rows)
@@ -255,7 +255,7 @@ def _choose(fronts: Fronts, slots: Slots, *, only: bool) -> tuple[list[int], boo
         left[lane.number] -= 1
         if lane.queue in closed or free <= 0:
             continue
-        if not _take(front, slots, only=only):
+        if not _take(front, slots, broker_away=broker_away):
             closed.add(lane.queue)
             continue
         places[lane.method] = free - 1
@@ -268,16 +268,15 @@ def _choose(fronts: Fronts, slots: Slots, *, only: bool) -> tuple[list[int], boo
     return chosen, False
 
 
-def _take(front: Front, slots: Slots, *, only: bool) -> bool:
+def _take(front: Front, slots: Slots, *, broker_away: bool) -> bool:
     lane, offer = front.lane, slots.aside
     queue, usual = lane.queue, lane.usual_seconds
-    if isinstance(offer, Offer) and offer.take(
-        slots, front.task_id, queue, lane.method, usual
-    ):
-        return True
-    if isinstance(offer, Offer) and not slots.served_by_others(queue, offer.worker_id):
-        return False  # it would wait in the broker for the same children
-    return not only and slots.take(queue, usual)
+    if offer is not None:
+        if offer.take(slots, front.task_id, queue, lane.method, usual):
+            return True
+        if not slots.served_by_others(queue, offer.worker_id):
+            return False  # it would wait in the broker for the same children
+    return not broker_away and slots.take(queue, usual)
 
 
 def _lock(ids: Iterable[int], held: Sequence[str]) -> set[int]:

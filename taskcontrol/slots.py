@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .deck import Offer
 
 #: Seconds of short work that may wait in the broker for each slot.
 LOOKAHEAD = 0.1
@@ -41,16 +44,6 @@ class Pool:
         return self.size - self.busy - sum(self.promised.values())
 
 
-class Aside(Protocol):
-    """Room for short work beside the slots: see ``deck.py``."""
-
-    def room(self, queue: str) -> int:
-        """Return the most tasks of ``queue`` that it could take now."""
-
-    def has_room(self, queue: str, usual_seconds: float | None) -> bool:
-        """Return whether it could take one more."""
-
-
 class Slots:
     """Knows whether one more task of a queue would find a slot.
 
@@ -63,7 +56,7 @@ class Slots:
         #: Whether some task was sent ahead of a free slot.
         self.ahead = False
         #: How much short work the worker that makes the pass takes ahead for its own children.
-        self.aside: Aside | None = None
+        self.aside: Offer | None = None
 
     def serves(self, queue: str) -> bool:
         """Return whether any live worker consumes ``queue``."""

@@ -91,8 +91,8 @@ MUTANTS = [
         "dispatch.py",
         (
             "_choose",
-            "if not _take(front, slots, only=only):",
-            "_take(front, slots, only=only)\n        if False:",
+            "if not _take(front, slots, broker_away=broker_away):",
+            "_take(front, slots, broker_away=broker_away)\n        if False:",
         ),
         by="dispatch: a pass promotes what finds a slot and sends it",
     ),
