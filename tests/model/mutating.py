@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("taskcontrol", "tests", "project", "manage.py", "pyproject.toml")
 #: Seconds after which a mutant hangs: a test has noticed that only where it was meant to.
 TIMEOUT = 300
+#: The same for the tests of all mutants together, with every guard in its place.
+ALL_TAKE = 1800
 #: A test that fails by these says something about the mutant and nothing about the guard.
 CLUMSY = re.compile(r"\b(NameError|SyntaxError|ImportError): .*")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", re.MULTILINE)
@@ -130,7 +132,9 @@ class Copy:
         trouble = "" if status == 0 else f"pytest ended with {status}:\n{said[-2000:]}"
         return Verdict(mutant, "", trouble)
 
-    def run(self, tests: tuple[str, ...], database: str) -> tuple[int, str]:
+    def run(
+        self, tests: tuple[str, ...], database: str, timeout: float = TIMEOUT
+    ) -> tuple[int, str]:
         """Run tests in the copy; return pytest's exit status and what it said."""
         options = ["-x", "-q", "--tb=short", "-p", "no:randomly", "-p", "no:cacheprovider"]
         names = [f"tests/{name}" for name in tests]
@@ -145,7 +149,7 @@ class Copy:
             process_group=0,
         ) as pytest:
             try:
-                said, _ = pytest.communicate(timeout=TIMEOUT)
+                said, _ = pytest.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
                 os.killpg(pytest.pid, signal.SIGKILL)  # with the servers that it started
                 raise
@@ -205,7 +209,7 @@ def _check_whole(mutants: Sequence[Mutant], copies: Queue[Copy]) -> None:
             if mutant.database == database
             for test in mutant.tests
         )
-        status, said = copy.run(tuple(tests), database)
+        status, said = copy.run(tuple(tests), database, ALL_TAKE)
         if status:
             raise RuntimeError(f"Tests fail without any mutant:\n{said[-3000:]}")
     copies.put(copy)
