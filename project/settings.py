@@ -147,6 +147,8 @@ def expires_after(seconds: int) -> dict[str, int]:
     return {"expires": seconds, "expire_seconds": seconds}
 
 
+# The workers do all this on timers of their own, every second or five: beat is for when these
+# are stuck. A pass begins with the retries that are due.
 CELERY_BEAT_SCHEDULE = {
     "dispatch": {
         "task": "taskcontrol.dispatch",
@@ -155,23 +157,23 @@ CELERY_BEAT_SCHEDULE = {
     },
     "retry-failed": {
         "task": "taskcontrol.retry_failed",
-        "schedule": 5.0,
-        "options": expires_after(5),
+        "schedule": 60.0,
+        "options": expires_after(60),
     },
     "resend": {
         "task": "taskcontrol.resend",
-        "schedule": 15.0,
-        "options": expires_after(15),
+        "schedule": 30.0,
+        "options": expires_after(30),
     },
     "rescue": {
         "task": "taskcontrol.rescue",
-        "schedule": 5.0,
-        "options": expires_after(5),
+        "schedule": 15.0,
+        "options": expires_after(15),
     },
     "schedules": {
         "task": "taskcontrol.schedules",
-        "schedule": 5.0,
-        "options": expires_after(5),
+        "schedule": 15.0,
+        "options": expires_after(15),
     },
     "roll-up": {
         "task": "taskcontrol.roll_up",

@@ -15,6 +15,7 @@ from . import context, crashpoints, events
 from .conf import conf
 from .dialect import DatabaseNow
 from .models import Announcement, TaskEvent, TaskLog, seconds
+from .prepared import PreparedQuery
 
 logger = logging.getLogger("taskcontrol")
 
@@ -116,7 +117,7 @@ def _tell_if_free(news: Announcement, until: float) -> int:
 
 def has_stored() -> bool:
     """Return whether stored news wait for somebody to tell them."""
-    return Announcement.objects.filter(_free()).exists()
+    return bool(_STORED.rows(conf.DATABASE))
 
 
 def _take(news: Announcement) -> bool:
@@ -130,6 +131,9 @@ def _take(news: Announcement) -> bool:
 
 def _free() -> Q:
     return Q(taken_at=None) | Q(taken_at__lt=DatabaseNow() - seconds(TELLING_TAKES))
+
+
+_STORED = PreparedQuery(lambda: Announcement.objects.filter(_free()).values_list("pk")[:1])
 
 
 def _give_up(news: Announcement) -> None:

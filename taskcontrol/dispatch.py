@@ -7,22 +7,24 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import cache
+from typing import Any, NamedTuple, Protocol
 
 from django.db.models import F, Q
 
 from . import broker, closures, crashpoints, following, lifecycle
-from .brief import brief
+from .brief import bounds, brief
 from .conf import conf
 from .context import without_user_code
 from .deck import Offer
-from .dialect import free_keys
+from .dialect import free_keys, skip_locked
 from .exceptions import BrokerUnavailable
 from .fronts import Front, Fronts, open_lanes, read_fronts, waiting_lanes
 from .lanes import ready_lane
 from .lifecycle import Card
 from .models import DispatcherState, TaskLog
 from .occupancy import read_occupancy
+from .prepared import PreparedSearch, padded
 from .retries import retry_failed_tasks
 from .settling import held_batches, settle_batches
 from .slots import Slots
@@ -36,7 +38,7 @@ __all__ = ["can_dispatch_now", "dispatch_pending", "toggle_dispatcher"]
 def dispatch_pending() -> int:
     """Make one pass: promote what may run now, send it, and return how many were promoted.
 
-    Begins with ``retry_failed_tasks()``. Safe to run anywhere, any number at once: passes
+    Begins with ``retry_failed_tasks()`` where a retry is due. Safe to run anywhere, any number at once: passes
     take turns at the dispatcher's row. When the broker does not take the messages, the
     tasks go back to Pending and BrokerUnavailable is raised.
     """
@@ -65,9 +67,8 @@ def make_pass(hands: Hands | None = None) -> Pass:
     """Do what ``dispatch_pending`` does, and tell a little more."""
     count, settled = 0, False
     with without_user_code():
-        retry_failed_tasks()
         while True:
-            turn = _take_turn_and_promote(hands)
+            turn = _retry_and_promote(hands)
             if turn.claimed and turn.offer is not None and hands is not None:
                 hands.take(turn.claimed, turn.offer)
             if turn.broker_error:
@@ -120,6 +121,8 @@ class Turn:
     #: What this worker's own children run, and what was offered for them.
     claimed: Sequence[Card] = ()
     offer: Offer | None = None
+    #: Whether retries are due: they are made first, and the turn is taken again.
+    retries: bool = False
     #: Whether this worker's own children can be given work without the broker.
     alone: bool = False
     #: Some lane was read only in part: its rest may come before what others hold.
@@ -136,14 +139,25 @@ class Turn:
     rated: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def _take_turn_and_promote(hands: Hands | None) -> Turn:
+def _retry_and_promote(hands: Hands | None) -> Turn:
+    """Move what is to be retried first: it takes its place among what waits."""
+    turn = _take_turn_and_promote(hands)
+    if not turn.retries:
+        return turn
+    retry_failed_tasks()
+    return _take_turn_and_promote(hands, retried=True)  # what cannot be moved stays
+
+
+def _take_turn_and_promote(hands: Hands | None, *, retried: bool = False) -> Turn:
     with brief(swift=True):
         state = take_turn()
+        if state is not None and state.retrying is not None and not retried:
+            return Turn(retries=True)
         if state is not None:
             return _use_turn(state, hands)
     # Made outside of the pass: where two make it at once, MariaDB keeps a lock of the second.
     dispatcher_state()
-    return _take_turn_and_promote(hands)
+    return _take_turn_and_promote(hands, retried=retried)
 
 
 def _use_turn(state: State, hands: Hands | None) -> Turn:
@@ -281,10 +295,28 @@ def _take(front: Front, slots: Slots, *, broker_away: bool) -> bool:
 
 def _lock(ids: Iterable[int], held: Sequence[str]) -> set[int]:
     """Lock these rows, without those that somebody is changing or whose batch is held."""
-    rows = TaskLog.objects.filter(pk__in=list(ids), status=Status.PENDING).order_by("pk")
+    ids = list(ids)
+    if not ids:
+        return set()
     if held:
-        rows = rows.filter(Q(batch_id=None) | ~Q(batch_id__in=held))
-    return set(free_keys(rows))
+        rows = _pending(ids).filter(Q(batch_id=None) | ~Q(batch_id__in=held))
+        return set(free_keys(rows))
+    size, given = padded(ids)
+    bound = [one.template for one in bounds(conf.DATABASE)]
+    return {key for key, *_ in _locking(size).rows(conf.DATABASE, given, *bound)}
+
+
+@cache
+def _locking(size: int) -> PreparedSearch:
+    def build(p: Any) -> Any:
+        rows = _pending([p(f"id{n}", "id") for n in range(size)])
+        return skip_locked(rows).values_list("pk", *bounds(conf.DATABASE))
+
+    return PreparedSearch(TaskLog, build)
+
+
+def _pending(ids: Sequence[Any]) -> Any:
+    return TaskLog.objects.filter(pk__in=ids, status=Status.PENDING).order_by("pk")
 
 
 def _send(promoted: Sequence[TaskLog]) -> None:

@@ -31,7 +31,7 @@ from .history import CLEARED, archive, record
 from .lanes import ready_lane
 from .models import TaskAttempt, TaskEvent, TaskLog, Worker
 from .pokes import poke_after_commit
-from .prepared import PreparedMove
+from .prepared import PreparedMove, padded
 from .status import MOVES, Status
 from .text import clipped, last_line
 
@@ -49,7 +49,7 @@ def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
     """Pending -> Queued: give each task its next attempt and its message's id."""
     if not ids:
         return []
-    size, given = _padded(ids)
+    size, given = padded(ids)
     return _announced(_promote(size), {**given, "site": f"{site}-"}, alone=False)
 
 
@@ -61,7 +61,7 @@ def promote_and_claim(ids: Sequence[int], *, site: str, worker_id: int) -> list[
     if not ids:
         return []
 
-    size, given = _padded(ids)
+    size, given = padded(ids)
     given = {**given, "site": f"{site}-", "worker": worker_id}
     arrow = _promote(size, claimed=True)
     with brief(savepoint=False, swift=True):
@@ -96,13 +96,6 @@ class Card:
     def pk(self) -> int:
         """The key of the task."""
         return int(self.__dict__["id"])
-
-
-def _padded(ids: Sequence[int]) -> tuple[int, dict[str, Any]]:
-    """Pad to a power of two, so that few statements serve every number of tasks."""
-    size = 1 << (len(ids) - 1).bit_length()
-    padded = [*ids, *[ids[-1]] * (size - len(ids))]
-    return size, {f"id{n}": task_id for n, task_id in enumerate(padded)}
 
 
 @cache

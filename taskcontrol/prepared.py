@@ -32,6 +32,16 @@ class Param(models.Expression):
         return self.column.get_db_prep_save(given[self.name], connection)
 
 
+def padded(ids: Sequence[int]) -> tuple[int, dict[str, Any]]:
+    """Pad keys to a power of two, so that few statements serve every number of rows.
+
+    Returns how many they are then, and the keys as ``id0``, ``id1`` and so on.
+    """
+    size = 1 << (len(ids) - 1).bit_length()
+    filled = [*ids, *[ids[-1]] * (size - len(ids))]
+    return size, {f"id{n}": key for n, key in enumerate(filled)}
+
+
 class PreparedQuery:
     """A ``values_list`` query that is the same every time; rows come as the driver gives them."""
 
@@ -51,7 +61,66 @@ class PreparedQuery:
             return list(cursor.fetchall())
 
 
-class PreparedMove:
+class _Parametric:
+    """A statement over the columns of a model, with places for values."""
+
+    def __init__(self, model: type[models.Model], build: Callable[..., Any]) -> None:
+        self.model, self._build = model, build
+        self._compiled: dict[Any, tuple[str, Sequence[Any]]] = {}
+
+    def _param(self, name: str, column: str) -> Param:
+        return Param(name, self._field(column))
+
+    def _field(self, column: str) -> models.Field[Any, Any]:
+        field = self.model._meta.get_field(column)
+        if not isinstance(field, models.Field):
+            raise TypeError(f"{column} is no column")
+        return field
+
+
+def _filled(params: Sequence[Any], given: dict[str, Any], connection: Any) -> list[Any]:
+    return [
+        one.fill(given, connection) if isinstance(one, Param) else one for one in params
+    ]
+
+
+class PreparedSearch(_Parametric):
+    """A ``values_list`` query with values that are given each time.
+
+    ``build(p)`` returns it; ``p`` as of a PreparedMove.
+    """
+
+    def rows(
+        self, using: str, given: dict[str, Any], *depends_on: Any
+    ) -> list[tuple[Any, ...]]:
+        """Run it; ``depends_on`` as of a PreparedQuery."""
+        connection = connections[using]
+        key = (connection.vendor, *depends_on)
+        if key not in self._compiled:
+            query = self._build(self._param).using(using).query
+            self._compiled[key] = query.get_compiler(using).as_sql()
+        sql, params = self._compiled[key]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, _filled(params, given, connection))
+            return list(cursor.fetchall())
+
+
+class PreparedUpdate(_Parametric):
+    """A conditional UPDATE of any rows; ``build`` as of a PreparedMove."""
+
+    def run(self, using: str, given: dict[str, Any]) -> int:
+        """Run it with the values ``given``; return how many rows it matched."""
+        connection = connections[using]
+        if connection.vendor not in self._compiled:
+            rows, values = self._build(self._param)
+            self._compiled[connection.vendor] = update_sql(rows.using(using), values)
+        sql, params = self._compiled[connection.vendor]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, _filled(params, given, connection))
+            return int(cursor.rowcount)
+
+
+class PreparedMove(_Parametric):
     """A conditional UPDATE of tasks that returns what it changed.
 
     ``build(p)`` returns the rows and the values; ``p("name", "column")`` stands for a value
@@ -64,8 +133,8 @@ class PreparedMove:
         columns: Sequence[str],
         build: Callable[[Callable[[str, str], Any]], tuple[Any, dict[str, Any]]],
     ) -> None:
-        self.model, self.columns, self._build = model, columns, build
-        self._compiled: dict[Any, tuple[str, Sequence[Any]]] = {}
+        super().__init__(model, build)
+        self.columns = columns
 
     def run(self, using: str, given: dict[str, Any]) -> list[Any]:
         """Run it with the values ``given``; return the changed rows, ``columns`` loaded."""
@@ -79,10 +148,11 @@ class PreparedMove:
             sql, params = self._sql(using, connection)
         except EmptyResultSet:
             return []
-        filled = [
-            one.fill(given, connection) if isinstance(one, Param) else one for one in params
-        ]
-        return list(self.model._default_manager.using(using).raw(sql, filled))
+        return list(
+            self.model._default_manager.using(using).raw(
+                sql, _filled(params, given, connection)
+            )
+        )
 
     def tuples(self, using: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run it; return what it changed as the driver gives it, in the order of ``names``.
@@ -97,11 +167,8 @@ class PreparedMove:
                 for row in self.run(using, given)
             ]
         sql, params = self._sql(using, connection)
-        filled = [
-            one.fill(given, connection) if isinstance(one, Param) else one for one in params
-        ]
         with connection.cursor() as cursor:
-            cursor.execute(sql, filled)
+            cursor.execute(sql, _filled(params, given, connection))
             return list(cursor.fetchall())
 
     def names(self) -> tuple[str, ...]:
@@ -119,15 +186,6 @@ class PreparedMove:
             returning = returning_clause(self.model, self.columns, connection)
             self._compiled[key] = (f"{sql} {returning}{bound}", params)
         return self._compiled[key]
-
-    def _param(self, name: str, column: str) -> Param:
-        return Param(name, self._field(column))
-
-    def _field(self, column: str) -> models.Field[Any, Any]:
-        field = self.model._meta.get_field(column)
-        if not isinstance(field, models.Field):
-            raise TypeError(f"{column} is no column")
-        return field
 
 
 class Thaw:

@@ -6,16 +6,16 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from django.db.models import F, Q
+from django.db.models import Q
 
 from . import crashpoints, lifecycle, permissions
 from .bell import request_dispatch
 from .conf import conf
-from .dialect import DatabaseNow
 from .exceptions import InvalidTransition, TaskNotFound
 from .lookup import find_task, read_again
 from .models import TaskLog
 from .status import Status
+from .turns import retries_due
 
 if TYPE_CHECKING:
     from .people import Person
@@ -43,9 +43,7 @@ def retry_failed_tasks() -> int:
 
 def _due(behind: tuple[datetime, int] | None = None) -> list[tuple[datetime, int]]:
     """Return the next page of what is due, the longest due first."""
-    rows = TaskLog.objects.filter(
-        retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
-    )
+    rows = retries_due()
     if behind is not None:
         at, key = behind
         rows = rows.filter(

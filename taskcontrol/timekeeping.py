@@ -17,6 +17,7 @@ from .conf import conf
 from .dialect import DatabaseNow
 from .exceptions import InvalidCall
 from .models import Schedule, TaskLog
+from .prepared import PreparedQuery
 from .status import TERMINAL
 from .text import clipped
 from .timetables import (
@@ -63,7 +64,7 @@ def anything_due() -> bool:
     """
     if not beat_is_installed():
         return False
-    return _anything_changed() or due().exists()
+    return _anything_changed() or bool(_DUE.rows(conf.DATABASE, conf.SCHEDULE_GRACE))
 
 
 def due() -> Any:
@@ -79,6 +80,9 @@ def due() -> Any:
     )
     waiting = Schedule.objects.filter(next_run_at__lte=DatabaseNow())
     return waiting.exclude(pk__in=busy.values("pk")).order_by("next_run_at")
+
+
+_DUE = PreparedQuery(lambda: due().values_list("pk")[:1])
 
 
 def active() -> Q:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
-from django.db.models import Q, Subquery, TextField
+from django.db.models import F, Q, Subquery, TextField
 from django.db.models.functions import Cast
 
 from . import closures, following
@@ -15,7 +16,7 @@ from .conf import conf
 from .dialect import DatabaseMicroseconds, DatabaseNow, microseconds_now
 from .lockwaits import patience
 from .models import DispatcherState, TaskBatch, TaskLog, seconds
-from .prepared import PreparedQuery
+from .prepared import PreparedQuery, PreparedUpdate
 from .rates import Sends
 from .status import Status
 
@@ -26,8 +27,9 @@ class State(NamedTuple):
     site: str
     suspended: bool
     broker_error: str
-    #: The first task that stands in a lane, comes to its ``run_at``, waits for the end of
-    #: another, passes its ``expires_at``.
+    #: The first task that is to be retried now, stands in a lane, comes to its ``run_at``,
+    #: waits for the end of another, passes its ``expires_at``.
+    retrying: int | None
     waiting: int | None
     coming: int | None
     following: int | None
@@ -75,6 +77,7 @@ def _build_turn() -> Any:
         DispatcherState.objects.select_for_update()
         .filter(*patience(conf.DATABASE), pk=DispatcherState.THE_ONE)
         .annotate(
+            retrying=_first(retries_due(), "retry_at"),
             waiting=_first(waiting, "ready_lane"),
             coming=_first(coming(), "run_at"),
             following=_first(following.followers(), "after_id"),
@@ -88,6 +91,7 @@ def _build_turn() -> Any:
             "site",
             "suspended",
             "broker_error",
+            "retrying",
             "waiting",
             "coming",
             "following",
@@ -113,6 +117,13 @@ def _first(rows: Any, column: str) -> Subquery:
 _TURN = PreparedQuery(_build_turn)
 
 
+def retries_due() -> Any:
+    """Return the failed tasks whose automatic retry is due."""
+    return TaskLog.objects.filter(
+        retry_at__lte=DatabaseNow(), retry_count__lt=F("max_retries")
+    )
+
+
 def coming() -> Any:
     """Return the tasks whose ``run_at`` has come and that stand in no lane yet."""
     return TaskLog.objects.filter(
@@ -133,21 +144,29 @@ def sign(
     rated: Mapping[tuple[str, str], int],
 ) -> None:
     """Leave the sign of life of this pass, at most once a second when nothing moved."""
-    now = DatabaseNow()
-    values: dict[str, Any] = {"last_pass_at": now}
-    rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
+    given: dict[str, Any] = {}
     before = state.was_closed
     after = closures.since(before, closed, state.now)
     if after != before:
         closures.keep_what_is_over(before, after, state.now)
-        values["closed"] = after
+        given["closed"] = after
     if rated:
         # As of the end of the pass, while it was decided as of its begin: so nothing leaves
         # the period too early, however long the pass took.
         sends = state.sends._replace(now=microseconds_now(conf.DATABASE))
-        values["sent"] = sends.with_more(rated)
-    if promoted:
-        values["last_promoted_at"] = now
-    elif after == before:
-        rows = rows.filter(Q(last_pass_at=None) | Q(last_pass_at__lt=now - seconds(1)))
-    rows.update(**values)
+        given["sent"] = sends.with_more(rated)
+    quiet = not promoted and after == before
+    _signing(promoted, quiet, tuple(given)).run(conf.DATABASE, given)
+
+
+@cache
+def _signing(promoted: bool, quiet: bool, told: tuple[str, ...]) -> PreparedUpdate:  # noqa: FBT001 - cached
+    def build(p: Any) -> Any:
+        now = DatabaseNow()
+        rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
+        if quiet:
+            rows = rows.filter(Q(last_pass_at=None) | Q(last_pass_at__lt=now - seconds(1)))
+        values = {"last_pass_at": now, **{name: p(name, name) for name in told}}
+        return rows, {**values, "last_promoted_at": now} if promoted else values
+
+    return PreparedUpdate(DispatcherState, build)

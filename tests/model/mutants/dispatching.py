@@ -18,14 +18,14 @@ MUTANTS = [
     mutant(
         "pass: leaves what somebody holds",
         "dispatch.py",
-        ("_lock", "free_keys(rows)", "[row.pk for row in rows]"),
+        ("build", "skip_locked(rows)", "rows"),
         by="dispatch: a row that somebody holds is skipped and stops nobody",
         on=POSTGRESQL,
     ),
     mutant(
         "pass: still pending when locked",
         "dispatch.py",
-        ("_lock", ", status=Status.PENDING", ""),
+        ("_pending", ", status=Status.PENDING", ""),
         by="dispatch: a task that is paused while a pass looks gives its slot to the next",
     ),
     mutant(

@@ -8,7 +8,7 @@ MUTANTS = [
     mutant(
         "sweep: retry",
         "dispatch.py",
-        ("make_pass", "retry_failed_tasks()", "pass"),
+        ("_retry_and_promote", "retry_failed_tasks()", "pass"),
         by="retries: one poisoned row stops neither the sweep nor the dispatcher p1",
     ),
     mutant(
