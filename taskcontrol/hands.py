@@ -371,8 +371,7 @@ class Hands:
             self._signal(hand, one, interrupts.TIMEOUT)
         if ran > timeout + conf.CANCEL_GRACE and not one.overdue:
             one.overdue = True
-            keeper = self.boot.keeper
-            keeper.do(partial(keeper.timed_out, *one.key))
+            self.boot.keeper.do(partial(self.boot.lookout.timed_out, *one.key))
             if self._signal(hand, one, signal.SIGTERM):
                 hand.kill_at = time.monotonic() + LAST_WORDS
 
@@ -491,7 +490,7 @@ class _Loss:
         code = self.process.exitcode
         if code is None and time.monotonic() < self._until:
             return False
-        key, keeper = self.one.key, self.hands.boot.keeper
+        key, lookout = self.one.key, self.hands.boot.lookout
         if not self._begun:
             lifecycle.begin(
                 *key, worker_id=here.worker_id, pid=self.process.pid, ago=self.ago
@@ -499,7 +498,7 @@ class _Loss:
             self._begun = True
         self.hands.deck.settle([key])
         status = human_status(code) if code is not None else "unknown"
-        written: bool = keeper.process_lost(*key, f"Worker exited prematurely: {status}")
+        written: bool = lookout.process_lost(*key, f"Worker exited prematurely: {status}")
         return written
 
 
