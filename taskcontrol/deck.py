@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .slots import LEAST_BY_HAND, LOOKAHEAD, Slots, is_short
+from .slots import LEAST_BY_HAND, Slots, cost_by_hand, is_short
 
 Key = tuple[int, int]
+#: Bytes that a child is given at once.
+BYTES = 256_000
 #: How much the newest run counts in the mean of its type.
 WEIGHT = 0.05
 
@@ -33,7 +35,7 @@ class Claimed:
         self.bytes = 100 if writes_itself else 500 + size_of(card)
         #: Whether it shares a child with others that wait behind it there.
         self.short = is_short(usual)
-        self.seconds = cost_of(usual if takes is None else takes)
+        self.seconds = cost_by_hand(usual if takes is None else takes)
         #: Whether its child claims it and writes its end; else the journal does both.
         self.writes_itself = writes_itself
         #: Its number on the line of the child that it was given to; 0 while it waits here.
@@ -51,6 +53,23 @@ def size_of(card: Any) -> int:
     """Return about how many bytes the arguments of a row are."""
     given = card.arguments
     return len(given) if isinstance(given, str) else len(json.dumps(given))
+
+
+def is_simple(card: Any, usual: float | None) -> bool:
+    """Return whether the journal may write begin and end: no more is to be told or done."""
+    options = card.options
+    if isinstance(options, str):
+        options = json.loads(options) if options != "{}" else {}
+    return (
+        is_short(usual)
+        and not card.heard
+        and card.expires_at is None
+        and not options.get("atomic")
+        # What came back once is claimed before its body begins, so that one which takes its
+        # worker down with it is counted.
+        and card.attempt == card.retry_count + 1
+        and size_of(card) < BYTES // 4
+    )
 
 
 class Offer:
@@ -92,17 +111,12 @@ class Offer:
         if self._places > 0 and slots.take_free(queue):
             self._places -= 1
         elif is_short(usual) and self._seconds >= LEAST_BY_HAND:
-            self._seconds -= cost_of(self._each.get(method, usual))
+            self._seconds -= cost_by_hand(self._each.get(method, usual))
             slots.ahead = True
         else:
             return False
         self.taken[task_id] = usual
         return True
-
-
-def cost_of(seconds: float | None) -> float:
-    """Return the seconds of lookahead that a run takes up."""
-    return max(LOOKAHEAD if seconds is None else seconds, LEAST_BY_HAND)
 
 
 class Deck:

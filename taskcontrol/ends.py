@@ -290,7 +290,7 @@ def _persistently(write: Callable[[], bool]) -> bool:
 
 
 def told_of(outcome: Outcome) -> tuple[Any, ...]:
-    """Return what the end of a body that returned tells, in the order of ``grouped.TOLD``."""
+    """Return what the end of a body that returned tells, in the order of ``lifecycle.grouped.TOLD``."""
     measures = outcome.measures
     return (
         measures["time_taken"].total_seconds(),

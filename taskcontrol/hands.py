@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
@@ -13,101 +12,33 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from billiard.common import human_status
-
 from . import (
     bell,
     crashpoints,
-    held,
-    interrupts,
     lifecycle,
     lines,
-    losses,
     prefork,
     watchers,
 )
 from .announcing import anyone_listens
+from .atwork import AtWork
 from .conf import conf
-from .deck import Claimed, Deck, Key, Offer, size_of
+from .deck import Claimed, Deck, Key, Offer, is_simple
 from .execution import here
+from .hand import Hand, HeldByHand, best
 from .journal import Journal
 from .lifecycle import Card
 from .lines import Answer, Job
-from .slots import LOOKAHEAD, is_short
+from .slots import LOOKAHEAD
 
 logger = logging.getLogger("taskcontrol")
 
-#: Seconds of short work, and bytes, that a child is given at once.
-GIVEN, BYTES = 0.03, 256_000
-#: Seconds after which a body that still runs is written down as begun, and what waits behind
-#: it is given to others.
-BEGUN_AFTER = 0.02
 #: Seconds between two looks at what runs.
 LOOK = 0.01
 #: The same while only what is long runs.
 LOOK_SELDOM = 0.25
-#: Seconds after which what a child has not begun is given to others.
-PATIENCE = 0.5
 #: Seconds that what was claimed waits for a child.
 WAITS_FOR = 2.0
-#: Seconds from asking a process to end to killing it, as Celery's at a hard time limit.
-LAST_WORDS = 0.1
-
-
-class Hand:
-    """One child and what it was given."""
-
-    def __init__(self, process: Any) -> None:
-        self.process, self.line = process, process.line
-        self.page = process.line.page
-        self.given: dict[int, Claimed] = {}
-        self.bytes = 0
-        self.number = 0
-        #: When it answered or was given something last.
-        self.heard_at = time.monotonic()
-        self.kill_at: float | None = None
-        #: Until when it is given nothing, since it just gave something back.
-        self.rests_until = 0.0
-        #: Whether it has not begun in time what it was given, and has not said a word since.
-        self.silent = False
-        #: Whether it was marked here as busy, so that Celery gives it nothing.
-        self.marked = False
-
-    @property
-    def seconds(self) -> float:
-        """How much work it was given."""
-        return sum(one.seconds for one in self.given.values())
-
-    @property
-    def at_work(self) -> Claimed | None:
-        """The attempt whose body runs now."""
-        return self.given.get(self.page.current)
-
-    def lingers(self, now: float) -> bool:
-        """Return whether what runs now has run for longer than what is short does."""
-        return bool(self.page.current) and now - self.page.since > BEGUN_AFTER
-
-    def unbegun(self) -> list[Claimed]:
-        """Return what it was given and has not begun."""
-        begun = self.page.begun
-        return [one for number, one in self.given.items() if number > begun]
-
-
-class HeldByHand:
-    """An attempt in a child as ``held.find`` returns it."""
-
-    def __init__(self, hand: Hand, one: Claimed) -> None:
-        self.hand, self.one = hand, one
-        self.key, self.pid = one.key, hand.process.pid
-
-    def runs_for(self) -> float:
-        """Return the seconds since its body began; 0 before that."""
-        page = self.hand.page
-        return time.monotonic() - page.since if page.current == self.one.number else 0.0
-
-    def body_is_gone(self) -> bool:
-        """Return whether its child has answered, or is dead."""
-        return self.one.answered or self.hand.line.closed
 
 
 class Hands:
@@ -117,13 +48,14 @@ class Hands:
         self.boot = boot
         self.deck = Deck()
         self.journal = Journal(self.deck)
+        self.running = AtWork(boot, self.deck, self.journal)
         self._hands: dict[int, Hand] = {}
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
         self._poll.register(self._wake_read, select.POLLIN)
-        self._over = self._cold = False
+        self._over = False
 
     # What others ask of it, in any thread
 
@@ -140,7 +72,7 @@ class Hands:
         if watchers.wants_events(getattr(self.boot.consumer, "event_dispatcher", None)):
             return None
         with self.deck.lock:
-            hands = [hand for hand in self._hands.values() if self._is_free(hand)]
+            hands = [hand for hand in self._hands.values() if hand.is_free()]
             idle = sum(not hand.given for hand in hands)
             serves = sum(all(one.short for one in hand.given.values()) for hand in hands)
             left = serves * LOOKAHEAD - self.deck.seconds()
@@ -158,7 +90,7 @@ class Hands:
             Claimed(
                 card,
                 usual[card.pk],
-                writes_itself=heard or not _is_simple(card, usual[card.pk]),
+                writes_itself=heard or not is_simple(card, usual[card.pk]),
                 takes=self.deck.each.get(card.method),
             )
             for card in cards
@@ -198,22 +130,7 @@ class Hands:
     def kill(self, key: Key, number: signal.Signals) -> bool:
         """Send a signal to the child in which this attempt runs now, and for no other."""
         found = self.find(key)
-        return found is not None and self._signal(found.hand, found.one, number)
-
-    def _signal(self, hand: Hand, one: Claimed, number: signal.Signals) -> bool:
-        page = hand.page
-        with self.deck.lock, suppress(ProcessLookupError):
-            if number not in {signal.SIGKILL, signal.SIGTERM}:
-                page.aim = one.number
-            else:
-                page.halt = one.number
-            if page.current != one.number or hand.line.closed:
-                page.halt = 0
-                return False
-            if number == signal.SIGKILL:
-                held.kill_children_of(hand.process.pid)
-            os.kill(hand.process.pid, number)
-        return True
+        return found is not None and self.running.signal(found.hand, found.one, number)
 
     # The thread
 
@@ -233,7 +150,7 @@ class Hands:
     def stop_bodies(self) -> None:
         """Let no body go on: this worker is stopped cold. A Unix signal handler calls it."""
         self.boot.leave()
-        self._cold = True
+        self.running.cold = True
         self.wake()
 
     def stop(self) -> None:
@@ -252,7 +169,7 @@ class Hands:
             for fd, _ in ready:
                 if fd in self._hands:
                     self._listen(self._hands[fd])
-            self._look()
+            self.running.look(self._hands.values())
             if self.boot.leaving:
                 self._give_all_back()
             else:
@@ -273,7 +190,7 @@ class Hands:
         for process in list(prefork.processes.values()):
             fd = process.line.main_end.fileno()
             if fd >= 0 and fd not in self._hands:
-                self._hands[fd] = Hand(process)
+                self._hands[fd] = Hand(process, self.boot)
                 self._poll.register(fd, select.POLLIN)
 
     def _listen(self, hand: Hand) -> None:
@@ -287,13 +204,13 @@ class Hands:
         if answer.what == lines.ASKS:
             one = hand.given.get(answer.number)
             if one is not None:
-                self._tell_begun(hand, one, asked=True)
+                self.running.tell_begun(hand, one, asked=True)
             return
         one = hand.given.pop(answer.number, None)
         if one is None:
             return  # it was taken back
         hand.bytes -= one.bytes
-        self._unmark(hand)
+        hand.unmark()
         if answer.what == lines.UNBEGUN:
             self.deck.put_back([one])
             hand.rests_until = time.monotonic() + LOOK
@@ -309,153 +226,41 @@ class Hands:
         else:
             self.deck.settle([one.key])
 
-    def _tell_begun(self, hand: Hand, one: Claimed, *, asked: bool = False) -> None:
-        page = hand.page
-        if not one.told_begun or asked:
-            one.told_begun = True
-            self.journal.began(one, hand.process.pid, page, asked=asked)
-
-    # What runs
-
-    def _look(self) -> None:
-        now = time.monotonic()
-        for hand in self._hands.values():
-            if hand.kill_at is not None and now > hand.kill_at:
-                with suppress(ProcessLookupError):
-                    os.kill(hand.process.pid, signal.SIGKILL)
-                hand.kill_at = None
-            if hand.marked:
-                self._mark(hand)  # again: Celery forgets it when it connects anew
-            if hand.given:
-                self._look_at(hand, now)
-
-    def _look_at(self, hand: Hand, now: float) -> None:
-        one, since = hand.at_work, hand.page.since
-        if one is None:
-            if now - max(hand.heard_at, since) > PATIENCE:
-                self._take_back(hand)
-                hand.silent = True
-            return
-        ran = now - since
-        if ran > BEGUN_AFTER:
-            self._tell_begun(hand, one)
-            if len(hand.given) > 1:
-                self._take_back(hand)
-        self._mind_limits(hand, one, ran)
-        if self._cold and hand.kill_at is None:
-            self._stop_body(hand, one)
-
-    def _stop_body(self, hand: Hand, one: Claimed) -> None:
-        """Give its task back, uncounted, and end its process."""
-        self._tell_begun(hand, one)
-        self.boot.keeper.do(partial(losses.give_back_by_key, *one.key))
-        if self._signal(hand, one, signal.SIGTERM):
-            hand.kill_at = time.monotonic() + conf.CANCEL_GRACE
-
-    def _take_back(self, hand: Hand) -> None:
-        """Give to others what this child was given and has not begun."""
-        if not hand.unbegun():
-            return
-        hand.page.taken_back = hand.number
-        back = hand.unbegun()
-        for one in back:
-            del hand.given[one.number]
-            hand.bytes -= one.bytes
-        self.deck.put_back(back)
-        self._unmark(hand)
-
-    def _mind_limits(self, hand: Hand, one: Claimed, ran: float) -> None:
-        timeout = one.card.timeout
-        if ran > timeout and not one.warned:
-            one.warned = True
-            self._signal(hand, one, interrupts.TIMEOUT)
-        if ran > timeout + conf.CANCEL_GRACE and not one.overdue:
-            one.overdue = True
-            keeper = self.boot.keeper
-            keeper.do(partial(keeper.timed_out, *one.key))
-            if self._signal(hand, one, signal.SIGTERM):
-                hand.kill_at = time.monotonic() + LAST_WORDS
-
     def _bury(self, hand: Hand) -> None:
-        """A child is dead: what had begun there is lost, the rest goes to others."""
         fd = hand.line.main_end.fileno()
         self._poll.unregister(fd)
         del self._hands[fd]
         prefork.processes.pop(hand.process.pid, None)
-        unbegun = hand.unbegun()
-        self.deck.put_back(unbegun)
-        for one in hand.given.values():
-            if one not in unbegun:
-                one.answered = True
-                ago = time.monotonic() - hand.page.since
-                self.boot.keeper.do(_Loss(self, one, hand.process, ago))
-        hand.given.clear()
-        self._unmark(hand)
+        self.running.bury(hand)
         hand.line.main_end.close()
 
     # The deck
-
-    def _is_free(self, hand: Hand) -> bool:
-        """Return whether Celery has given this child nothing."""
-        if hand.line.closed or hand.page.halt or hand.silent:
-            return False
-        now = time.monotonic()
-        if now < hand.rests_until or hand.lingers(now):
-            return False
-        marked = hand.process.inqW_fd in self._busy
-        return not marked or hand.marked
-
-    @property
-    def _busy(self) -> set[int]:
-        """The children that Celery gives nothing, by a number that it knows."""
-        busy: set[int] = self.boot.consumer.pool._pool._busy_workers  # noqa: SLF001 - nothing else says so
-        return busy
-
-    def _mark(self, hand: Hand) -> None:
-        """Keep Celery from giving a job to a child that is at something long."""
-        hand.marked = True
-        self._busy.add(hand.process.inqW_fd)
-
-    def _unmark(self, hand: Hand) -> None:
-        if hand.marked and not hand.given:
-            hand.marked = False
-            self._busy.discard(hand.process.inqW_fd)
 
     def _give(self) -> None:
         with self.deck.lock:
             if self.boot.leaving or not lines.lease.holds():
                 return
             given: dict[int, list[Job]] = {}
-            hands = [hand for hand in self._hands.values() if self._is_free(hand)]
+            hands = [hand for hand in self._hands.values() if hand.is_free()]
             loads = {id(hand): hand.seconds for hand in hands}
             waiting = self.deck.waiting
             while waiting:
                 one = waiting[0]
-                hand = _best(hands, loads, one)
+                hand = best(hands, loads, one)
                 if hand is None:
                     break
                 waiting.popleft()
                 loads[id(hand)] += one.seconds
-                given.setdefault(id(hand), []).append(self._job(hand, one))
+                given.setdefault(id(hand), []).append(hand.take(one))
             for hand in hands:
                 if id(hand) in given:
                     hand.heard_at = time.monotonic()
                     hand.line.give(given[id(hand)])
 
-    def _job(self, hand: Hand, one: Claimed) -> Job:
-        hand.number += 1
-        one.number = hand.number
-        hand.given[one.number] = one
-        hand.bytes += one.bytes
-        if not one.short:
-            self._mark(hand)
-        values = None if one.writes_itself else one.card.values
-        return Job(one.number, *one.key, values)
-
     def _give_all_back(self) -> None:
         """This worker leaves: what has not begun is for others."""
         for hand in self._hands.values():
-            self._take_back(hand)
+            self.running.take_back(hand)
         keys = self.deck.take_waiting()
         if keys:
             self.boot.keeper.do(partial(self._let_go, keys, "its worker left"))
@@ -477,64 +282,6 @@ class Hands:
             lifecycle.release(*key)
         self.deck.settle(keys)
         bell.ring()
-
-
-class _Loss:
-    """An errand of the keeper: a child died over an attempt."""
-
-    def __init__(self, hands: Hands, one: Claimed, process: Any, ago: float) -> None:
-        self.hands, self.one, self.process, self.ago = hands, one, process, ago
-        self._until = time.monotonic() + 2.0
-        self._begun = False
-
-    def __call__(self) -> bool | None:
-        code = self.process.exitcode
-        if code is None and time.monotonic() < self._until:
-            return False
-        key, keeper = self.one.key, self.hands.boot.keeper
-        if not self._begun:
-            lifecycle.begin(
-                *key, worker_id=here.worker_id, pid=self.process.pid, ago=self.ago
-            )
-            self._begun = True
-        self.hands.deck.settle([key])
-        status = human_status(code) if code is not None else "unknown"
-        written: bool = keeper.process_lost(*key, f"Worker exited prematurely: {status}")
-        return written
-
-
-def _best(hands: Collection[Hand], loads: dict[int, float], one: Claimed) -> Hand | None:
-    """Return the child with the least to do that may be given this."""
-    if not one.short:
-        return next((hand for hand in hands if not hand.given), None)
-    fit = (
-        hand
-        for hand in hands
-        if not hand.given
-        or (
-            loads[id(hand)] + one.seconds <= GIVEN
-            and hand.bytes + one.bytes <= BYTES
-            and all(other.short for other in hand.given.values())
-        )
-    )
-    return min(fit, key=lambda hand: loads[id(hand)], default=None)
-
-
-def _is_simple(card: Any, usual: float | None) -> bool:
-    """Return whether the journal may write begin and end: no more is to be told or done."""
-    options = card.options
-    if isinstance(options, str):
-        options = json.loads(options) if options != "{}" else {}
-    return (
-        is_short(usual)
-        and not card.heard
-        and card.expires_at is None
-        and not options.get("atomic")
-        # What came back once is claimed before its body begins, so that one which takes its
-        # worker down with it is counted.
-        and card.attempt == card.retry_count + 1
-        and size_of(card) < BYTES // 4
-    )
 
 
 def _ran(one: Claimed, pid: int, answer: Answer) -> tuple[Any, ...]:

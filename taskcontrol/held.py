@@ -154,14 +154,6 @@ def kill_tree(process: psutil.Process) -> None:
             one.kill()
 
 
-def kill_children_of(pid: int) -> None:
-    """End all that a process started."""
-    with suppress(psutil.NoSuchProcess):
-        for one in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-
-
 class Sturdy(Request):
     """A Celery request that harms no worker when its child runs out of memory."""
 

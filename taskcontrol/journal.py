@@ -16,7 +16,7 @@ from .context import without_user_code
 from .deck import Claimed, Deck
 from .execution import here
 from .forks import DatabaseWork
-from .grouped import Ran
+from .lifecycle import Ran
 from .lines import Page
 from .lockwaits import LockWaitOver, impatient
 from .models import TaskLog

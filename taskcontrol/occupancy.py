@@ -14,7 +14,7 @@ from .conf import conf
 from .dialect import DatabaseNow
 from .models import TaskLog, TaskType, Worker, seconds
 from .prepared import PreparedQuery
-from .slots import LEAST_BY_HAND, LOOKAHEAD, Pool, Slots, is_short
+from .slots import LOOKAHEAD, Pool, Slots, cost_by_hand, is_short
 from .status import Status
 
 #: Seconds after its timeout that a task which runs at once has for writing its end.
@@ -72,7 +72,7 @@ def _hold_claimed(pool: Pool, group: Held) -> None:
     """What a worker has claimed for its own children takes its slots, then its lookahead."""
     at_once = min(group.number, max(pool.free, 0))
     pool.busy += at_once
-    cost = max(LOOKAHEAD if group.usual is None else group.usual, LEAST_BY_HAND)
+    cost = cost_by_hand(group.usual)
     pool.lookahead = max(pool.lookahead - (group.number - at_once) * cost, 0)
 
 

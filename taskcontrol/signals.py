@@ -116,11 +116,11 @@ def on_task_failure(
     if not _is_ours(sender):
         return
     if _boot is not None and _boot.prefork and interrupts.in_main_process():
-        keeper, (task_id, attempt) = _boot.keeper, args
+        lookout, (task_id, attempt) = _boot.lookout, args
         if isinstance(exception, TimeLimitExceeded):
-            keeper.do(partial(keeper.timed_out, task_id, attempt))
+            _boot.keeper.do(partial(lookout.timed_out, task_id, attempt))
         else:
-            keeper.do(partial(keeper.process_lost, task_id, attempt, str(exception)))
+            _boot.keeper.do(partial(lookout.process_lost, task_id, attempt, str(exception)))
         return
     claims.write_missing_end(sender.request, ends.Outcome(error=exception))
 

@@ -22,6 +22,11 @@ def is_short(usual_seconds: float | None) -> bool:
     return usual_seconds is not None and usual_seconds <= SHORT
 
 
+def cost_by_hand(seconds: float | None) -> float:
+    """Return the seconds of lookahead that a run takes up where no message is sent."""
+    return max(LOOKAHEAD if seconds is None else seconds, LEAST_BY_HAND)
+
+
 @dataclass
 class Pool:
     """Workers that consume the same queues, seen as one."""

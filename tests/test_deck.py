@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskcontrol.deck import Claimed, Deck, Offer, cost_of
-from taskcontrol.slots import LEAST_BY_HAND, LOOKAHEAD, Pool, Slots
+from taskcontrol.deck import Claimed, Deck, Offer
+from taskcontrol.slots import Pool, Slots
 
 #: No database is asked.
 pytestmark = pytest.mark.only_on("sqlite")
@@ -68,10 +68,6 @@ def test_a_queue_that_the_worker_does_not_serve_is_for_others():
     assert not takes(one, slots(), 0.01, queue="other")
     assert one.room("other") == 0
     assert one.room("default") > 1
-
-
-def test_no_run_costs_nothing_and_one_of_unknown_length_costs_much():
-    assert (cost_of(0.0), cost_of(None)) == (LEAST_BY_HAND, LOOKAHEAD)
 
 
 def test_what_comes_back_waits_before_the_rest_in_its_order_p5():

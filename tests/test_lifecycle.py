@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from taskcontrol import history, lifecycle
 from taskcontrol.context import without_user_code
-from taskcontrol.grouped import Ran
+from taskcontrol.lifecycle import Ran, arrows
 from taskcontrol.models import Announcement, TaskAttempt, TaskEvent, TaskLog
 from taskcontrol.prepared import Thaw
 from taskcontrol.status import ACTIVE, MOVES, TERMINAL, Status
@@ -204,7 +204,7 @@ def test_a_move_that_is_not_in_the_table_is_refused_before_any_sql(old, new):
         CaptureQueriesContext(connection) as queries,
         pytest.raises(ValueError, match="move"),
     ):
-        lifecycle._move(TaskLog.objects.all(), old, new)
+        arrows.move(TaskLog.objects.all(), old, new)
 
     assert statements(queries) == []
 

@@ -533,7 +533,7 @@ class Keeper:
 def keeper(monkeypatch):
     """This process is a worker's main one, with a keeper that only listens."""
     keeper = Keeper()
-    boot = SimpleNamespace(keeper=keeper, prefork=True, left=[], stopped=[])
+    boot = SimpleNamespace(keeper=keeper, lookout=keeper, prefork=True, left=[], stopped=[])
     boot.leave = lambda: boot.left.append(1)
     boot.stop = lambda: boot.stopped.append(1)
     monkeypatch.setattr(signals, "_boot", boot)

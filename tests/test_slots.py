@@ -6,7 +6,15 @@ import itertools
 
 from hypothesis import given, strategies as st
 
-from taskcontrol.slots import LEAST, LOOKAHEAD, SHORT, Pool, Slots
+from taskcontrol.slots import (
+    LEAST,
+    LEAST_BY_HAND,
+    LOOKAHEAD,
+    SHORT,
+    Pool,
+    Slots,
+    cost_by_hand,
+)
 
 QUEUES = "abcd"
 
@@ -167,3 +175,7 @@ def test_what_is_left_of_the_lookahead_is_used_to_the_last_run():
     assert slots.any_left()
     assert slots.take("a", LEAST)
     assert not slots.any_left()
+
+
+def test_no_run_costs_nothing_and_one_of_unknown_length_costs_much():
+    assert (cost_by_hand(0.0), cost_by_hand(None)) == (LEAST_BY_HAND, LOOKAHEAD)

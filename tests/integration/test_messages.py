@@ -11,9 +11,9 @@ import taskcontrol
 from taskcontrol import broker as courier
 from taskcontrol.dispatch import dispatch_pending
 from taskcontrol.forcing import may_be_forced
+from taskcontrol.lookout import UNHELD_FOR
 from taskcontrol.models import TaskAttempt, TaskLog, Worker as WorkerRow
 from taskcontrol.status import Status
-from taskcontrol.worker import UNHELD_FOR
 from tests import tasks
 from tests.integration.watching import (
     all_ended,

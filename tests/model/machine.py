@@ -39,9 +39,10 @@ from taskcontrol import (
 from taskcontrol.batches import progress
 from taskcontrol.ends import Outcome, write_end
 from taskcontrol.exceptions import BrokerUnavailable, Discard, InvalidTransition, KeyTaken
+from taskcontrol.keeper import Keeper
+from taskcontrol.lookout import Lookout
 from taskcontrol.models import QueueState, TaskAttempt, TaskLog, TaskType, Worker
 from taskcontrol.status import MOVES, TERMINAL, Status
-from taskcontrol.worker import Keeper
 from tests.factories import make_type, make_worker, seconds_ago
 from tests.lockorder import watched
 from tests.model.oracle import COME, LATER, LOST_LIMIT, RESEND_LIMIT, Batch, Oracle, Task
@@ -487,21 +488,27 @@ class Tasks(RuleBasedStateMachine):
         """The parent says so before it kills the child."""
         if self.bodies:
             (pk, attempt, at), _ = self._body(number)
-            self._keeper(at).timed_out(pk, attempt)
+            self._lookout(at).timed_out(pk, attempt)
             self.oracle.end(pk, attempt, Status.FAILED, again=True, gone=False)
             self.words.append((pk, attempt, at))
 
     def _a_parent_hears_of_it(self, number: int) -> None:
         if self.words:
             pk, attempt, at = self.words.pop(number % len(self.words))
-            self._keeper(at).process_lost(pk, attempt, "it died")
+            self._lookout(at).process_lost(pk, attempt, "it died")
             self.oracle.lose(pk, attempt)
+
+    @staticmethod
+    def _lookout(worker: int) -> Lookout:
+        execution.here.worker_id = worker
+        boot: Any = SimpleNamespace(facts={"hostname": "w"})
+        return Lookout(boot)
 
     @staticmethod
     def _keeper(worker: int) -> Keeper:
         execution.here.worker_id = worker
-        boot: Any = SimpleNamespace(facts={"hostname": "w"})
-        return Keeper(boot)
+        nobody: Any = None
+        return Keeper(nobody)
 
     def _a_worker_boots(self, number: int) -> None:
         if len(self.alive) < 3:

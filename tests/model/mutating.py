@@ -37,6 +37,8 @@ class Edit(NamedTuple):
     function: str
     old: str
     new: str
+    #: Below ``taskcontrol/``, if it is not the file of its mutant.
+    file: str = ""
 
     def apply(self, source: str) -> str:
         """Return the source without the guard; raises ValueError when it is not there."""
@@ -74,12 +76,13 @@ class Mutant:
     #: Whether the sign that it is missing is that something waits for ever.
     hangs: bool = False
 
-    def source(self, root: Path = ROOT) -> str:
-        """Return the text of the file without the guard."""
-        text = (root / "taskcontrol" / self.file).read_text()
+    def sources(self, root: Path = ROOT) -> dict[Path, str]:
+        """Return the texts without the guard of each file that has a part of it."""
+        texts: dict[Path, str] = {}
         for edit in self.edits:
-            text = edit.apply(text)
-        return text
+            path = root / "taskcontrol" / (edit.file or self.file)
+            texts[path] = edit.apply(texts.get(path) or path.read_text())
+        return texts
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,10 @@ class Copy:
 
     def judge(self, mutant: Mutant) -> Verdict:
         """Run the tests of a mutant without its guard."""
-        path = self.place / "taskcontrol" / mutant.file
-        whole = path.read_text()
-        path.write_text(mutant.source(self.place))
+        without = mutant.sources(self.place)
+        whole = {path: path.read_text() for path in without}
+        for path, text in without.items():
+            path.write_text(text)
         try:
             status, said = self.run(mutant.tests, mutant.database)
         except subprocess.TimeoutExpired:
@@ -124,7 +128,8 @@ class Copy:
             trouble = "" if killer else f"its tests had not ended after {TIMEOUT} s"
             return Verdict(mutant, killer, trouble, hung=True)
         finally:
-            path.write_text(whole)
+            for path, text in whole.items():
+                path.write_text(text)
         found = FAILED.search(said)
         clumsy = CLUMSY.search(said)
         if status == 1 and found:

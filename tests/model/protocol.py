@@ -1,7 +1,7 @@
 """The writes of one task as a model: who may do what next, and what must never be seen.
 
 Every write is two steps, a look and a conditional UPDATE, with anything in between; each
-condition of ``lifecycle.py`` is a guard here that can be left out. Faults have a budget: one
+condition of ``lifecycle/`` is a guard here that can be left out. Faults have a budget: one
 process that dies, one message that is lost, one delivered twice, one live worker that is
 declared lost, one body that fails.
 """

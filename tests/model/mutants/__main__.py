@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         mutant
         for mutant in MUTANTS
         if not given.words
-        or any(word in mutant.name or word == mutant.file for word in given.words)
+        or any(word in mutant.name or _is_room(word, mutant.file) for word in given.words)
     ]
     killed = hung = 0
     for verdict in judge_all(chosen, at_once=given.at_once):
@@ -34,6 +34,10 @@ def main(argv: Sequence[str]) -> int:
     took = time.monotonic() - began
     print(f"{len(chosen)} mutants in {took:.0f} s: {killed} killed, {hung} hung")  # noqa: T201
     return int(killed < len(chosen))
+
+
+def _is_room(word: str, file: str) -> bool:
+    return word == file or (word.endswith("/") and file.startswith(word))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from tests.model.mutants.making import POSTGRESQL, mutant
 MUTANTS = [
     mutant(
         "by hand: several are held while their runs are kept",
-        "lifecycle.py",
+        "lifecycle/again.py",
         (
             "retry_all",
             "locked_keys(rows.filter(status=old))",

@@ -10,13 +10,14 @@ POSTGRESQL = "postgresql"
 def mutant(
     name: str,
     file: str,
-    *edits: tuple[str, str, str],
+    *edits: tuple[str, str, str] | tuple[str, str, str, str],
     by: str | tuple[str, ...],
     on: str = "sqlite",
     hangs: bool = False,
 ) -> Mutant:
     """``by``: "room: what the test says", or a path below ``tests/``.
 
+    An edit is function, text and what takes its place, and the file if it is another one.
     ``hangs``: without the guard something waits for ever, and that it does is the sign.
     """
     tests = (by,) if isinstance(by, str) else by

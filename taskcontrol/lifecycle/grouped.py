@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from django.db import connections
 
-from .brief import returned_bound
-from .conf import conf
-from .models import TaskLog
+from ..brief import returned_bound
+from ..conf import conf
+from ..models import TaskLog
 
 #: The columns that an end tells of its body.
 TOLD = ("time_taken", "peak_memory_usage", "debug_log", "result", "progress")

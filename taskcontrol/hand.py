@@ -1,0 +1,127 @@
+"""One child of this worker: what it was given by hand, and whether Celery may give it a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from .deck import BYTES, Claimed
+from .lines import Job
+
+#: Seconds of short work that a child is given at once.
+GIVEN = 0.03
+#: Seconds after which a body that still runs is written down as begun, and what waits behind
+#: it is given to others.
+BEGUN_AFTER = 0.02
+
+
+class Hand:
+    """One child and what it was given."""
+
+    def __init__(self, process: Any, boot: Any) -> None:
+        self.process, self.line, self._boot = process, process.line, boot
+        self.page = process.line.page
+        self.given: dict[int, Claimed] = {}
+        self.bytes = 0
+        self.number = 0
+        #: When it answered or was given something last.
+        self.heard_at = time.monotonic()
+        self.kill_at: float | None = None
+        #: Until when it is given nothing, since it just gave something back.
+        self.rests_until = 0.0
+        #: Whether it has not begun in time what it was given, and has not said a word since.
+        self.silent = False
+        #: Whether it was marked here as busy, so that Celery gives it nothing.
+        self.marked = False
+
+    @property
+    def seconds(self) -> float:
+        """How much work it was given."""
+        return sum(one.seconds for one in self.given.values())
+
+    @property
+    def at_work(self) -> Claimed | None:
+        """The attempt whose body runs now."""
+        return self.given.get(self.page.current)
+
+    def lingers(self, now: float) -> bool:
+        """Return whether what runs now has run for longer than what is short does."""
+        return bool(self.page.current) and now - self.page.since > BEGUN_AFTER
+
+    def unbegun(self) -> list[Claimed]:
+        """Return what it was given and has not begun."""
+        begun = self.page.begun
+        return [one for number, one in self.given.items() if number > begun]
+
+    def is_free(self) -> bool:
+        """Return whether Celery has given this child nothing."""
+        if self.line.closed or self.page.halt or self.silent:
+            return False
+        now = time.monotonic()
+        if now < self.rests_until or self.lingers(now):
+            return False
+        marked = self.process.inqW_fd in self._busy
+        return not marked or self.marked
+
+    @property
+    def _busy(self) -> set[int]:
+        """The children that Celery gives nothing, by a number that it knows."""
+        busy: set[int] = self._boot.consumer.pool._pool._busy_workers  # noqa: SLF001 - nothing else says so
+        return busy
+
+    def mark(self) -> None:
+        """Keep Celery from giving a job to a child that is at something long."""
+        self.marked = True
+        self._busy.add(self.process.inqW_fd)
+
+    def unmark(self) -> None:
+        """Let Celery give to it again, unless it has something from here."""
+        if self.marked and not self.given:
+            self.marked = False
+            self._busy.discard(self.process.inqW_fd)
+
+    def take(self, one: Claimed) -> Job:
+        """Give it an attempt; return the job that is to be sent."""
+        self.number += 1
+        one.number = self.number
+        self.given[one.number] = one
+        self.bytes += one.bytes
+        if not one.short:
+            self.mark()
+        values = None if one.writes_itself else one.card.values
+        return Job(one.number, *one.key, values)
+
+
+class HeldByHand:
+    """An attempt in a child as ``held.find`` returns it."""
+
+    def __init__(self, hand: Hand, one: Claimed) -> None:
+        self.hand, self.one = hand, one
+        self.key, self.pid = one.key, hand.process.pid
+
+    def runs_for(self) -> float:
+        """Return the seconds since its body began; 0 before that."""
+        page = self.hand.page
+        return time.monotonic() - page.since if page.current == self.one.number else 0.0
+
+    def body_is_gone(self) -> bool:
+        """Return whether its child has answered, or is dead."""
+        return self.one.answered or self.hand.line.closed
+
+
+def best(hands: Collection[Hand], loads: dict[int, float], one: Claimed) -> Hand | None:
+    """Return the child with the least to do that may be given this."""
+    if not one.short:
+        return next((hand for hand in hands if not hand.given), None)
+    fit = (
+        hand
+        for hand in hands
+        if not hand.given
+        or (
+            loads[id(hand)] + one.seconds <= GIVEN
+            and hand.bytes + one.bytes <= BYTES
+            and all(other.short for other in hand.given.values())
+        )
+    )
+    return min(fit, key=lambda hand: loads[id(hand)], default=None)
