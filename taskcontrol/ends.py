@@ -25,7 +25,7 @@ from .brief import brief, within_another
 from .conf import conf
 from .exceptions import TaskCanceled, WithinTransaction
 from .failures import failure_of, forced_timeout
-from .models import TaskLog
+from .models import TaskEvent, TaskLog
 from .status import TERMINAL
 from .text import storable
 
@@ -90,16 +90,20 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     return False
 
 
-def take_refusal(row: TaskLog) -> bool:
+def take_refusal(row: TaskLog, *, detail: str = "") -> bool:
     """Free the place of a body whose end was refused, or report that it was given up on."""
-    return lifecycle.release(row.pk, row.attempt) or _report_zombie(row)
+    return lifecycle.release(row.pk, row.attempt, detail=detail) or _report_zombie(row)
 
 
 def _report_zombie(row: TaskLog) -> bool:
     """Write down that an attempt came to its end although it had been given up on.
 
-    Not if it ended itself, on a connection that broke before it heard so, or was canceled.
+    Not if it ended itself, on a connection that broke before it heard so, or was canceled,
+    or if its worker, which gave it back as it left, has seen it go.
     """
+    gone = TaskEvent.objects.filter(task=row.pk, attempt=row.attempt)
+    if gone.filter(kind=TaskEvent.Kind.GONE).exists():
+        return False
     now = TaskLog.objects.filter(pk=row.pk).only("status", "attempt", "lost_count").first()
     if now and now.status in TERMINAL and _of_same_run(now) == _of_same_run(row):
         return False

@@ -54,6 +54,10 @@ class Hand:
         begun = self.page.begun
         return [one for number, one in self.given.items() if number > begun]
 
+    def has_more(self) -> bool:
+        """Return whether it has not begun all that it was given."""
+        return bool(self.page.begun < self.number)
+
     def is_free(self) -> bool:
         """Return whether Celery has given this child nothing."""
         if self.line.closed or self.page.halt or self.silent:

@@ -38,7 +38,9 @@ LOOK = 0.01
 #: The same while only what is long runs.
 LOOK_SELDOM = 0.25
 #: Seconds that what was claimed waits for a child.
-WAITS_FOR = 2.0
+WAITS_FOR = 0.5
+#: Seconds for which an answer waits for others, while its child has more to do.
+GATHER = 0.004
 
 
 class Hands:
@@ -80,7 +82,7 @@ class Hands:
         if not hands:
             return None
         each = dict(self.deck.each)
-        return Offer(worker, self.boot.facts["queues"], places, left, each)
+        return Offer(worker, self.boot.queues(), places, left, each)
 
     def take(self, cards: Iterable[Card], offer: Offer) -> None:
         """Give what a pass has promoted for this worker to its children."""
@@ -159,14 +161,17 @@ class Hands:
         self.wake()
 
     def _turn(self, *, wait: bool = True) -> None:
-        self._meet_new_ones()
-        pause = self._pause() if wait else 0.0
-        ready = self._poll.poll(None if pause is None else pause * 1000)
         with self.deck.lock:
-            if any(fd == self._wake_read for fd, _ in ready):
+            self._meet_new_ones()
+            pause = self._pause() if wait else 0.0
+        ready = [fd for fd, _ in self._poll.poll(None if pause is None else pause * 1000)]
+        if wait and self._can_wait(ready):
+            time.sleep(GATHER)
+        with self.deck.lock:
+            if self._wake_read in ready:
                 with suppress(BlockingIOError):
                     os.read(self._wake_read, 65536)
-            for fd, _ in ready:
+            for fd in ready:
                 if fd in self._hands:
                     self._listen(self._hands[fd])
             self.running.look(self._hands.values())
@@ -175,6 +180,12 @@ class Hands:
             else:
                 self._give()
                 self._give_back_what_waits_long()
+
+    def _can_wait(self, ready: Collection[int]) -> bool:
+        """Return whether all who have answered are at the next job, with others behind it."""
+        return bool(ready) and all(
+            fd in self._hands and self._hands[fd].has_more() for fd in ready
+        )
 
     def _pause(self) -> float | None:
         given = [one for hand in self._hands.values() for one in hand.given.values()]

@@ -207,7 +207,8 @@ class Journal:
                     pid=end.pid,
                     worker_id=here.worker_id,
                     lost_count=one.card.lost_count,
-                )
+                ),
+                detail=f"it had begun in process {end.pid}, and came to its end",
             )
 
     def _settled(self, claimed: Sequence[Claimed]) -> None:

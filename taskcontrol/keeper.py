@@ -115,6 +115,7 @@ class Keeper:
         return {
             "consuming": time.monotonic() - answered < 4 * conf.HEARTBEAT_INTERVAL,
             **vitals.costs(self.boot.process),
+            **self.boot.capacity(),
             "held": held.attempts(),
             "clock_offset": clocks.seconds_ahead(conf.DATABASE),
         }

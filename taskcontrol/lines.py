@@ -208,7 +208,7 @@ class Line:
                 self._read += data
         found: list[Answer] = []
         while (message := self._cut()) is not None:
-            found += [Answer(*one) for one in message]
+            found.append(Answer(*message))
         return found
 
     def _cut(self) -> Any:
@@ -240,10 +240,10 @@ class Line:
             size -= len(part)
         return b"".join(parts)
 
-    def answer(self, answers: Sequence[Answer]) -> None:
-        """Say what became of jobs; who has no reader any more is about to end."""
+    def answer(self, answer: Answer) -> None:
+        """Say what became of a job; who has no reader any more is about to end."""
         with self._writing, suppress(OSError):
-            _send(self.child_end, [tuple(one) for one in answers])
+            _send(self.child_end, tuple(answer))
 
 
 def _send(end: socket.socket, what: Any) -> None:

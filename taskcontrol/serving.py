@@ -22,8 +22,6 @@ from .status import Status
 
 logger = logging.getLogger("taskcontrol")
 
-#: Seconds for which an answer waits for others to go with it.
-ANSWERS_WAIT = 0.004
 #: Seconds that a body waits for the word that its begin is written.
 WORD_TAKES = 15.0
 #: Seconds that a child waits for the word whether its process is about to be ended.
@@ -43,8 +41,6 @@ class Servant:
         #: Whether the main process has closed the line.
         self.over = False
         self._thaw: Thaw | None = None
-        self._answers: list[Answer] = []
-        self._kept_since = 0.0
         interrupts.install_time_limit()
 
     def rest(self) -> None:
@@ -67,7 +63,6 @@ class Servant:
                 else:
                     self._do(job)
         finally:
-            self._tell()
             interrupts.expect(_never)
 
     def _do(self, job: Job) -> None:
@@ -105,7 +100,6 @@ class Servant:
 
     def _claim_and_run(self, job: Job) -> None:
         """Run it as one that came by message: this child claims it, and writes its end."""
-        self._tell()
         what = lines.REFUSED
         try:
             row = self._claim(job)
@@ -155,8 +149,7 @@ class Servant:
         page = self.line.page
         if page.written == number:
             return
-        self._tell()
-        self.line.answer([Answer(number, lines.ASKS)])
+        self._say(Answer(number, lines.ASKS))
         until = time.monotonic() + WORD_TAKES
         while page.written != number:
             if page.unwanted == number:
@@ -168,16 +161,8 @@ class Servant:
             time.sleep(0.0005)
 
     def _say(self, answer: Answer) -> None:
-        if not self._answers:
-            self._kept_since = time.monotonic()
-        self._answers.append(answer)
-        if time.monotonic() - self._kept_since > ANSWERS_WAIT:
-            self._tell()
-
-    def _tell(self) -> None:
-        answers, self._answers = self._answers, []
-        if answers:
-            self.line.answer(answers)
+        """Say it at once: kept here it would wait for the next body, and die with it."""
+        self.line.answer(answer)
 
 
 def _never() -> bool:

@@ -41,7 +41,8 @@ MOVES: dict[Status, dict[Status, str]] = {
         Status.FINISHED: "the body began and returned before its worker, which had claimed the "
         "attempt as it was sent, wrote down either",
         Status.PENDING: "the broker lost its message or did not take it, or its batch is held back",
-        Status.CANCELED: "a person stopped it, or it expired, before a worker claimed it",
+        Status.CANCELED: "a person stopped it, or it expired, before its body began; one that a worker "
+        "claimed as it was sent, and begins at that moment, is told to go",
     },
     Status.STARTED: {
         Status.FINISHED: "the body returned",

@@ -143,7 +143,7 @@ class Boot:
     def register(self) -> None:
         """Begin a life under a new row."""
         since = lease.clock()
-        worker = Worker(**self.facts)
+        worker = Worker(**{**self.facts, **self.capacity()})
         worker.save(force_insert=True)
         self.row = worker
         here.worker_id = worker.pk
@@ -157,15 +157,25 @@ class Boot:
     def _facts(self) -> dict[str, Any]:
         app = self.consumer.app
         transport = self.consumer.connection.transport.driver_type
-        queues = sorted(app.amqp.queues.consume_from)
         return {
             "hostname": self.consumer.hostname,
             "pid": os.getpid(),
             "pool": type(self.consumer.pool).__module__.rpartition(".")[2],
-            "pool_size": self.consumer.pool.num_processes or self.consumer.pool.limit or 1,
-            "queues": queues,
+            **self.capacity(),
             "prefetch_off": bool(app.conf.worker_disable_prefetch) and transport == "redis",
             "versions": vitals.versions(),
+        }
+
+    def queues(self) -> list[str]:
+        """Return the queues that it consumes now: Celery's control may change them."""
+        return sorted(self.consumer.app.amqp.queues.consume_from)
+
+    def capacity(self) -> dict[str, Any]:
+        """Return what it can take now: a sign of life tells it again."""
+        pool = self.consumer.pool
+        return {
+            "pool_size": pool.num_processes or pool.limit or 1,
+            "queues": self.queues(),
         }
 
     def register_again(self) -> None:
@@ -242,17 +252,18 @@ class Boot:
 
     def _have_news_told(self) -> None:
         """Ask a child to tell what was stored because user code must not run here."""
-        if has_stored():
-            broker.send(broker.DELIVER, queue=self.facts["queues"][0], expires=NEWS_EVERY)
+        queues = self.queues()
+        if queues and has_stored():
+            broker.send(broker.DELIVER, queue=queues[0], expires=NEWS_EVERY)
 
     def _have_schedules_fired(self) -> None:
         """Ask a child to make the tasks of what is due: that imports the project's code."""
-        if timekeeping.anything_due():
-            queue = self.facts["queues"][0]
-            broker.send(broker.SCHEDULES, queue=queue, expires=KNOCK_EXPIRES)
+        queues = self.queues()
+        if queues and timekeeping.anything_due():
+            broker.send(broker.SCHEDULES, queue=queues[0], expires=KNOCK_EXPIRES)
 
     def _end_burst(self) -> None:
-        burst.end_if_over(here.worker_id, self.facts["queues"])
+        burst.end_if_over(here.worker_id, self.queues())
 
     def _dispatch_once(self, work: DatabaseWork) -> bool:
         try:

@@ -35,7 +35,7 @@ from taskcontrol.arguments import encode
 from taskcontrol.context import current_task, current_user
 from taskcontrol.exceptions import Discard, Retry, TaskCanceled
 from taskcontrol.execution import run, run_claimed
-from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog
+from taskcontrol.models import Incident, TaskAttempt, TaskEvent, TaskLog
 from taskcontrol.status import Status
 from taskcontrol.suspension import dispatcher_state
 from tests import tasks
@@ -1140,6 +1140,17 @@ def test_the_bell_rings_at_the_end_of_a_body(monkeypatch):
     outcome(lambda: None)
 
     assert rung == [1]
+
+
+def test_a_body_that_its_worker_has_seen_go_is_no_zombie_p11():
+    row = make_task(Status.STARTED)
+    lifecycle.give_back(row.pk, row.attempt, detail="its worker left", occupied=True)
+    assert ends.take_refusal(row)  # its place was kept until now
+    lifecycle.promote([row.pk], site="s")
+
+    assert not ends.take_refusal(row)
+
+    assert not Incident.objects.exists()
 
 
 def test_a_body_runs_in_autocommit():

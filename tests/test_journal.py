@@ -14,7 +14,7 @@ from taskcontrol.forks import DatabaseWork
 from taskcontrol.journal import Journal
 from taskcontrol.lines import Page
 from taskcontrol.lockwaits import LockWaitOver
-from taskcontrol.models import TaskLog
+from taskcontrol.models import TaskEvent, TaskLog
 from taskcontrol.status import Status
 from tests.factories import make_task, make_worker
 
@@ -117,6 +117,8 @@ def test_the_end_of_a_canceled_body_frees_its_place_and_changes_nothing_p6(
 
     assert (now(task).status, now(task).occupies) == (Status.CANCELED, False)
     assert now(task).result is None
+    gone = TaskEvent.objects.get(task=task, kind=TaskEvent.Kind.GONE)
+    assert gone.detail == f"it had begun in process {PID}, and came to its end"
     assert now(other).status == Status.FINISHED
     assert not journal.deck.all
 

@@ -98,11 +98,11 @@ def _ending(to: Status, retried: bool, columns: tuple[str, ...]) -> Arrow:  # no
     return Arrow(Status.STARTED, to, build, ("retry_at",) if retried else ())
 
 
-def release(task_id: int, attempt: int, **told: Any) -> bool:
+def release(task_id: int, attempt: int, *, detail: str = "", **told: Any) -> bool:
     """Free the place of an attempt whose body is gone; no change of status.
 
     A retry that waited for it may now be promoted. ``told`` are columns that a body which
-    went on behind its end has yet to tell.
+    went on behind its end has yet to tell; ``detail`` is how one that was to go has gone.
     """
     lane = Case(
         When(status=Status.PENDING, then=F("lane")),
@@ -119,6 +119,6 @@ def release(task_id: int, attempt: int, **told: Any) -> bool:
         )
         # A body that was to go has gone; one that has finished just came to its end.
         gone = [task for task in freed if task.status != Status.FINISHED]
-        record(gone, TaskEvent.Kind.GONE)
+        record(gone, TaskEvent.Kind.GONE, detail=detail)
         poke_after_commit(freed)
     return bool(freed)

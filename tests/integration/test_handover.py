@@ -8,15 +8,17 @@ from collections import Counter
 
 import psutil
 import pytest
+from celery import current_app
+from django.db import transaction
 
 import taskcontrol
-from taskcontrol.models import TaskLog
+from taskcontrol.models import TaskLog, Worker
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_type
 from tests.integration.watching import all_ended, ended, has_status, kinds, row
 from tests.servers.worker import QUICK
-from tests.waiting import eventually
+from tests.waiting import always, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -87,6 +89,35 @@ def test_of_a_killed_child_only_the_body_that_ran_is_lost_p1(worker, record):
     assert kinds(first) == ["rescued"]
     for now in others:
         assert (now.status, now.lost_count) == (Status.FINISHED, 0)
+
+
+def test_what_has_returned_is_written_while_what_came_with_it_runs_on_p1(
+    start_worker, record
+):
+    start_worker(concurrency=1)
+    all_ended(many(20))  # what its runs take is known now, so several go at once
+    with transaction.atomic():
+        (first,) = many(1)
+        last = taskcontrol.enqueue(tasks.recorded, seconds=60)
+    eventually(lambda: record.lines("started", task=last.pk))
+
+    assert ended(first).status == Status.FINISHED
+    assert row(last).status in (Status.QUEUED, Status.STARTED)
+    taskcontrol.cancel(last)
+    ended(last)
+
+
+def test_a_worker_takes_nothing_of_a_queue_that_it_was_told_to_leave(start_worker):
+    worker = start_worker(concurrency=1)
+    where = [worker.hostname]
+    current_app.control.cancel_consumer("default", destination=where, reply=True)
+    eventually(lambda: "default" not in Worker.objects.get().queues)
+
+    (task,) = many(1)
+
+    always(lambda: row(task).status == Status.PENDING, 2)
+    current_app.control.add_consumer("default", destination=where, reply=True)
+    assert ended(task).status == Status.FINISHED
 
 
 def test_a_worker_that_leaves_gives_back_what_has_not_begun_uncounted_p1(

@@ -10,7 +10,7 @@ import pytest
 
 import taskcontrol
 from taskcontrol.dispatch import dispatch_pending
-from taskcontrol.models import TaskLog, Worker as WorkerRow
+from taskcontrol.models import Incident, TaskLog, Worker as WorkerRow
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_type
@@ -153,6 +153,7 @@ def test_a_cold_shutdown_gives_back_what_runs_uncounted_p1(start_worker, record)
         assert (now.attempt, now.worker.hostname) == (2, second.hostname)
     assert set(record.starts().values()) == {1}
     assert WorkerRow.objects.get(hostname=first.hostname).left_at is not None
+    assert not Incident.objects.exists()
 
 
 def test_a_cold_shutdown_of_stubborn_bodies_is_not_counted_either_p1(start_worker, record):

@@ -6,6 +6,12 @@ from tests.model.mutants.making import POSTGRESQL, mutant
 
 MUTANTS = [
     mutant(
+        "zombie: not one that was seen to go",
+        "ends.py",
+        ("_report_zombie", "Kind.GONE).exists()", "Kind.GONE).exists() and False"),
+        by="execution: a body that its worker has seen go is no zombie p11",
+    ),
+    mutant(
         "claim: by a worker that has a row",
         "execution.py",
         ("claim", "if here.in_worker and here.worker_id is None:", "if False:"),

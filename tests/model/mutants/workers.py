@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from tests.model.mutants.making import mutant
+from tests.model.mutants.making import POSTGRESQL, mutant
 
 MUTANTS = [
+    mutant(
+        "offer: of the queues that are served now",
+        "hands.py",
+        ("offer", "self.boot.queues()", 'self.boot.facts["queues"]'),
+        by="integration/test_handover.py::"
+        "test_a_worker_takes_nothing_of_a_queue_that_it_was_told_to_leave",
+        on=POSTGRESQL,
+    ),
     mutant(
         "kill: the attempt and no other",
         "held.py",
