@@ -47,12 +47,13 @@ class AtWork:
         """Send a signal to a child while this attempt runs there, and for no other."""
         page = hand.page
         with self.deck.lock, suppress(ProcessLookupError, psutil.NoSuchProcess):
+            before = page.halt
             if number not in {Signals.SIGKILL, Signals.SIGTERM}:
                 page.aim = one.number
             else:
                 page.halt = one.number
             if page.current != one.number or hand.line.closed:
-                page.halt = 0
+                page.halt = before  # another signal may be on its way there
                 return False
             if number == Signals.SIGKILL:
                 held.kill_tree(psutil.Process(hand.process.pid))

@@ -135,6 +135,18 @@ def test_an_attempt_that_was_given_up_changes_no_successor_p3(journal, worker, w
     assert now(task).occupies
 
 
+def test_an_older_attempt_ends_no_newer_one_of_the_same_worker_p3(journal, worker, work):
+    task, one = claimed(journal, worker)
+    lifecycle.unsend([one.key], detail="lost", worker_id=worker.pk)
+    lifecycle.promote_and_claim([task.pk], site="s", worker_id=worker.pk)
+    journal.ended(one, returned(one))
+
+    journal._write(work)
+
+    assert (now(task).status, now(task).attempt) == (Status.QUEUED, 2)
+    assert now(task).occupies
+
+
 def test_a_task_of_which_somebody_wants_to_hear_ends_too(journal, worker, work):
     task, one = claimed(journal, worker, heard=True)
     journal.ended(one, returned(one))

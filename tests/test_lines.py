@@ -29,8 +29,8 @@ def test_jobs_arrive_as_they_were_given_and_answers_as_they_were_said(line):
 
     assert [line.jobs(), line.jobs()] == [given, [Job(3, 12, 1)]]
 
-    line.answer([Answer(1, lines.RETURNED, 1.0, 2.0, ("told",))])
-    line.answer([Answer(2, lines.UNBEGUN)])
+    line.answer(Answer(1, lines.RETURNED, 1.0, 2.0, ("told",)))
+    line.answer(Answer(2, lines.UNBEGUN))
     said = line.answers()
     assert [one[:2] for one in said] == [(1, lines.RETURNED), (2, lines.UNBEGUN)]
     assert (said[0].began, said[0].ended, said[0].told) == (1.0, 2.0, ("told",))
@@ -39,7 +39,7 @@ def test_jobs_arrive_as_they_were_given_and_answers_as_they_were_said(line):
 
 def test_what_is_larger_than_one_reading_arrives_whole(line):
     text = "x" * (3 * lines.BUFFER)
-    writer = threading.Thread(target=line.answer, args=([Answer(1, 0, told=(text,))],))
+    writer = threading.Thread(target=line.answer, args=(Answer(1, 0, told=(text,)),))
     writer.start()
 
     found = []
@@ -51,11 +51,28 @@ def test_what_is_larger_than_one_reading_arrives_whole(line):
 
 
 def test_what_a_child_said_before_it_died_is_heard(line):
-    line.answer([Answer(1, lines.DONE)])
+    line.answer(Answer(1, lines.DONE))
     line.child_end.close()
 
     assert [one.number for one in line.answers()] == [1]
     assert line.closed
+
+
+def test_who_died_before_it_had_read_all_is_heard_to_the_end_too(line):
+    """Linux calls that a reset."""
+    line.give([Job(1, 10, 1)])
+    line.answer(Answer(1, lines.ASKS))
+    line.child_end.close()
+
+    assert [one.number for one in line.answers()] == [1]
+    assert line.closed
+
+
+def test_who_was_not_read_to_the_end_by_its_main_process_has_no_more_jobs(line):
+    line.answer(Answer(1, lines.DONE))
+    line.main_end.close()
+
+    assert line.jobs() == []
 
 
 def test_nothing_is_given_to_who_is_dead(line):

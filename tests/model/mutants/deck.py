@@ -1,0 +1,491 @@
+"""Guards of what a worker gives to its own children by hand, and of what these begin."""
+
+from __future__ import annotations
+
+from tests.model.mutants.making import POSTGRESQL, mutant
+
+LEAVES = "hands: who leaves gives back what has not begun uncounted p1"
+LONG = "hands: celery gives nothing to a child that is at something long p4"
+REFUSED = "hands: a refusal frees the place p4"
+ONLY_THIS = "atwork: a signal is sent only while this attempt runs p6"
+OVER = "atwork: a body that goes on after its grace has failed and holds its place p4"
+COLD = "atwork: a cold stop gives the task back uncounted and ends the body p1"
+GROUPED = "lifecycle/grouped.py"
+
+MUTANTS = [
+    # Giving
+    mutant(
+        "give: nothing to a child that celery has given something",
+        "hand.py",
+        ("is_free", "return not marked or self.marked", "return True"),
+        by="hands: a child to which celery has given something is given nothing p4",
+    ),
+    mutant(
+        "give: nothing to a child that is about to end",
+        "hand.py",
+        ("is_free", " or self.page.halt", ""),
+        by="hands: nothing is given to a child whose process may be about to end p1",
+    ),
+    mutant(
+        "give: nothing to a child that says no word",
+        "hand.py",
+        ("is_free", " or self.silent", ""),
+        by="atwork: a child that begins nothing is given nothing until it says a word",
+    ),
+    mutant(
+        "give: who gave something back rests",
+        "hand.py",
+        ("is_free", "now < self.rests_until or ", ""),
+        by="hands: what a child did not begin waits again and the child rests",
+    ),
+    mutant(
+        "give: marked for celery when it is long",
+        "hand.py",
+        ("take", "if not one.short:", "if False:"),
+        by=LONG,
+    ),
+    mutant(
+        "give: marked again when celery has forgotten it",
+        "atwork.py",
+        ("look", "if hand.marked:", "if False:"),
+        by=LONG,
+    ),
+    mutant(
+        "give: unmarked when it is done",
+        "hand.py",
+        ("unmark", "self._busy.discard(self.process.inqW_fd)", "pass"),
+        by=LONG,
+    ),
+    mutant(
+        "give: not unmarked when celery has marked it",
+        "hand.py",
+        ("unmark", "if self.marked and not self.given:", "if not self.given:"),
+        by="hands: what celery has marked itself stays marked",
+    ),
+    mutant(
+        "give: unmarked when it has died",
+        "atwork.py",
+        ("bury", "        hand.unmark()\n", ""),
+        by="atwork: a child that died is unmarked",
+    ),
+    mutant(
+        "give: what may be long waits behind nothing",
+        "hand.py",
+        ("best", "if not one.short:", "if False:"),
+        by="hands: what may be long waits behind nothing",
+    ),
+    mutant(
+        "give: nothing waits behind what may be long",
+        "hand.py",
+        ("best", "and all(other.short for other in hand.given.values())", ""),
+        by="hands: nothing waits behind what may be long",
+    ),
+    mutant(
+        "give: a little work at once",
+        "hand.py",
+        ("best", "loads[id(hand)] + one.seconds <= GIVEN", "True"),
+        by="hands: a child is given no more than a little work at once",
+    ),
+    mutant(
+        "give: no more than the line takes in",
+        "hand.py",
+        ("best", "and hand.bytes + one.bytes <= BYTES", ""),
+        by="hands: a child is given no more than its line takes in",
+    ),
+    mutant(
+        "give: nothing after the lease",
+        "hands.py",
+        ("_give", " or not lines.lease.holds()", ""),
+        by="hands: nothing is given after the lease p3",
+    ),
+    mutant(
+        "give: nothing by who leaves",
+        "hands.py",
+        ("_give", "self.boot.leaving or ", ""),
+        by="hands: who leaves gives nothing more",
+    ),
+    mutant(
+        "offer: none after the lease",
+        "hands.py",
+        ("offer", " or not lines.lease.holds()", ""),
+        by="hands: nothing is given after the lease p3",
+    ),
+    mutant(
+        "offer: none by who leaves",
+        "hands.py",
+        ("offer", "self.boot.leaving or ", ""),
+        by="hands: who leaves offers nothing",
+    ),
+    mutant(
+        "offer: none without a row",
+        "hands.py",
+        ("offer", " or worker is None", ""),
+        by="hands: who has no row offers nothing",
+    ),
+    mutant(
+        "offer: none while somebody watches celery",
+        "hands.py",
+        ("offer", "if watchers.wants_events(", "if None is watchers.wants_events("),
+        by="hands: who is watched offers nothing",
+    ),
+    mutant(
+        "offer: what waits has a place",
+        "hands.py",
+        ("offer", " - len(self.deck.waiting)", ""),
+        by="hands: what waits for a child has one in its place",
+    ),
+    mutant(
+        "deck: what has more to tell is claimed by its child",
+        "deck.py",
+        ("is_simple", 'and not options.get("atomic")', ""),
+        by="hands: what has more to tell than its end is claimed by its child",
+    ),
+    # Giving back
+    mutant(
+        "give back: by who leaves",
+        "hands.py",
+        ("_turn", "if self.boot.leaving:", "if False:"),
+        by=LEAVES,
+    ),
+    mutant(
+        "give back: the child is told first",
+        "atwork.py",
+        ("take_back", "hand.page.taken_back = hand.number", "pass"),
+        by=LEAVES,
+    ),
+    mutant(
+        "give back: nothing that has begun",
+        "hand.py",
+        ("unbegun", " if number > begun", ""),
+        by="atwork: a body that began meanwhile is not taken back p3",
+    ),
+    mutant(
+        "give back: what waits for long",
+        "hands.py",
+        ("_give_back_what_waits_long", "keys = self.deck.take_waiting()", "return"),
+        by="hands: what waits long for a child is for others",
+    ),
+    mutant(
+        "give back: a place that was canceled meanwhile is free",
+        "hands.py",
+        ("_let_go", "lifecycle.release(*key)", "pass"),
+        by=REFUSED,
+    ),
+    mutant(
+        "give back: by the worker that has claimed it",
+        "hands.py",
+        ("_let_go", ", worker_id=here.worker_id)", ")"),
+        by=REFUSED,
+    ),
+    mutant(
+        "give back: what was refused",
+        "hands.py",
+        ("_hear", "elif answer.what == lines.REFUSED:", "elif False:"),
+        by=REFUSED,
+    ),
+    mutant(
+        "give back: no answer to what was taken back counts",
+        "hands.py",
+        (
+            "_hear",
+            "one = hand.given.pop(answer.number, None)",
+            "one = hand.given.pop(answer.number, None) or next("
+            "iter([*self.deck.waiting, None]))",
+        ),
+        by="hands: the answer to what was taken back is nobodys",
+    ),
+    mutant(
+        "forget: what is with a child",
+        "hands.py",
+        ("forget", "self.deck.settle(list(self.deck.all))", "pass"),
+        by="hands: who was declared lost forgets all that others have now p3",
+    ),
+    # Bodies that run
+    mutant(
+        "at work: a begin is told once",
+        "atwork.py",
+        ("tell_begun", "if not one.told_begun or asked:", "if True:"),
+        by="atwork: a begin is told once",
+    ),
+    mutant(
+        "at work: what waits behind it is for others",
+        "atwork.py",
+        ("_look_at", "if len(hand.given) > 1:", "if False:"),
+        by="atwork: what waits behind a body that takes long is given to another",
+    ),
+    mutant(
+        "at work: who begins nothing loses it",
+        "atwork.py",
+        ("_look_at", "self.take_back(hand)\n                hand.silent", "hand.silent"),
+        by="atwork: a child that begins nothing is given nothing until it says a word",
+    ),
+    mutant(
+        "signal: only to the attempt that runs",
+        "atwork.py",
+        ("signal", "page.current != one.number or ", ""),
+        by=ONLY_THIS,
+    ),
+    mutant(
+        "signal: not to a number that may be another's",
+        "atwork.py",
+        ("signal", " or hand.line.closed", ""),
+        by="atwork: no signal is sent to the number of a child that is gone",
+    ),
+    mutant(
+        "signal: nothing begins before it has come",
+        "atwork.py",
+        ("signal", "page.halt = one.number", "pass"),
+        by=ONLY_THIS,
+    ),
+    mutant(
+        "signal: one that is not sent holds nothing up",
+        "atwork.py",
+        ("signal", "page.halt = before", "pass"),
+        by=ONLY_THIS,
+    ),
+    mutant(
+        "signal: one that is not sent leaves another's halt",
+        "atwork.py",
+        ("signal", "page.halt = before", "page.halt = 0"),
+        by="atwork: a signal that comes late takes back no other p1",
+    ),
+    mutant(
+        "signal: says whom it is meant for",
+        "atwork.py",
+        ("signal", "page.aim = one.number", "pass"),
+        by=ONLY_THIS,
+    ),
+    mutant(
+        "signal: with a process goes what it has started",
+        "atwork.py",
+        (
+            "signal",
+            "held.kill_tree(psutil.Process(hand.process.pid))",
+            "os.kill(hand.process.pid, number)",
+        ),
+        by="atwork: with a process goes what it has started p4",
+    ),
+    mutant(
+        "limit by hand: told once",
+        "atwork.py",
+        ("_mind_limits", "one.warned = True", "pass"),
+        by="atwork: a body over its limit is told so once",
+    ),
+    mutant(
+        "limit by hand: fails after its grace",
+        "atwork.py",
+        (
+            "_mind_limits",
+            "self.boot.keeper.do(partial(self.boot.lookout.timed_out, *one.key))",
+            "pass",
+        ),
+        by=OVER,
+    ),
+    mutant(
+        "limit by hand: its process ends",
+        "atwork.py",
+        ("_mind_limits", "if self.signal(hand, one, Signals.SIGTERM):", "if False:"),
+        by=OVER,
+    ),
+    mutant(
+        "limit by hand: killed when it does not go",
+        "atwork.py",
+        ("look", "os.kill(hand.process.pid, Signals.SIGKILL)", "pass"),
+        by="atwork: who does not go at a word is killed",
+    ),
+    mutant(
+        "cold: gives back",
+        "atwork.py",
+        (
+            "_stop_body",
+            "self.boot.keeper.do(partial(losses.give_back_by_key, *one.key))",
+            "pass",
+        ),
+        by=COLD,
+    ),
+    mutant(
+        "cold: the begin is written before",
+        "atwork.py",
+        ("_stop_body", "self.tell_begun(hand, one)", "pass"),
+        by=COLD,
+    ),
+    mutant(
+        "cold: tells each once",
+        "atwork.py",
+        ("_look_at", "if self.cold and hand.kill_at is None:", "if self.cold:"),
+        by="atwork: a cold stop tells each body once",
+    ),
+    mutant(
+        "death by hand: what had begun is lost",
+        "atwork.py",
+        ("bury", "if one not in unbegun:", "if False:"),
+        by="atwork: the task of a child that died is lost and counted p1",
+    ),
+    mutant(
+        "death by hand: what had not begun is not",
+        "atwork.py",
+        ("bury", "self.deck.put_back(unbegun)", "pass"),
+        by="atwork: the task of a child that died is lost and counted p1",
+    ),
+    mutant(
+        "death by hand: it had begun",
+        "atwork.py",
+        ("__call__", "if not self._begun:", "if False:"),
+        by="atwork: the task of a child that died is lost and counted p1",
+    ),
+    mutant(
+        "death by hand: once it is known how it ended",
+        "atwork.py",
+        ("__call__", "if code is None and time.monotonic() < self._until:", "if False:"),
+        by="atwork: a loss is written once it is known how the child ended",
+    ),
+    mutant(
+        "line: who died had not read all",
+        "lines.py",
+        ("_receive", "except ConnectionResetError:", "except ZeroDivisionError:"),
+        by="lines: who died before it had read all is heard to the end too",
+    ),
+    # What a child begins
+    mutant(
+        "serve: nothing after the lease",
+        "serving.py",
+        ("_do", " or not lease.holds()", ""),
+        by="serving: nothing begins after the lease p3",
+    ),
+    mutant(
+        "serve: celery's jobs come first",
+        "serving.py",
+        ("_do", "self._other_job_waits() or ", ""),
+        by="serving: a job of celerys is not kept waiting",
+    ),
+    mutant(
+        "serve: nothing that was taken back",
+        "serving.py",
+        ("_do", "page.taken_back >= job.number or ", ""),
+        by="serving: what was taken back does not begin p3",
+    ),
+    mutant(
+        "serve: says that it begins before it looks",
+        "serving.py",
+        ("_do", "        page.begin(job.number)\n", ""),
+        ("_do", "            self.bodies += 1\n", "            page.begin(job.number)\n"),
+        by="serving: who begins says so before it looks whether it may p3",
+    ),
+    mutant(
+        "serve: a halt is waited for",
+        "serving.py",
+        ("_do", " or not self._may_go_on(job.number)", ""),
+        by="serving: nothing begins in a process that may be about to end p1",
+    ),
+    mutant(
+        "serve: its own halt is not",
+        "serving.py",
+        ("_may_go_on", " and page.halt != number", ""),
+        by="serving: a halt for what runs itself is not waited for",
+    ),
+    mutant(
+        "serve: no more than it is to run",
+        "serving.py",
+        ("serve", "if last is not None and self.bodies >= last:", "if False:"),
+        by="serving: no more bodies run than a child is to run",
+    ),
+    mutant(
+        "serve: a claim is asked for twice",
+        "serving.py",
+        (
+            "_claim",
+            "return execution.claim(job.task_id, job.attempt, again=True)",
+            "return None",
+        ),
+        by="serving: a claim whose answer was lost is asked for again p1",
+    ),
+    mutant(
+        "serve: an answer whatever happens",
+        "serving.py",
+        (
+            "_claim_and_run",
+            "        except Exception:",
+            "        except ZeroDivisionError:",
+        ),
+        by="serving: a claim that cannot be made is answered all the same",
+    ),
+    mutant(
+        "serve: an end waits for the begin",
+        "serving.py",
+        ("_have_begun", "if page.written == number:", "if True:"),
+        by="serving: the end of a body that fails waits for the word that it began",
+    ),
+    mutant(
+        "serve: no end without a begin",
+        "serving.py",
+        ("_have_begun", "raise OperationalError(", "return print("),
+        by="serving: a body whose begin cannot be written has no end p3",
+    ),
+    mutant(
+        "serve: nobody wants it",
+        "serving.py",
+        ("_have_begun", "if page.unwanted == number:", "if False:"),
+        ("_have_begun", "> until", "> until - WORD_TAKES"),
+        by="serving: the end of a body that nobody wants changes nothing and frees its place "
+        "p4 p6",
+    ),
+    mutant(
+        "serve: what was answered before is told first",
+        "serving.py",
+        ("_have_begun", "        self._tell()\n", ""),
+        by="serving: what was answered before is told before a body that asks",
+    ),
+    mutant(
+        "serve: only a signal that is meant for it",
+        "serving.py",
+        ("_is_aimed_at", "page.aim == number == page.current", "True"),
+        by="serving: a signal for another body harms none p6",
+    ),
+    mutant(
+        "serve: none between two bodies",
+        "serving.py",
+        ("serve", "            interrupts.expect(_never)", "            pass"),
+        ("_run", "interrupts.expect(_never)", "pass"),
+        ("_is_aimed_at", " == page.current", ""),
+        by="serving: a signal between two bodies is late",
+    ),
+    mutant(
+        "serve: a process that is to end does",
+        "serving.py",
+        ("_run", "if interrupts.process_must_go():", "if False:"),
+        by="serving: a process that was told to end goes after its answer",
+    ),
+    # What is written for them, many at once
+    mutant(
+        "ends at once: of what still runs",
+        GROUPED,
+        ("", "task.status IN (%s, %s)", "task.status IN (%s, %s, 'Canceled')"),
+        by="journal: the end of a canceled body frees its place and changes nothing p6",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "ends at once: of this attempt",
+        GROUPED,
+        ("", " AND ran.a = task.attempt", ""),
+        by="journal: an older attempt ends no newer one of the same worker p3",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "ends at once: not of what somebody wants to hear",
+        GROUPED,
+        ("", " AND NOT task.heard", ""),
+        by="journal: a task of which somebody wants to hear ends too",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "ends at once: one that is refused stops no other",
+        "journal.py",
+        (
+            "_write",
+            "self._again(begins, self._singly(ended, work))\n            return",
+            "return",
+        ),
+        by="journal: one end that is refused keeps no other from being written",
+        on=POSTGRESQL,
+    ),
+]
