@@ -201,7 +201,7 @@ class Line:
         """Return what the child has said since, without waiting."""
         with suppress(BlockingIOError):
             while True:
-                data = self.main_end.recv(BUFFER)
+                data = _receive(self.main_end, BUFFER)
                 if not data:
                     self.closed = True
                     break
@@ -233,7 +233,7 @@ class Line:
     def _exactly(self, size: int) -> bytes:
         parts: list[bytes] = []
         while size > 0:
-            part = self.child_end.recv(min(size, BUFFER))
+            part = _receive(self.child_end, min(size, BUFFER))
             if not part:
                 return b""
             parts.append(part)
@@ -244,6 +244,14 @@ class Line:
         """Say what became of jobs; who has no reader any more is about to end."""
         with self._writing, suppress(OSError):
             _send(self.child_end, [tuple(one) for one in answers])
+
+
+def _receive(end: socket.socket, most: int) -> bytes:
+    """Return what has come; nothing if the other side is gone, with or without having read all."""
+    try:
+        return end.recv(most)
+    except ConnectionResetError:
+        return b""
 
 
 def _send(end: socket.socket, what: Any) -> None:

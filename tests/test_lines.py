@@ -58,6 +58,23 @@ def test_what_a_child_said_before_it_died_is_heard(line):
     assert line.closed
 
 
+def test_who_died_before_it_had_read_all_is_heard_to_the_end_too(line):
+    """Linux calls that a reset."""
+    line.give([Job(1, 10, 1)])
+    line.answer([Answer(1, lines.ASKS)])
+    line.child_end.close()
+
+    assert [one.number for one in line.answers()] == [1]
+    assert line.closed
+
+
+def test_who_was_not_read_to_the_end_by_its_main_process_has_no_more_jobs(line):
+    line.answer([Answer(1, lines.DONE)])
+    line.main_end.close()
+
+    assert line.jobs() == []
+
+
 def test_nothing_is_given_to_who_is_dead(line):
     line.child_end.close()
 
