@@ -12,6 +12,7 @@ from tests.model.mutants import (
     batches,
     bodies,
     calls,
+    childdeaths,
     dispatching,
     keys,
     lifecycle,
@@ -40,6 +41,7 @@ ROOMS = (
     waits,
     calls,
     processes,
+    childdeaths,
 )
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
 #: A guard of each kind, whose tests take few seconds: for every run of CI.
