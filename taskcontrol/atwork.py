@@ -52,7 +52,7 @@ class AtWork:
                 page.aim = one.number
             else:
                 page.halt = one.number
-            if page.current != one.number or hand.line.closed:
+            if page.current != one.number or hand.line.closed or hand.is_dead():
                 page.halt = before  # another signal may be on its way there
                 return False
             if number == Signals.SIGKILL:
@@ -66,13 +66,33 @@ class AtWork:
         now = time.monotonic()
         for hand in hands:
             if hand.kill_at is not None and now > hand.kill_at:
-                with suppress(ProcessLookupError):
-                    os.kill(hand.process.pid, Signals.SIGKILL)
                 hand.kill_at = None
+                self._kill(hand)
             if hand.marked:
                 hand.mark()  # again: Celery forgets it when it connects anew
             if hand.given:
                 self._look_at(hand, now)
+
+    def cut_off(self, hand: Hand) -> bool:
+        """A child that lives has closed its line; return whether a body there is to be ended.
+
+        What it runs by hand can never be answered for, and may be anywhere in it: it is lost
+        when the process is dead, and not before.
+        """
+        self.take_back(hand)
+        if hand.page.left or not hand.given:
+            return False
+        hand.kill_at = time.monotonic() + LAST_WORDS  # it may be about to exit by itself
+        return True
+
+    def _kill(self, hand: Hand) -> None:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if hand.is_dead():
+                return
+            if hand.line.closed:
+                held.kill_tree(psutil.Process(hand.process.pid))
+            else:
+                os.kill(hand.process.pid, Signals.SIGKILL)
 
     def _look_at(self, hand: Hand, now: float) -> None:
         one, since = hand.at_work, hand.page.since

@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+import psutil
+
 from .deck import BYTES, Claimed
 from .lines import Job
 
@@ -60,13 +62,22 @@ class Hand:
 
     def is_free(self) -> bool:
         """Return whether Celery has given this child nothing."""
-        if self.line.closed or self.page.halt or self.silent:
+        line = self.line
+        if line.closed or line.child_is_dead or self.page.halt or self.silent:
             return False
         now = time.monotonic()
         if now < self.rests_until or self.lingers(now):
             return False
         marked = self.process.inqW_fd in self._busy
         return not marked or self.marked
+
+    def is_dead(self) -> bool:
+        """Return whether its process has exited, whoever holds its line open."""
+        return self.line.child_is_dead or self.process.exitcode is not None
+
+    def is_gone(self) -> bool:
+        """Return whether there is no such process: somebody else may have waited for it."""
+        return self.is_dead() or not psutil.pid_exists(self.process.pid)
 
     @property
     def _busy(self) -> set[int]:
@@ -78,12 +89,15 @@ class Hand:
         """Keep Celery from giving a job to a child that is at something long."""
         self.marked = True
         self._busy.add(self.process.inqW_fd)
+        if self.line.child_is_dead:  # asked afterwards: its number may be another's by now
+            self._busy.discard(self.process.inqW_fd)
 
     def unmark(self) -> None:
         """Let Celery give to it again, unless it has something from here."""
         if self.marked and not self.given:
             self.marked = False
-            self._busy.discard(self.process.inqW_fd)
+            if not self.line.child_is_dead:
+                self._busy.discard(self.process.inqW_fd)
 
     def take(self, one: Claimed) -> Job:
         """Give it an attempt; return the job that is to be sent."""
@@ -111,7 +125,7 @@ class HeldByHand:
 
     def body_is_gone(self) -> bool:
         """Return whether its child has answered, or is dead."""
-        return self.one.answered or self.hand.line.closed
+        return self.one.answered or self.hand.is_dead()
 
 
 def best(hands: Collection[Hand], loads: dict[int, float], one: Claimed) -> Hand | None:

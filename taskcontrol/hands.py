@@ -58,6 +58,8 @@ class Hands:
             os.set_blocking(end, False)
         self._poll.register(self._wake_read, select.POLLIN)
         self._over = False
+        #: When it looks next whether a child is dead whose line is open.
+        self._deaths_at = 0.0
 
     # What others ask of it, in any thread
 
@@ -174,6 +176,7 @@ class Hands:
             for fd in ready:
                 if fd in self._hands:
                     self._listen(self._hands[fd])
+            self._bury_the_dead()
             self.running.look(self._hands.values())
             if self.boot.leaving:
                 self._give_all_back()
@@ -209,7 +212,9 @@ class Hands:
             self._hear(hand, answer)
         hand.heard_at, hand.silent = time.monotonic(), False
         if hand.line.closed:
-            self._bury(hand)
+            self._poll.unregister(hand.line.main_end.fileno())
+            if hand.is_gone() or not self.running.cut_off(hand):
+                self._bury(hand)
 
     def _hear(self, hand: Hand, answer: Answer) -> None:
         if answer.what == lines.ASKS:
@@ -237,11 +242,28 @@ class Hands:
         else:
             self.deck.settle([one.key])
 
+    def _bury_the_dead(self) -> None:
+        """Look who has exited: what a body forked may hold the line of a dead child open."""
+        now = time.monotonic()
+        all_of_them = now > self._deaths_at
+        if all_of_them:
+            self._deaths_at = now + LOOK_SELDOM
+        for hand in list(self._hands.values()):
+            line = hand.line
+            if line.closed:
+                if hand.is_gone():
+                    self._bury(hand)
+            elif line.child_is_dead or (all_of_them and hand.is_dead()):
+                self._listen(hand)  # to what it said before
+                if not line.closed:
+                    self._poll.unregister(line.main_end.fileno())
+                    self._bury(hand)
+
     def _bury(self, hand: Hand) -> None:
-        fd = hand.line.main_end.fileno()
-        self._poll.unregister(fd)
-        del self._hands[fd]
-        prefork.processes.pop(hand.process.pid, None)
+        del self._hands[hand.line.main_end.fileno()]
+        pid = hand.process.pid
+        if prefork.processes.get(pid) is hand.process:
+            del prefork.processes[pid]
         self.running.bury(hand)
         hand.line.main_end.close()
 

@@ -165,8 +165,8 @@ class Journal:
             return  # its end says it
         crashpoints.reached("journal.begins")
         begun = self._begin(one, pid, page.since) or self._is_begun(one, pid)
-        if asked and begun:
-            page.written = number
+        if begun:
+            page.written = number  # unasked too: what a body has forked cannot ask
         elif asked:
             page.unwanted = number
 

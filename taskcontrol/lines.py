@@ -57,18 +57,24 @@ class Page:
         self._memory = mmap.mmap(-1, 128)
         view = memoryview(self._memory)
         self._numbers, self._times = view.cast("q"), view.cast("d")
+        self._own = self._numbers
+
+    def speak_no_more(self) -> None:
+        """Let a copy of the child, which a body forked, say nothing here, and read on."""
+        view = memoryview(bytearray(self._memory[:]))
+        self._own, self._times = view.cast("q"), view.cast("d")
 
     # Written by the child
 
     @property
     def current(self) -> int:
         """The job whose body runs now; 0 between two."""
-        return self._numbers[0]
+        return self._own[0]
 
     @property
     def begun(self) -> int:
         """The last job that began."""
-        return self._numbers[1]
+        return self._own[1]
 
     @property
     def since(self) -> float:
@@ -78,12 +84,21 @@ class Page:
     def begin(self, number: int) -> None:
         """Say that the body of a job begins now."""
         self._times[2] = time.monotonic()
-        self._numbers[1] = number
-        self._numbers[0] = number
+        self._own[1] = number
+        self._own[0] = number
 
     def end(self) -> None:
         """Say that no body runs."""
-        self._numbers[0] = 0
+        self._own[0] = 0
+
+    @property
+    def left(self) -> bool:
+        """Whether it wants nothing by this line, and goes on without it."""
+        return bool(self._own[9])
+
+    def leave(self) -> None:
+        """Say that it closes its end of the line, and lives."""
+        self._own[9] = 1
 
     # Written by the main process
 
@@ -174,8 +189,13 @@ class Line:
         self.page = Page()
         self._read = bytearray()
         self._writing = threading.Lock()
-        #: Whether the other side has closed its end: a dead child has.
+        #: Whether the other side has closed its end: a dead child has, unless what it
+        #: forked holds it open; one that lives has if its body closed what is not its own.
         self.closed = False
+        #: Whether Celery has seen that the child is dead, and may use its numbers again.
+        self.child_is_dead = False
+        #: Whether this process is a copy of the child, which a body forked.
+        self.parted = False
 
     def keep_main_end(self) -> None:
         """Close the other end in the main process: so the child's death is seen."""
@@ -185,6 +205,13 @@ class Line:
     def keep_child_end(self) -> None:
         """Close the other end in the child."""
         self.main_end.close()
+
+    def part(self) -> None:
+        """Say and hear nothing more in a copy of the child, which a body forked."""
+        self.parted = True
+        self.page.speak_no_more()
+        self._writing = threading.Lock()
+        self.child_end.close()
 
     # In the main process
 
@@ -244,6 +271,14 @@ class Line:
         """Say what became of a job; who has no reader any more is about to end."""
         with self._writing, suppress(OSError):
             _send(self.child_end, tuple(answer))
+
+
+def _receive(end: socket.socket, most: int) -> bytes:
+    """Return what has come; nothing if the other side is gone, with or without having read all."""
+    try:
+        return end.recv(most)
+    except ConnectionResetError:
+        return b""
 
 
 def _receive(end: socket.socket, most: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import select
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 from billiard import get_start_method
 from billiard.compat import mem_rss
-from billiard.pool import EX_RECYCLE
+from billiard.pool import EX_FAILURE, EX_RECYCLE
 from celery.concurrency import asynpool, prefork
 from celery.worker import state
 
@@ -30,10 +31,12 @@ CELERYS_OWN = (
 
 #: In the main process: the pool's processes that live, each with its line.
 processes: dict[int, Any] = {}
-#: Called in the main process when there is a new one.
+#: Called in the main process when there is a new one, and when one is dead.
 on_new_process: list[Callable[[], None]] = []
 #: Called in the main process, within a Unix signal handler, when all that runs is to end.
 on_cold_stop: list[Callable[[], None]] = []
+#: In a child: the line that it serves.
+_served: list[Line] = []
 #: Makes what serves the line in a child; it is told whether a job of Celery's waits.
 serve_by: list[Callable[[Line, Callable[[], bool]], Any]] = []
 
@@ -74,12 +77,14 @@ class Child(asynpool.Worker):
             watcher = who_watches()
             if watcher:
                 logger.info("All tasks go by message, for %s.", watcher)
+                self.line.page.leave()
                 self.line.child_end.close()
             else:
                 self._serve(self.line)
         super().on_loop_start(pid)
 
     def _serve(self, line: Line) -> None:
+        _served[:] = [line]
         jobs = select.poll()
         jobs.register(self._celerys(), select.POLLIN)
         self._servant = serve_by[0](line, partial(_is_ready, jobs))
@@ -87,6 +92,8 @@ class Child(asynpool.Worker):
 
     def _wait(self, receive: Callable[[], Any]) -> Any:
         """Wait for a job of Celery's, and serve the line meanwhile."""
+        if self._servant.line.parted:
+            os._exit(EX_FAILURE)  # a copy that came back from its body: the first goes on
         reader = self._celerys()
         both = select.poll()
         both.register(reader, select.POLLIN)
@@ -138,6 +145,15 @@ class Pool(asynpool.AsynPool):
         at_work = worker.line is not None and worker.line.page.current
         return bool(at_work or super()._worker_active(worker))
 
+    def _process_cleanup_queues(self, worker: Any) -> None:
+        """Tell of a dead child before another has the numbers of its pipes."""
+        if worker.line is not None:
+            worker.line.child_is_dead = True
+            self._busy_workers.discard(worker.inqW_fd)
+            for tell in on_new_process:
+                tell()
+        super()._process_cleanup_queues(worker)
+
     def _create_worker_process(self, i: int) -> Any:
         process = super()._create_worker_process(i)
         if process.line is not None:
@@ -159,3 +175,13 @@ class TaskPool(prefork.TaskPool):
             for tell in on_cold_stop:
                 tell()
         super().on_stop()
+
+
+def _part_in_copy() -> None:
+    """What a body forks is no child of the pool: it keeps the line of none open."""
+    for line in _served:
+        line.part()
+    _served.clear()
+
+
+os.register_at_fork(after_in_child=_part_in_copy)

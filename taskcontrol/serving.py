@@ -84,6 +84,8 @@ class Servant:
                 self._run(job, job.values)
         finally:
             page.end()
+            if self.line.parted:
+                os._exit(1)  # a copy that came back from its body: the first goes on
 
     def _may_go_on(self, number: int) -> bool:
         """Wait while this process may be about to be ended, for what ran here before."""

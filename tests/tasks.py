@@ -420,6 +420,41 @@ def fork_and_leave() -> None:
     os.waitpid(child, 0)
 
 
+def killed_beside_its_copy(*, in_c: bool = False) -> None:
+    """Fork a copy that stays, as a pool of processes does, and be killed; not a second time."""
+    record(STARTED)
+    task = taskcontrol.current_task()
+    assert task is not None
+    if task.attempt > 1:
+        return
+    copy = ctypes.PyDLL(None).fork() if in_c else os.fork()
+    if not copy:
+        time.sleep(120)
+        os._exit(0)
+    record("copied", pid=copy)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def come_back_twice(seconds: float) -> None:
+    """Fork a copy that returns as the body itself does, and at once."""
+    record(STARTED)
+    copy = os.fork()
+    if copy:
+        record("copied", pid=copy)
+        time.sleep(seconds)
+        record(ENDED)
+
+
+def close_all_files(seconds: float) -> None:
+    """Close files that it did not open, as who becomes a daemon does; not a second time."""
+    record(STARTED)
+    task = taskcontrol.current_task()
+    assert task is not None
+    if task.attempt == 1:
+        os.closerange(3, 4096)
+        time.sleep(seconds)
+
+
 # Output
 
 

@@ -74,6 +74,18 @@ def test_many_ends_are_written_at_once_with_what_each_tells(journal, worker, wor
     assert not journal.deck.all
 
 
+def test_a_begin_that_nobody_asked_for_is_told_too(journal, worker, work):
+    """What a body has forked waits for the word, and cannot ask."""
+    _, one = claimed(journal, worker)
+    page, one.number = Page(), 3
+    page.begin(3)
+    journal.began(one, PID, page, asked=False)
+
+    journal._write(work)
+
+    assert page.written == 3
+
+
 def test_a_begin_is_written_with_the_time_since_when_the_body_runs(journal, worker, work):
     task, one = claimed(journal, worker)
     page = Page()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -12,11 +13,11 @@ from celery import current_app
 from django.db import transaction
 
 import taskcontrol
-from taskcontrol.models import TaskLog, Worker
+from taskcontrol.models import TaskEvent, TaskLog, Worker
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_type
-from tests.integration.watching import all_ended, ended, has_status, kinds, row
+from tests.integration.watching import all_ended, ended, has_status, is_alive, kinds, row
 from tests.servers.worker import QUICK
 from tests.waiting import always, eventually
 
@@ -199,6 +200,70 @@ def test_a_worker_that_was_frozen_begins_nothing_that_others_have_p3(start_worke
     assert {now.status for now in done} == {Status.FINISHED}
     eventually(lambda: psutil.pid_exists(first.process.pid))
     assert begun_once(record, rows) == {}
+
+
+@pytest.fixture
+def copies(record):
+    """What bodies have forked, and what goes when the test is over."""
+    yield lambda: [line["pid"] for line in record.lines("copied")]
+    for line in record.lines("copied"):
+        with suppress(ProcessLookupError):
+            os.kill(line["pid"], signal.SIGKILL)
+
+
+def short(method, **columns):
+    make_type(f"tests.tasks.{method}", usual_seconds=0.001, declared={}, **columns)
+
+
+@pytest.mark.parametrize("in_c", [False, True], ids=["python forks", "c forks"])
+def test_a_dead_child_is_buried_while_what_it_forked_lives_p1(
+    start_worker, record, copies, in_c
+):
+    start_worker(concurrency=1)
+    short("killed_beside_its_copy")
+
+    task = taskcontrol.enqueue(tasks.killed_beside_its_copy, in_c=in_c)
+
+    now = ended(task, 10)
+    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 1)
+    assert "SIGKILL" in TaskEvent.objects.get(task=task).detail
+    assert is_alive(copies()[0])
+    celerys = tasks.celery_add.delay(1, 2)
+    assert celerys.get(timeout=10) == 3
+
+
+def test_the_copy_of_a_child_that_a_body_forked_takes_no_job_p3(
+    start_worker, record, copies
+):
+    start_worker(concurrency=1)
+    short("come_back_twice")
+
+    first = taskcontrol.enqueue(tasks.come_back_twice, seconds=2)
+    (copy,) = eventually(copies)
+    eventually(lambda: not is_alive(copy), 10)
+    has_status(first, Status.STARTED)
+    rows = many(10)
+
+    for now in all_ended([first, *rows], 30):
+        assert (now.status, now.attempt) == (Status.FINISHED, 1)
+    assert begun_once(record, [first, *rows]) == {}
+    assert record.lines("ended", task=first.pk)
+
+
+def test_a_body_that_closes_its_childs_line_has_no_second_one_beside_it_p4(
+    start_worker, record
+):
+    start_worker()
+    short("close_all_files", concurrency_limit=1)
+
+    task = taskcontrol.enqueue(tasks.close_all_files, seconds=60)
+
+    first, second = eventually(lambda: record.lines("started")[1:] and record.lines(), 20)
+    assert not is_alive(first["pid"])
+    now = ended(task)
+    assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 1)
+    assert second["pid"] == now.pid
+    assert "SIGKILL" in TaskEvent.objects.get(task=task).detail
 
 
 def test_a_child_makes_room_for_a_new_one_after_so_many_bodies(start_worker, record):

@@ -12,6 +12,7 @@ from tests.model.mutants import (
     batches,
     bodies,
     calls,
+    childdeaths,
     deck,
     dispatching,
     keys,
@@ -41,6 +42,7 @@ ROOMS = (
     waits,
     calls,
     processes,
+    childdeaths,
     deck,
 )
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
