@@ -20,6 +20,7 @@ from tests.model.mutants import (
     others,
     processes,
     sweeping,
+    unwritten,
     waits,
     workers,
 )
@@ -40,6 +41,7 @@ ROOMS = (
     waits,
     calls,
     processes,
+    unwritten,
 )
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
 #: A guard of each kind, whose tests take few seconds: for every run of CI.
