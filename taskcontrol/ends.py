@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.exceptions import Ignore
 from django.db import (
@@ -55,10 +56,23 @@ class Outcome:
 
     #: The same, by a fenced block of the body, which then went on.
     fenced: bool = False
+    #: Whether the database took the end, or refused it: somebody else had ended the attempt.
+    written: bool = False
 
     def mark_committed(self) -> None:
         """Note that the transaction of body and end was committed."""
         self.committed = True
+
+
+class End(NamedTuple):
+    """An end as plain values: another process may write it."""
+
+    #: FINISHED, FAILED, LOST or GIVEN_BACK.
+    kind: str
+    told: dict[str, Any]
+
+
+FINISHED, FAILED, LOST, GIVEN_BACK = "finished", "failed", "lost", "given back"
 
 
 def measures_of(
@@ -83,11 +97,13 @@ def write_end(row: TaskLog, outcome: Outcome) -> bool:
     freed, since the body is gone now.
     """
     leftovers.roll_back_what_is_open()
-    if outcome.committed or _persistently(_end_of(row, outcome)):
-        return True
-    crashpoints.reached("end.refused")
-    _persistently(lambda: take_refusal(row))
-    return False
+    if not outcome.committed and not _persistently(
+        partial(write, row, end_of(row, outcome))
+    ):
+        crashpoints.reached("end.refused")
+        _persistently(lambda: take_refusal(row))
+        return False
+    return True
 
 
 def take_refusal(row: TaskLog, *, detail: str = "") -> bool:
@@ -217,32 +233,47 @@ def _finish_or_roll_back(row: TaskLog, outcome: Outcome, *, body_gone: bool) -> 
 
 def finish(row: TaskLog, outcome: Outcome, *, body_gone: bool = True) -> bool:
     """Started -> Finished, with what the body returned."""
-    told = {"result": as_result(outcome.value), **outcome.measures}
+    told = _told_of_finished(outcome)
     return lifecycle.finish(row.pk, row.attempt, body_gone=body_gone, **told)
 
 
-def _end_of(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
+def _told_of_finished(outcome: Outcome) -> dict[str, Any]:
+    return {"result": as_result(outcome.value), **outcome.measures}
+
+
+def write(row: TaskLog, end: End) -> bool:
+    """Write an end once; False when the attempt was canceled or given up on meanwhile."""
+    match end.kind:
+        case "finished":
+            return lifecycle.finish(row.pk, row.attempt, **end.told)
+        case "failed":
+            return lifecycle.fail(row.pk, row.attempt, **end.told)
+        case "given back":
+            return losses.give_back(row, **end.told)
+    return losses.lose(row, **end.told)
+
+
+def end_of(row: TaskLog, outcome: Outcome) -> End:
+    """Return what is to be written of a body that is over."""
     error = outcome.error
     if error is None or isinstance(error, Ignore):
-        return lambda: finish(row, outcome)
+        return End(FINISHED, _told_of_finished(outcome))
     if interrupts.process_must_go():
         return _end_of_forced(row, outcome)
-    failure = failure_of(row, error)
-    return lambda: lifecycle.fail(row.pk, row.attempt, **failure, **outcome.measures)
+    return End(FAILED, {**failure_of(row, error), **outcome.measures})
 
 
-def _end_of_forced(row: TaskLog, outcome: Outcome) -> Callable[[], bool]:
+def _end_of_forced(row: TaskLog, outcome: Outcome) -> End:
     """The process is being ended: at the hard time limit, with its worker, or by somebody.
 
     That may be the body itself, or who watches over memory: then it is a loss as any other.
     """
     if _ran_for(outcome) >= row.timeout:
-        failure = {**forced_timeout(row), **outcome.measures}
-        return lambda: lifecycle.fail(row.pk, row.attempt, **failure)
+        return End(FAILED, {**forced_timeout(row), **outcome.measures})
     if interrupts.worker_leaves():
-        return lambda: losses.give_back(row, "its worker was shut down")
+        return End(GIVEN_BACK, {"why": "its worker was shut down"})
     where = f"process {row.pid}: it was told to end (SIGTERM), and its worker stays"
-    return lambda: losses.lose(row, where)
+    return End(LOST, {"where": where})
 
 
 def _ran_for(outcome: Outcome) -> float:

@@ -144,15 +144,19 @@ def run_claimed(row: TaskLog, *, keep: Callable[[Outcome], None] | None = None) 
 
 def _write(row: TaskLog, outcome: Outcome) -> bool:
     written = write_end(row, outcome)
+    outcome.written = True
     crashpoints.reached("end.written")
     return written
 
 
-def run_begun(row: TaskLog, have_begun: Callable[[], None]) -> Outcome | None:
+def run_begun(
+    row: TaskLog, have_begun: Callable[[], None], *, keep: Callable[[Outcome], None]
+) -> None:
     """Run a body of which this worker's main process writes that it began, and how it ended.
 
-    None when its end is written here: it is not simply that it returned. ``have_begun``
-    waits until the begin is written, which nothing that goes past the body may precede.
+    An end that is not simply that it returned is written here. ``have_begun`` waits until the
+    begin is written, which nothing that goes past the body may precede. ``keep`` is given what
+    became of the body, before anything else that may fail.
     """
     leftovers.roll_back_what_is_open()
     close_old_connections()
@@ -160,12 +164,11 @@ def run_begun(row: TaskLog, have_begun: Callable[[], None]) -> Outcome | None:
     task.have_begun = have_begun
     try:
         outcome = Body(row, task).run()
-        if outcome.error is None and not outcome.committed:
-            return outcome
-        with suppress(TaskCanceled):  # then the end is refused, too
-            have_begun()
-        _write(row, outcome)
-        return None
+        keep(outcome)
+        if outcome.error is not None or outcome.committed:
+            with suppress(TaskCanceled):  # then the end is refused, too
+                have_begun()
+            _write(row, outcome)
     finally:
         interrupts.forget()
         leftovers.roll_back_what_is_open()

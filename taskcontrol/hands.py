@@ -30,6 +30,7 @@ from .journal import Journal
 from .lifecycle import Card
 from .lines import Answer, Job
 from .slots import LOOKAHEAD
+from .unwritten import UnwrittenEnd
 
 logger = logging.getLogger("taskcontrol")
 
@@ -239,6 +240,8 @@ class Hands:
             self.boot.keeper.do(
                 partial(self._let_go, [one.key], "its child did not claim it")
             )
+        elif answer.what == lines.UNWRITTEN:
+            self.boot.keeper.do(UnwrittenEnd(self.deck, one, hand.process.pid, answer))
         else:
             self.deck.settle([one.key])
 

@@ -19,8 +19,8 @@ _HEADER = struct.Struct(">I")
 
 #: What became of a job, as its child answers: all of it is written down; its body has
 #: returned, and its end is to be written; it did not begin; there was nothing to run; it
-#: asks that its begin be written now.
-DONE, RETURNED, UNBEGUN, REFUSED, ASKS = range(5)
+#: asks that its begin be written now; its body is over, and the database did not take the end.
+DONE, RETURNED, UNBEGUN, REFUSED, ASKS, UNWRITTEN = range(6)
 
 
 class Job(NamedTuple):
@@ -35,7 +35,7 @@ class Job(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a child says of a job; of one that returned also what its end is to tell."""
+    """What a child says of a job; of one whose end is to be written also what that tells."""
 
     number: int
     what: int
@@ -271,14 +271,6 @@ class Line:
         """Say what became of a job; who has no reader any more is about to end."""
         with self._writing, suppress(OSError):
             _send(self.child_end, tuple(answer))
-
-
-def _receive(end: socket.socket, most: int) -> bytes:
-    """Return what has come; nothing if the other side is gone, with or without having read all."""
-    try:
-        return end.recv(most)
-    except ConnectionResetError:
-        return b""
 
 
 def _receive(end: socket.socket, most: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from django.db import OperationalError
 
 from . import crashpoints, ends, execution, interrupts, lines, prefork
 from .conf import conf
+from .ends import End, Outcome
 from .exceptions import TaskCanceled
 from .lifecycle import CLAIMED
 from .lines import Answer, Job, Line, lease
@@ -41,6 +43,8 @@ class Servant:
         #: Whether the main process has closed the line.
         self.over = False
         self._thaw: Thaw | None = None
+        #: How the last body ended; None while it has not.
+        self._outcome: Outcome | None = None
         interrupts.install_time_limit()
 
     def rest(self) -> None:
@@ -102,17 +106,36 @@ class Servant:
 
     def _claim_and_run(self, job: Job) -> None:
         """Run it as one that came by message: this child claims it, and writes its end."""
-        what = lines.REFUSED
+        row, self._outcome = None, None
         try:
             row = self._claim(job)
             if row is not None:
-                what = lines.DONE
-                execution.run_claimed(row)
+                execution.run_claimed(row, keep=self._keep)
         except Exception:
             logger.exception("Task %s: attempt %s failed.", job.task_id, job.attempt)
         finally:
             interrupts.expect(_never)  # a signal in the middle of it would spoil the line
-            self._say(Answer(job.number, what))
+            if row is None:
+                self._say(Answer(job.number, lines.REFUSED))
+            else:
+                self._say(self._answer_of(job.number, row))
+
+    def _keep(self, outcome: Outcome) -> None:
+        """The body is over: a signal that comes now is late, and its end is not lost."""
+        interrupts.expect(_never)
+        self._outcome = outcome
+
+    def _answer_of(self, number: int, row: TaskLog, *, simple: bool = False) -> Answer:
+        """Return what to say of a body that is over; an end that is not written goes along.
+
+        ``simple``: that it has returned is for the main process to write.
+        """
+        outcome, began, now = self._outcome, self.line.page.since, time.monotonic()
+        if outcome is not None and (outcome.written or outcome.committed):
+            return Answer(number, lines.DONE)
+        if simple and outcome is not None and outcome.error is None:
+            return Answer(number, lines.RETURNED, began, now, ends.told_of(outcome))
+        return Answer(number, lines.UNWRITTEN, began, now, _end_of(row, outcome))
 
     def _claim(self, job: Job) -> TaskLog | None:
         """Ask twice, as for a message: the answer to the first claim may have been lost."""
@@ -123,8 +146,6 @@ class Servant:
             return execution.claim(job.task_id, job.attempt, again=True)
 
     def _run(self, job: Job, values: Sequence[Any]) -> None:
-        page = self.line.page
-        began = page.since
         if self._thaw is None:
             self._thaw = Thaw(TaskLog, COLUMNS, conf.DATABASE)
         given = list(values)
@@ -132,17 +153,15 @@ class Servant:
         row = self._thaw(given)
         row.pid = os.getpid()
         del row.__dict__["started_at"]  # read when asked for: it may not be written yet
-        done = Answer(job.number, lines.DONE)
+        self._outcome = None
+        have_begun = partial(self._have_begun, job.number)
         try:
-            outcome = execution.run_begun(row, partial(self._have_begun, job.number))
-            if outcome is not None:
-                told = ends.told_of(outcome)
-                done = Answer(job.number, lines.RETURNED, began, time.monotonic(), told)
+            execution.run_begun(row, have_begun, keep=self._keep)
         except Exception:
             logger.exception("Task %s: attempt %s failed.", job.task_id, job.attempt)
         finally:
             interrupts.expect(_never)
-            self._say(done)
+            self._say(self._answer_of(job.number, row, simple=True))
         if interrupts.process_must_go():
             raise SystemExit
 
@@ -169,6 +188,22 @@ class Servant:
 
 def _never() -> bool:
     return False
+
+
+def _end_of(row: TaskLog, outcome: Outcome | None) -> End:
+    """Return the end of a body that has yet to be written; who saw none has lost it.
+
+    Not as what never began: that would begin again, uncounted.
+    """
+    if outcome is not None:
+        try:
+            end = ends.end_of(row, outcome)
+            pickle.dumps(end)  # the line carries it beside the answers of others
+        except Exception:
+            logger.exception("Task %s: its end cannot be told.", row.pk)
+        else:
+            return end
+    return End(ends.LOST, {"where": f"process {os.getpid()}: nobody saw how it ended"})
 
 
 prefork.serve_by.append(Servant)

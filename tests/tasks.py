@@ -95,6 +95,13 @@ def recorded(seconds: float = 0, tag: str = "") -> str:
     return tag
 
 
+def fail_late(seconds: float) -> None:
+    """Write down its start, and raise ValueError after so many seconds."""
+    record(STARTED)
+    time.sleep(seconds)
+    raise ValueError("it failed")
+
+
 def go_on_behind_the_end(seconds: float) -> str:
     """End within a fenced block, and go on behind it."""
     task = taskcontrol.current_task()

@@ -128,7 +128,7 @@ def test_a_child_that_has_exited_is_dead_whoever_holds_its_line_open_p1(hands, r
 def test_what_it_said_before_counts_p1(hands, row, child):
     task = given(hands, row)
     child.line.page.begin(1)
-    child.line.answer([Answer(1, lines.RETURNED, 1.0, 2.0, (1.0, 55, "said", 7, None))])
+    child.line.answer(Answer(1, lines.RETURNED, 1.0, 2.0, (1.0, 55, "said", 7, None)))
 
     child.dies()
     hands._deaths_at = 0.0
@@ -281,7 +281,7 @@ def test_a_copy_of_a_child_says_and_hears_nothing_and_keeps_no_line_open(monkeyp
     prefork._part_in_copy()
     line.page.end()
     line.page.begin(4)
-    line.answer([Answer(4, lines.DONE)])
+    line.answer(Answer(4, lines.DONE))
 
     assert line.parted
     assert (line.answers(), line.closed) == ([], True)

@@ -22,6 +22,7 @@ from tests.model.mutants import (
     others,
     processes,
     sweeping,
+    unwritten,
     waits,
     workers,
 )
@@ -44,6 +45,7 @@ ROOMS = (
     processes,
     childdeaths,
     deck,
+    unwritten,
 )
 MUTANTS = [mutant for room in ROOMS for mutant in room.MUTANTS]
 #: A guard of each kind, whose tests take few seconds: for every run of CI.
