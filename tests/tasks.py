@@ -24,6 +24,7 @@ from django.db.models import F
 
 import taskcontrol
 from taskcontrol.context import current_user
+from taskcontrol.models import TaskLog
 from tests.models import Counter
 from tests.recording import ENDED, STARTED, record
 
@@ -100,6 +101,16 @@ def fail_late(seconds: float) -> None:
     record(STARTED)
     time.sleep(seconds)
     raise ValueError("it failed")
+
+
+def hold_own_row(seconds: float) -> None:
+    """Hold the row of its own task in a transaction for so many seconds."""
+    task = taskcontrol.current_task()
+    assert task is not None
+    with transaction.atomic():
+        TaskLog.objects.select_for_update().get(pk=task.id)
+        record(STARTED)
+        time.sleep(seconds)
 
 
 def go_on_behind_the_end(seconds: float) -> str:

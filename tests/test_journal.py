@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections, transaction
 
 from taskcontrol import journal as room, lifecycle
 from taskcontrol.deck import Claimed, Deck
@@ -13,10 +17,10 @@ from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.journal import Journal
 from taskcontrol.lines import Page
-from taskcontrol.lockwaits import LockWaitOver
+from taskcontrol.lockwaits import LockWaitOver, impatient
 from taskcontrol.models import TaskEvent, TaskLog
 from taskcontrol.status import Status
-from tests.factories import make_task, make_worker
+from tests.factories import make_task, make_worker, seconds_ago
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
 
@@ -213,3 +217,173 @@ def test_a_journal_that_is_to_end_writes_what_it_has_first(journal, worker):
     journal.write_for_ever()
 
     assert now(task).status == Status.FINISHED
+
+
+# What somebody else holds
+
+held_rows = pytest.mark.only_on("postgresql")
+
+
+@contextmanager
+def held_by_a_stranger(*tasks):
+    """Hold the rows of tasks in a transaction of another connection."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        try:
+            with transaction.atomic():
+                rows = TaskLog.objects.filter(pk__in=[task.pk for task in tasks])
+                list(rows.select_for_update())
+                held.set()
+                over.wait(30)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(hold)
+        try:
+            assert held.wait(15)
+            yield
+        finally:
+            over.set()
+        asked.result(15)
+
+
+def begun(journal, one, number=1, *, asked=True):
+    page = Page()
+    one.number = number
+    page.begin(number)
+    journal.began(one, PID, page, asked=asked)
+    return page
+
+
+@held_rows
+def test_a_begin_whose_row_is_held_keeps_no_other_waiting_p1(journal, worker, work):
+    (task, one), (other, second) = (claimed(journal, worker) for _ in range(2))
+    (ends_, third) = claimed(journal, worker)
+
+    with held_by_a_stranger(task), impatient("default"):
+        first_page, page = begun(journal, one), begun(journal, second)
+        journal.ended(third, returned(third))
+        journal._write(work)
+        journal._write(work)
+
+        assert (first_page.written, page.written) == (0, 1)
+        assert now(other).status == Status.STARTED
+        assert now(ends_).status == Status.FINISHED
+    journal._look_at = 0.0
+    journal._write(work)
+
+    assert first_page.written == 1
+    assert now(task).status == Status.STARTED
+
+
+@held_rows
+def test_of_many_held_rows_one_alone_is_waited_for(journal, worker, work, monkeypatch):
+    pairs = [claimed(journal, worker) for _ in range(5)]
+    other, free = claimed(journal, worker)
+    waited = []
+    written = lifecycle.finish_claimed
+
+    def counted(ran, **given):
+        try:
+            return written(ran, **given)
+        except LockWaitOver:
+            waited.append(len(ran))
+            raise
+
+    monkeypatch.setattr(lifecycle, "finish_claimed", counted)
+    with held_by_a_stranger(*(task for task, _ in pairs)), impatient("default"):
+        for _, one in [*pairs, (other, free)]:
+            journal.ended(one, returned(one))
+        for _ in range(3):
+            journal._look_at = 0.0
+            journal._write(work)
+
+        assert now(other).status == Status.FINISHED
+        assert waited == [6]
+    journal._look_at = 0.0
+    journal._write(work)
+
+    assert {now(task).status for task, _ in pairs} == {Status.FINISHED}
+    assert not journal.deck.all
+
+
+def test_what_is_kept_by_something_else_than_its_row_has_its_turns_too(
+    journal, worker, work, monkeypatch
+):
+    pairs = [claimed(journal, worker) for _ in range(room.MOST_WAITS + 2)]
+    tries = []
+
+    def waits(ran, **_given):
+        tries.append([one.task_id for one in ran])
+        raise LockWaitOver
+
+    for _, one in pairs:
+        journal.ended(one, returned(one))
+    with monkeypatch.context() as kept:
+        kept.setattr(lifecycle, "finish_claimed", waits)
+        journal._write(work)
+    ids = [task.pk for task, _ in pairs]
+    assert tries == [ids, *([key] for key in ids[: room.MOST_WAITS])]
+
+    journal._write(work)
+    assert {now(task).status for task, _ in pairs[room.MOST_WAITS :]} == {Status.FINISHED}
+    journal._look_at = 0.0
+    journal._write(work)
+    assert {now(task).status for task, _ in pairs} == {Status.FINISHED}
+
+
+def test_a_journal_ends_with_what_was_set_aside_written_or_out_of_time(
+    journal, worker, work, monkeypatch
+):
+    task, one = claimed(journal, worker)
+    journal.ended(one, returned(one))
+    with monkeypatch.context() as kept:
+
+        def waits(*_given, **_more):
+            raise LockWaitOver
+
+        kept.setattr(lifecycle, "finish_claimed", waits)
+        journal._write(work)
+    assert now(task).status == Status.QUEUED
+    journal.stop(within=30)
+
+    journal.write_for_ever()
+
+    assert now(task).status == Status.FINISHED
+
+
+def test_a_begin_is_that_of_the_body_of_which_it_was_noted(journal, worker, work):
+    task, one = claimed(journal, worker, queued_at=seconds_ago(7200))
+    page = Page()
+    page._times[2] = time.monotonic() - 3600
+    journal.began(one, PID, page, asked=False)
+    page.begin(2)  # its child is at the next by now
+
+    journal._write(work)
+
+    assert now(task).started_at < now(task).queued_at + timedelta(seconds=5400)
+
+
+def test_a_word_that_comes_late_takes_no_later_one_back(journal, worker, work):
+    (_, one), (_, second) = (claimed(journal, worker) for _ in range(2))
+    page = Page()
+    for number, each in ((2, second), (1, one)):
+        each.number = number
+        page.begin(number)
+        journal.began(each, PID, page, asked=True)
+
+    journal._write(work)
+
+    assert page.written == 2
+
+
+def test_who_has_answered_waits_for_no_word(journal, worker, work):
+    task, one = claimed(journal, worker)
+    page = begun(journal, one)
+    journal.deck.note_answer(one)
+
+    journal._write(work)
+
+    assert (page.written, now(task).status) == (0, Status.QUEUED)

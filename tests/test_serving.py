@@ -340,7 +340,7 @@ def test_the_end_of_a_body_that_nobody_wants_changes_nothing_and_frees_its_place
     assert (stage.now().status, stage.now().occupies) == (Status.CANCELED, False)
 
 
-def test_a_body_whose_begin_cannot_be_written_has_no_end_p3(
+def test_the_end_of_a_body_whose_begin_cannot_be_written_is_for_the_main_process_p1(
     servant, row, line, monkeypatch
 ):
     monkeypatch.setattr(serving, "WORD_TAKES", 0.0)
@@ -349,7 +349,7 @@ def test_a_body_whose_begin_cannot_be_written_has_no_end_p3(
 
     answers = serves(servant, stage)
 
-    assert what_of(answers) == [(1, lines.ASKS), (1, lines.DONE)]
+    assert what_of(answers) == [(1, lines.ASKS), (1, lines.UNWRITTEN)]
     assert stage.now().status == Status.QUEUED
     assert not Incident.objects.exists()
 

@@ -190,24 +190,28 @@ def servant(monkeypatch):
     line.child_end.close()
 
 
+def as_claimed(task):
+    """Return what stands in a row as it is given to a child."""
+    fields = [TaskLog._meta.get_field(name) for name in COLUMNS]
+    if connection.vendor == "mysql":
+        return tuple(getattr(now(task), field.attname) for field in fields)
+    columns = ", ".join(field.column for field in fields)
+    with connection.cursor() as cursor:
+        table = TaskLog._meta.db_table
+        cursor.execute(f"SELECT {columns} FROM {table} WHERE id = %s", [task.pk])
+        return tuple(cursor.fetchone())
+
+
 def served(servant, worker, *, simple=False, written=True, **columns):
     """Let a child run a task, and return the row and its answers."""
     columns.setdefault("method", "tests.tasks.give_back")
     columns.setdefault("arguments", {"value": 7})
     task = make_task(Status.QUEUED, worker=worker if simple else None, **columns)
-    values = None
-    if simple:
-        with connection.cursor() as cursor:
-            fields = [TaskLog._meta.get_field(name).column for name in COLUMNS]
-            table = TaskLog._meta.db_table
-            cursor.execute(
-                f"SELECT {', '.join(fields)} FROM {table} WHERE id = %s", [task.pk]
-            )
-            values = tuple(cursor.fetchone())
-        if written:
-            key = (task.pk, task.attempt)
-            assert lifecycle.begin(*key, worker_id=worker.pk, pid=PID, ago=0)
-            servant.line.page.written = 1
+    values = as_claimed(task) if simple else None
+    if simple and written:
+        key = (task.pk, task.attempt)
+        assert lifecycle.begin(*key, worker_id=worker.pk, pid=PID, ago=0)
+        servant.line.page.written = 1
     servant.line.give([Job(1, task.pk, task.attempt, values)])
     servant.serve(None)
     said = [one for one in servant.line.answers() if one.what != lines.ASKS]

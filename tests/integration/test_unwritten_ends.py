@@ -81,3 +81,19 @@ def test_a_body_that_raises_in_an_outage_fails_with_its_own_error_p1(
     assert now.error_message.endswith("ValueError: it failed"), story(now)
     assert (now.lost_count, now.started_at is None) == (0, False)
     assert ran_once(record, task)
+
+
+def test_a_body_that_holds_its_own_row_keeps_no_other_from_being_written_p1(
+    start_worker, record
+):
+    for method in ("tests.tasks.hold_own_row", "tests.tasks.fail_late"):
+        make_type(method, usual_seconds=0.001, declared={}, on_lost=OnLost.FAIL)
+    start_worker(concurrency=2)
+    holder = taskcontrol.enqueue(tasks.hold_own_row, seconds=600)
+    eventually(lambda: record.lines("started", task=holder.pk), 20)
+
+    tells = taskcontrol.enqueue(tasks.fail_late, seconds=0.05)
+
+    now = ended(tells, 4)
+    assert now.error_message.endswith("ValueError: it failed"), story(now)
+    assert ran_once(record, tells)

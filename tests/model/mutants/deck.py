@@ -419,7 +419,7 @@ MUTANTS = [
         "serve: no end without a begin",
         "serving.py",
         ("_have_begun", "raise OperationalError(", "return print("),
-        by="serving: a body whose begin cannot be written has no end p3",
+        by="serving: the end of a body whose begin cannot be written is for the main process p1",
     ),
     mutant(
         "serve: nobody wants it",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.model.mutants.making import mutant
+from tests.model.mutants.making import POSTGRESQL, mutant
 
 MUTANTS = [
     mutant(
@@ -70,5 +70,46 @@ MUTANTS = [
         "unwritten.py",
         ("_write", "if row is None or not ends.write(row, end):", "if not row:"),
         by="unwritten: of a canceled task the place is freed p6",
+    ),
+    mutant(
+        "journal: a held row keeps no other waiting",
+        "journal.py",
+        (
+            "_set_aside",
+            "self._hold([one for one in news if one.one.key[0] not in free])",
+            "free = keys",
+        ),
+        by="journal: of many held rows one alone is waited for",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "journal: what is new has its turn",
+        "journal.py",
+        ("_singly", "while left and waits < MOST_WAITS:", "while left:"),
+        by="journal: what is kept by something else than its row has its turns too",
+    ),
+    mutant(
+        "journal: what was set aside is written before it ends",
+        "journal.py",
+        ("_wait", "if self._over and not self._held:", "if self._over:"),
+        by="journal: a journal ends with what was set aside written or out of time",
+    ),
+    mutant(
+        "journal: a begin has the time of its own body",
+        "journal.py",
+        ("_write_begin", "begin.since", "page.since"),
+        by="journal: a begin is that of the body of which it was noted",
+    ),
+    mutant(
+        "journal: no word takes a later one back",
+        "journal.py",
+        ("_write_begin", "max(page.written, begin.number)", "begin.number"),
+        by="journal: a word that comes late takes no later one back",
+    ),
+    mutant(
+        "journal: no begin behind an answer",
+        "journal.py",
+        ("_write_begin", "if one.answered:", "if False:"),
+        by="journal: who has answered waits for no word",
     ),
 ]
