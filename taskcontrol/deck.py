@@ -52,7 +52,9 @@ class Claimed:
 def size_of(card: Any) -> int:
     """Return about how many bytes the arguments of a row are."""
     given = card.arguments
-    return len(given) if isinstance(given, str) else len(json.dumps(given))
+    if not isinstance(given, str):
+        return len(json.dumps(given))
+    return len(given) if given.isascii() else len(given.encode(errors="surrogatepass"))
 
 
 def is_simple(card: Any, usual: float | None) -> bool:

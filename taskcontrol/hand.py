@@ -63,7 +63,9 @@ class Hand:
     def is_free(self) -> bool:
         """Return whether Celery has given this child nothing."""
         line = self.line
-        if line.closed or line.child_is_dead or self.page.halt or self.silent:
+        if line.closed or line.child_is_dead or line.unsent:
+            return False
+        if self.page.halt or self.silent:
             return False
         now = time.monotonic()
         if now < self.rests_until or self.lingers(now):
@@ -138,7 +140,7 @@ def best(hands: Collection[Hand], loads: dict[int, float], one: Claimed) -> Hand
         if not hand.given
         or (
             loads[id(hand)] + one.seconds <= GIVEN
-            and hand.bytes + one.bytes <= BYTES
+            and hand.bytes + one.bytes <= min(BYTES, hand.line.room)
             and all(other.short for other in hand.given.values())
         )
     )

@@ -167,16 +167,16 @@ class Hands:
         with self.deck.lock:
             self._meet_new_ones()
             pause = self._pause() if wait else 0.0
-        ready = [fd for fd, _ in self._poll.poll(None if pause is None else pause * 1000)]
+        ready = dict(self._poll.poll(None if pause is None else pause * 1000))
         if wait and self._can_wait(ready):
             time.sleep(GATHER)
         with self.deck.lock:
             if self._wake_read in ready:
                 with suppress(BlockingIOError):
                     os.read(self._wake_read, 65536)
-            for fd in ready:
+            for fd, events in ready.items():
                 if fd in self._hands:
-                    self._listen(self._hands[fd])
+                    self._attend(self._hands[fd], events)
             self._bury_the_dead()
             self.running.look(self._hands.values())
             if self.boot.leaving:
@@ -208,14 +208,25 @@ class Hands:
                 self._hands[fd] = Hand(process, self.boot)
                 self._poll.register(fd, select.POLLIN)
 
+    def _attend(self, hand: Hand, events: int) -> None:
+        if events & select.POLLOUT:
+            hand.line.send_on()
+            if not hand.line.unsent:
+                self._poll.modify(hand.line.main_end.fileno(), select.POLLIN)
+        if events & ~select.POLLOUT:
+            self._listen(hand)
+
     def _listen(self, hand: Hand) -> None:
-        for answer in hand.line.answers():
-            self._hear(hand, answer)
+        self._hear_all(hand)
         hand.heard_at, hand.silent = time.monotonic(), False
         if hand.line.closed:
             self._poll.unregister(hand.line.main_end.fileno())
             if hand.is_gone() or not self.running.cut_off(hand):
                 self._bury(hand)
+
+    def _hear_all(self, hand: Hand) -> None:
+        for answer in hand.line.answers():
+            self._hear(hand, answer)
 
     def _hear(self, hand: Hand, answer: Answer) -> None:
         if answer.what == lines.ASKS:
@@ -252,18 +263,17 @@ class Hands:
         if all_of_them:
             self._deaths_at = now + LOOK_SELDOM
         for hand in list(self._hands.values()):
-            line = hand.line
-            if line.closed:
-                if hand.is_gone():
-                    self._bury(hand)
-            elif line.child_is_dead or (all_of_them and hand.is_dead()):
-                self._listen(hand)  # to what it said before
-                if not line.closed:
-                    self._poll.unregister(line.main_end.fileno())
-                    self._bury(hand)
+            if (hand.line.closed and hand.is_gone()) or (
+                hand.line.child_is_dead or (all_of_them and hand.is_dead())
+            ):
+                self._hear_all(hand)
+                self._bury(hand)
 
     def _bury(self, hand: Hand) -> None:
-        del self._hands[hand.line.main_end.fileno()]
+        fd = hand.line.main_end.fileno()
+        with suppress(KeyError):  # it is not there since the line was closed
+            self._poll.unregister(fd)
+        del self._hands[fd]
         pid = hand.process.pid
         if prefork.processes.get(pid) is hand.process:
             del prefork.processes[pid]
@@ -292,6 +302,9 @@ class Hands:
                 if id(hand) in given:
                     hand.heard_at = time.monotonic()
                     hand.line.give(given[id(hand)])
+                    if hand.line.unsent:
+                        events = select.POLLIN | select.POLLOUT
+                        self._poll.modify(hand.line.main_end.fileno(), events)
 
     def _give_all_back(self) -> None:
         """This worker leaves: what has not begun is for others."""

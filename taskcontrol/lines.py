@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import pickle
-import select
 import socket
 import struct
 import threading
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-#: Bytes that a line takes in without a reader: whoever writes less never waits.
+#: Bytes that a line is to take in without a reader; the system may allow less.
 BUFFER = 1 << 20
 _HEADER = struct.Struct(">I")
 
@@ -181,13 +180,18 @@ lease = Lease()
 class Line:
     """A pair of sockets and a page, made before the child is forked."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int | None = None) -> None:
         self.main_end, self.child_end = socket.socketpair()
         for end in (self.main_end, self.child_end):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                end.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+                end.setsockopt(socket.SOL_SOCKET, option, size or BUFFER)
+        #: Bytes that it takes in for sure: Linux tells twice what it was asked for, and counts
+        #: what it needs itself.
+        self.room = self.main_end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 4
         self.page = Page()
         self._read = bytearray()
+        #: What was given to the child, and the line has not taken in yet.
+        self.unsent = bytearray()
         self._writing = threading.Lock()
         #: Whether the other side has closed its end: a dead child has, unless what it
         #: forked holds it open; one that lives has if its body closed what is not its own.
@@ -216,11 +220,20 @@ class Line:
     # In the main process
 
     def give(self, jobs: Sequence[Job]) -> bool:
-        """Send jobs, which are fewer bytes than the line takes in; False: it is closed."""
+        """Send jobs as far as the line takes them in; False: it is closed."""
+        self.unsent += _packed([tuple(job) for job in jobs])
+        return self.send_on()
+
+    def send_on(self) -> bool:
+        """Send what the line takes in now, without waiting; False: it is closed."""
         try:
-            _send(self.main_end, [tuple(job) for job in jobs])
+            while self.unsent:
+                del self.unsent[: self.main_end.send(self.unsent)]
+        except BlockingIOError:
+            pass
         except OSError:
             self.closed = True
+            self.unsent.clear()
             return False
         return True
 
@@ -270,7 +283,7 @@ class Line:
     def answer(self, answer: Answer) -> None:
         """Say what became of a job; who has no reader any more is about to end."""
         with self._writing, suppress(OSError):
-            _send(self.child_end, tuple(answer))
+            self.child_end.sendall(_packed(tuple(answer)))
 
 
 def _receive(end: socket.socket, most: int) -> bytes:
@@ -281,11 +294,6 @@ def _receive(end: socket.socket, most: int) -> bytes:
         return b""
 
 
-def _send(end: socket.socket, what: Any) -> None:
+def _packed(what: Any) -> bytes:
     body = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
-    rest = memoryview(_HEADER.pack(len(body)) + body)
-    while rest:
-        try:
-            rest = rest[end.send(rest) :]
-        except BlockingIOError:
-            select.select([], [end], [])
+    return _HEADER.pack(len(body)) + body

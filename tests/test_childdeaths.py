@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -88,11 +89,14 @@ def turn(hands):
     hands._turn(wait=False)
 
 
-def given(hands, row, usual=0.001):
+def given(hands, row, usual=0.001, *, big=False):
     task = make_task(Status.PENDING)
     offer = Offer(row.pk, ["default"], 1, 1.0)
     offer.taken[task.pk] = usual
-    hands.take(promote_and_claim([task.pk], site="s", worker_id=row.pk), offer)
+    cards = promote_and_claim([task.pk], site="s", worker_id=row.pk)
+    if big:
+        cards[0].values = ["x" * 9_000_000]
+    hands.take(cards, offer)
     return task
 
 
@@ -204,6 +208,46 @@ def test_celerys_word_that_a_child_is_dead_wakes_the_hands(child, monkeypatch):
 
     assert woken == [1]
     assert child.line.child_is_dead
+
+
+def test_a_rest_that_a_dead_child_did_not_take_is_for_others_p1(hands, row, child):
+    task = given(hands, row, big=True)
+    assert child.line.unsent
+
+    child.dies()
+    turn(hands)
+
+    assert [one.key for one in hands.deck.waiting] == [(task.pk, 1)]
+
+
+def test_a_child_that_does_not_read_keeps_nobody_waiting_and_has_all_of_it_later(
+    hands, row, child
+):
+    task = given(hands, row, big=True)
+    given(hands, row)
+    turn(hands)
+    assert child.line.unsent
+    assert len(hands.deck.waiting) == 1
+
+    found = []
+    reader = threading.Thread(target=lambda: found.extend(child.line.jobs()))
+    reader.start()
+    eventually(lambda: turn(hands) or not child.line.unsent)
+    reader.join()
+
+    assert [job.task_id for job in found] == [task.pk]
+    assert hands._poll.poll(0) == []
+    turn(hands)
+    assert len(child.line.jobs()) == 1
+
+
+def test_who_is_given_a_line_full_is_given_no_more(hands, row, child, monkeypatch):
+    monkeypatch.setattr(child.line, "room", 900)
+
+    for _ in range(2):
+        given(hands, row)
+
+    assert len(hands.deck.waiting) == 1
 
 
 # While it lives, and its line is closed

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskcontrol.deck import Claimed, Deck, Offer
+from taskcontrol.deck import Claimed, Deck, Offer, size_of
 from taskcontrol.slots import Pool, Slots
 
 #: No database is asked.
@@ -135,3 +135,11 @@ def test_what_others_have_by_now_does_not_come_back_p3():
     deck.put_back(given)
 
     assert list(deck.waiting) == [second]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [("é" * 100, 200), ("x" * 100, 100), ("\U0001f600", 4), ("\ud800", 3), ({}, 2)],
+)
+def test_arguments_are_as_large_as_what_the_line_carries(arguments, size):
+    assert size_of(SimpleNamespace(arguments=arguments)) == size

@@ -75,6 +75,41 @@ def test_who_was_not_read_to_the_end_by_its_main_process_has_no_more_jobs(line):
     assert line.jobs() == []
 
 
+def test_who_gives_to_a_child_that_does_not_read_waits_for_nobody(line):
+    jobs = [Job(1, 10, 1, ("\U0001f600" * 2 * lines.BUFFER,)), Job(2, 11, 1)]
+
+    assert line.give(jobs)
+
+    assert line.unsent
+    found = []
+    reader = threading.Thread(target=lambda: found.extend(line.jobs()))
+    reader.start()
+    while line.unsent:
+        assert line.send_on()
+    reader.join()
+    assert found == jobs
+
+
+def test_what_a_line_has_room_for_it_takes_in_without_a_reader():
+    for number in (lines.BUFFER, 20_000):
+        line = Line(number)
+        line.main_end.setblocking(False)
+
+        line.give([Job(1, 10, 1, ("x" * (line.room - 100),))])
+
+        assert not line.unsent
+        line.main_end.close()
+        line.child_end.close()
+
+
+def test_a_rest_for_who_is_dead_is_dropped(line):
+    line.give([Job(1, 10, 1, ("x" * 4 * lines.BUFFER,))])
+    line.child_end.close()
+
+    assert not line.send_on()
+    assert (line.closed, bytes(line.unsent)) == (True, b"")
+
+
 def test_nothing_is_given_to_who_is_dead(line):
     line.child_end.close()
 

@@ -266,6 +266,26 @@ def test_a_body_that_closes_its_childs_line_has_no_second_one_beside_it_p4(
     assert "SIGKILL" in TaskEvent.objects.get(task=task).detail
 
 
+def test_large_arguments_behind_a_long_body_keep_its_worker_from_nothing_p6(
+    start_worker, record
+):
+    start_worker(concurrency=1, flags=("-I", "tests.tightlines"))
+    short("type_of")
+    for _ in range(3):
+        all_ended([taskcontrol.enqueue(tasks.type_of, value=0) for _ in range(20)])
+    with transaction.atomic():
+        for number in range(60):
+            taskcontrol.enqueue(tasks.type_of, value="\U0001f600" * 16_000)
+            if number % 15 == 14:
+                taskcontrol.enqueue(tasks.recorded, seconds=60, tag="long")
+    (started,) = eventually(lambda: record.lines("started", tag="long"), 20)
+
+    long = has_status(started["task"], Status.STARTED, timeout=5)
+    assert taskcontrol.cancel(long)
+
+    assert ended(long).status == Status.CANCELED
+
+
 def test_a_child_makes_room_for_a_new_one_after_so_many_bodies(start_worker, record):
     start_worker(concurrency=1, flags=("--max-tasks-per-child", "5"))
 

@@ -138,9 +138,12 @@ class Copy:
         return Verdict(mutant, "", trouble)
 
     def run(
-        self, tests: tuple[str, ...], database: str, timeout: float = TIMEOUT
+        self, tests: tuple[str, ...], database: str, timeout: float = 0
     ) -> tuple[int, str]:
-        """Run tests in the copy; return pytest's exit status and what it said."""
+        """Run tests in the copy; return pytest's exit status and what it said.
+
+        Raises TimeoutExpired after so many seconds; 0: as many as a mutant has.
+        """
         options = ["-x", "-q", "--tb=short", "-p", "no:randomly", "-p", "no:cacheprovider"]
         names = [f"tests/{name}" for name in tests]
         with subprocess.Popen(
@@ -154,7 +157,7 @@ class Copy:
             process_group=0,
         ) as pytest:
             try:
-                said, _ = pytest.communicate(timeout=timeout)
+                said, _ = pytest.communicate(timeout=timeout or TIMEOUT)
             except subprocess.TimeoutExpired:
                 os.killpg(pytest.pid, signal.SIGKILL)  # with the servers that it started
                 raise

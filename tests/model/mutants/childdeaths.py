@@ -1,4 +1,4 @@
-"""Guards of the deaths of a worker's children: seen by their exit, and lost no sooner."""
+"""Guards of a worker's children: deaths seen by their exit, and lines that keep nobody."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from tests.model.mutants.making import mutant
 
 WHOEVER = "childdeaths: a child that has exited is dead whoever holds its line open p1"
 ENDED_FIRST = "childdeaths: a body that has closed its line is ended before it is lost p4"
+ALL_OF_IT = (
+    "childdeaths: a child that does not read keeps nobody waiting and has all of it later"
+)
 NEXT = "childdeaths: the next child with its number is neither marked nor unmarked for it"
 SIGNALED = "childdeaths: no signal is sent to the number of who has exited p6"
 COPY = "childdeaths: a copy of a child says and hears nothing and keeps no line open"
@@ -20,7 +23,7 @@ MUTANTS = [
     mutant(
         "death: what was said before is heard",
         "hands.py",
-        ("_bury_the_dead", "self._listen(hand)", "pass"),
+        ("_bury_the_dead", "self._hear_all(hand)", "pass"),
         by="childdeaths: what it said before counts p1",
     ),
     mutant(
@@ -130,5 +133,55 @@ MUTANTS = [
         "journal.py",
         ("_write_begin", "if begun:", "if asked and begun:"),
         by="journal: a begin that nobody asked for is told too",
+    ),
+    mutant(
+        "line: what it does not take in is kept",
+        "lines.py",
+        (
+            "send_on",
+            "except BlockingIOError:\n            pass",
+            "except BlockingIOError:\n            self.unsent.clear()",
+        ),
+        by=ALL_OF_IT,
+    ),
+    mutant(
+        "line: the rest goes when there is room",
+        "hands.py",
+        ("_give", "if hand.line.unsent:", "if False:"),
+        by=ALL_OF_IT,
+    ),
+    mutant(
+        "line: nobody looks for room without a rest",
+        "hands.py",
+        ("_attend", "if not hand.line.unsent:", "if False:"),
+        by=ALL_OF_IT,
+    ),
+    mutant(
+        "line: nothing more before the rest",
+        "hand.py",
+        ("is_free", " or line.unsent", ""),
+        by=ALL_OF_IT,
+    ),
+    mutant(
+        "line: no more than it takes in",
+        "hand.py",
+        ("best", "min(BYTES, hand.line.room)", "BYTES"),
+        by="childdeaths: who is given a line full is given no more",
+    ),
+    mutant(
+        "line: room is what the system gives",
+        "lines.py",
+        (
+            "",
+            "self.main_end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 4",
+            "BUFFER",
+        ),
+        by="lines: what a line has room for it takes in without a reader",
+    ),
+    mutant(
+        "line: arguments are counted in bytes",
+        "deck.py",
+        ("size_of", "if given.isascii() else", "if True else"),
+        by="deck: arguments are as large as what the line carries",
     ),
 ]
