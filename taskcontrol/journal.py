@@ -236,9 +236,8 @@ class Journal:
         crashpoints.reached("journal.begins")
         begun = self._begin(one, pid, begin.since) or self._is_begun(one, pid)
         if begun:
-            page.written = max(
-                page.written, begin.number
-            )  # unasked too: what a body has forked cannot ask
+            # Unasked too: what a body has forked cannot ask.
+            page.written = max(page.written, begin.number)
         elif begin.asked:
             page.unwanted = max(page.unwanted, begin.number)
 

@@ -56,7 +56,7 @@ MUTANTS = [
     mutant(
         "end: a refused one frees its place",
         "ends.py",
-        ("take_refusal", "lifecycle.release(row.pk, row.attempt)", "True"),
+        ("take_refusal", "lifecycle.release(row.pk, row.attempt, detail=detail)", "True"),
         by="execution: a superseded attempt changes nothing and frees its place p3",
     ),
     mutant(
