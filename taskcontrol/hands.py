@@ -58,6 +58,8 @@ class Hands:
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
         self._poll.register(self._wake_read, select.POLLIN)
+        self._woken = select.poll()
+        self._woken.register(self._wake_read, select.POLLIN)
         self._over = False
         #: When it looks next whether a child is dead whose line is open.
         self._deaths_at = 0.0
@@ -169,7 +171,7 @@ class Hands:
             pause = self._pause() if wait else 0.0
         ready = dict(self._poll.poll(None if pause is None else pause * 1000))
         if wait and self._can_wait(ready):
-            time.sleep(GATHER)
+            self._woken.poll(GATHER * 1000)
         with self.deck.lock:
             if self._wake_read in ready:
                 with suppress(BlockingIOError):

@@ -217,7 +217,8 @@ OF_DECKS = [
     *WORKER("deck.claimed deck.put journal.ends", "error", stories.ShortWork, end="1 Finished", worker=DECK_OF_CHILDREN, each=NEVER_LOST),
     *WORKER("deck.claimed deck.put", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each=AGAIN),
     *WORKER("journal.begins", "kill", stories.ShortWorkThatLingers, end="1 Finished", worker=DECK, each=AGAIN),
-    *WORKER("journal.ends", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each=AGAIN),
+    # Counted as lost if it took so long that its begin was written.
+    *WORKER("journal.ends", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each={"attempt": 2, "retry_count": 0}),
     *WORKER("journal.written", "kill", stories.ShortWork, end="1 Finished", worker=DECK, each=ONCE),
 ]
 # fmt: on
