@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskcontrol import lines, prefork
+from taskcontrol import interrupts, lines, prefork
 from taskcontrol.deck import Offer
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.hands import LOOK, Hands
@@ -359,6 +359,7 @@ def ends(monkeypatch):
 
 
 def test_a_copy_that_comes_back_from_its_body_begins_nothing_more_p3(ends, monkeypatch):
+    monkeypatch.setattr(interrupts, "_meant", None)
     servant, line = Servant.__new__(Servant), Line()
     servant.line, servant.bodies, servant._other_job_waits = line, 0, lambda: False
     monkeypatch.setattr(lines.lease, "holds", lambda: True)
