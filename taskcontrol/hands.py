@@ -257,6 +257,8 @@ class Hands:
             self.boot.keeper.do(UnwrittenEnd(self.deck, one, hand.process.pid, answer))
         else:
             self.deck.settle([one.key])
+            # Its child rang when the end was written, and a pass may have come before this.
+            bell.ring()
 
     def _bury_the_dead(self) -> None:
         """Look who has exited: what a body forked may hold the line of a dead child open."""

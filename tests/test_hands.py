@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskcontrol import lifecycle, lines
+from taskcontrol import bell, lifecycle, lines
 from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.hands import WAITS_FOR
@@ -246,13 +246,18 @@ def test_the_end_of_a_body_that_has_returned_is_written_by_the_journal(hands, ro
     assert (now(task).pid, hands.keys()) == (child.pid, [])
 
 
-def test_what_a_child_has_written_itself_is_settled(hands, row, child):
+def test_what_a_child_has_written_itself_is_settled_and_asks_for_a_pass_w17(
+    hands, row, child, monkeypatch
+):
+    rung = []
+    monkeypatch.setattr(bell, "ring", lambda: rung.append(1))
     given(hands, row)
     (job,) = child.jobs()
 
     child.says(lines.DONE, job)
 
     assert hands.keys() == []
+    assert rung == [1]
 
 
 @pytest.mark.parametrize("canceled", [True, False])
