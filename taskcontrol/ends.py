@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,15 +65,20 @@ class Outcome:
         self.committed = True
 
 
+class EndKind(StrEnum):
+    """How a run of a body is over."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    LOST = "lost"
+    GIVEN_BACK = "given back"
+
+
 class End(NamedTuple):
     """An end as plain values: another process may write it."""
 
-    #: FINISHED, FAILED, LOST or GIVEN_BACK.
-    kind: str
+    kind: EndKind
     told: dict[str, Any]
-
-
-FINISHED, FAILED, LOST, GIVEN_BACK = "finished", "failed", "lost", "given back"
 
 
 def measures_of(
@@ -244,11 +250,11 @@ def _told_of_finished(outcome: Outcome) -> dict[str, Any]:
 def write(row: TaskLog, end: End) -> bool:
     """Write an end once; False when the attempt was canceled or given up on meanwhile."""
     match end.kind:
-        case "finished":
+        case EndKind.FINISHED:
             return lifecycle.finish(row.pk, row.attempt, **end.told)
-        case "failed":
+        case EndKind.FAILED:
             return lifecycle.fail(row.pk, row.attempt, **end.told)
-        case "given back":
+        case EndKind.GIVEN_BACK:
             return losses.give_back(row, **end.told)
     return losses.lose(row, **end.told)
 
@@ -257,10 +263,10 @@ def end_of(row: TaskLog, outcome: Outcome) -> End:
     """Return what is to be written of a body that is over."""
     error = outcome.error
     if error is None or isinstance(error, Ignore):
-        return End(FINISHED, _told_of_finished(outcome))
+        return End(EndKind.FINISHED, _told_of_finished(outcome))
     if interrupts.process_must_go():
         return _end_of_forced(row, outcome)
-    return End(FAILED, {**failure_of(row, error), **outcome.measures})
+    return End(EndKind.FAILED, {**failure_of(row, error), **outcome.measures})
 
 
 def _end_of_forced(row: TaskLog, outcome: Outcome) -> End:
@@ -269,11 +275,11 @@ def _end_of_forced(row: TaskLog, outcome: Outcome) -> End:
     That may be the body itself, or who watches over memory: then it is a loss as any other.
     """
     if _ran_for(outcome) >= row.timeout:
-        return End(FAILED, {**forced_timeout(row), **outcome.measures})
+        return End(EndKind.FAILED, {**forced_timeout(row), **outcome.measures})
     if interrupts.worker_leaves():
-        return End(GIVEN_BACK, {"why": "its worker was shut down"})
+        return End(EndKind.GIVEN_BACK, {"why": "its worker was shut down"})
     where = f"process {row.pid}: it was told to end (SIGTERM), and its worker stays"
-    return End(LOST, {"where": where})
+    return End(EndKind.LOST, {"where": where})
 
 
 def _ran_for(outcome: Outcome) -> float:

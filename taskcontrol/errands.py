@@ -25,6 +25,11 @@ logger = logging.getLogger("taskcontrol")
 LASTING = (DataError, IntegrityError, ProgrammingError)
 
 
+def is_away(error: Exception) -> bool:
+    """Return whether it is the database's, and nothing is wrong with what it was asked."""
+    return isinstance(error, DatabaseError) and not isinstance(error, LASTING)
+
+
 def safely(call: Callable[[], Any], work: DatabaseWork) -> Any:
     """Run one piece of a thread's work; a failure is logged and ends nothing.
 
@@ -38,7 +43,7 @@ def safely(call: Callable[[], Any], work: DatabaseWork) -> Any:
         logger.warning("%r gave up on a lock, and is tried again: %s", call, over)
         return False
     except Exception as error:
-        away = isinstance(error, DatabaseError) and not isinstance(error, LASTING)
+        away = is_away(error)
         what = "it is tried again" if away else "the worker goes on"
         logger.exception("%r failed in a worker's main process; %s.", call, what)
         connections[conf.DATABASE].close()

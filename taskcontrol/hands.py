@@ -143,7 +143,7 @@ class Hands:
 
     def serve_for_ever(self) -> None:
         """Give and take until ``stop``."""
-        prefork.on_new_process.append(self.wake)
+        prefork.on_change.append(self.wake)
         prefork.on_cold_stop.append(self.stop_bodies)
         while not self._over:
             try:

@@ -32,7 +32,7 @@ CELERYS_OWN = (
 #: In the main process: the pool's processes that live, each with its line.
 processes: dict[int, Any] = {}
 #: Called in the main process when there is a new one, and when one is dead.
-on_new_process: list[Callable[[], None]] = []
+on_change: list[Callable[[], None]] = []
 #: Called in the main process, within a Unix signal handler, when all that runs is to end.
 on_cold_stop: list[Callable[[], None]] = []
 #: In a child: the line that it serves.
@@ -150,7 +150,7 @@ class Pool(asynpool.AsynPool):
         if worker.line is not None:
             worker.line.child_is_dead = True
             self._busy_workers.discard(worker.inqW_fd)
-            for tell in on_new_process:
+            for tell in on_change:
                 tell()
         super()._process_cleanup_queues(worker)
 
@@ -159,7 +159,7 @@ class Pool(asynpool.AsynPool):
         if process.line is not None:
             process.line.keep_main_end()
             processes[process.pid] = process
-            for tell in on_new_process:
+            for tell in on_change:
                 tell()
         return process
 

@@ -14,7 +14,7 @@ from django.db import OperationalError
 
 from . import crashpoints, ends, execution, interrupts, lines, prefork
 from .conf import conf
-from .ends import End, Outcome
+from .ends import End, EndKind, Outcome
 from .exceptions import TaskCanceled
 from .lifecycle import CLAIMED
 from .lines import Answer, Job, Line, lease
@@ -203,7 +203,7 @@ def _end_of(row: TaskLog, outcome: Outcome | None) -> End:
             logger.exception("Task %s: its end cannot be told.", row.pk)
         else:
             return end
-    return End(ends.LOST, {"where": f"process {os.getpid()}: nobody saw how it ended"})
+    return End(EndKind.LOST, {"where": f"process {os.getpid()}: nobody saw how it ended"})
 
 
 prefork.serve_by.append(Servant)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from django.db import Error as DatabaseError, connections
+from django.db import connections
 
 from . import bell, ends, lifecycle
 from .conf import conf
 from .deck import Claimed, Deck
-from .ends import End
-from .errands import LASTING
+from .ends import End, EndKind
+from .errands import is_away
 from .execution import here
 from .lines import Answer
 from .lockwaits import LockWaitOver
@@ -45,7 +45,9 @@ class UnwrittenEnd:
                     raise
                 logger.exception("The end of task %s was refused.", self.one.key[0])
                 connections[conf.DATABASE].close()
-                self._write(End(ends.FAILED, {"error": f"{type(error).__name__}: {error}"}))
+                self._write(
+                    End(EndKind.FAILED, {"error": f"{type(error).__name__}: {error}"})
+                )
         except Exception as error:
             if not _may_pass(error):
                 self._settle()  # nothing can be said of it: it counts as lost
@@ -79,5 +81,4 @@ class UnwrittenEnd:
 
 def _may_pass(error: Exception) -> bool:
     """Return whether the same may be taken later: see ``errands.safely``."""
-    of_the_database = isinstance(error, DatabaseError) and not isinstance(error, LASTING)
-    return of_the_database or isinstance(error, LockWaitOver)
+    return is_away(error) or isinstance(error, LockWaitOver)

@@ -41,7 +41,7 @@ def a_lease(monkeypatch) -> Iterator[Lease]:
 @contextmanager
 def by_hand(row, monkeypatch) -> Iterator[Hands]:
     """Make the hands of the worker whose main process this is; its children are yet to come."""
-    for name, nothing in (("processes", {}), ("on_new_process", []), ("on_cold_stop", [])):
+    for name, nothing in (("processes", {}), ("on_change", []), ("on_cold_stop", [])):
         monkeypatch.setattr(prefork, name, nothing)
     boot = a_boot(row)
     boot.consumer.pool._pool = SimpleNamespace(_busy_workers=set())

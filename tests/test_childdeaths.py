@@ -63,7 +63,7 @@ def hands(row, monkeypatch):
     lease = Lease()
     lease.renew(lease.clock(), 600)
     monkeypatch.setattr(lines, "lease", lease)
-    for name, nothing in (("processes", {}), ("on_new_process", []), ("on_cold_stop", [])):
+    for name, nothing in (("processes", {}), ("on_change", []), ("on_cold_stop", [])):
         monkeypatch.setattr(prefork, name, nothing)
     boot = a_boot(row)
     boot.consumer.pool._pool = SimpleNamespace(_busy_workers=set())
@@ -202,7 +202,7 @@ def test_who_is_known_to_be_dead_is_given_nothing(hands, row, child):
 
 def test_celerys_word_that_a_child_is_dead_wakes_the_hands(child, monkeypatch):
     woken = []
-    monkeypatch.setattr(prefork, "on_new_process", [lambda: woken.append(1)])
+    monkeypatch.setattr(prefork, "on_change", [lambda: woken.append(1)])
 
     a_pool(set())._process_cleanup_queues(child)
 

@@ -10,7 +10,7 @@ from django.db import DataError, OperationalError, connection
 
 from taskcontrol import ends, execution, interrupts, lifecycle, lines, serving
 from taskcontrol.deck import Claimed, Deck
-from taskcontrol.ends import FAILED, FINISHED, LOST, End
+from taskcontrol.ends import End, EndKind
 from taskcontrol.errands import safely
 from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
@@ -73,7 +73,7 @@ def do(errand):
 
 
 def test_an_end_that_came_along_is_written_and_then_the_attempt_is_forgotten(deck, worker):
-    task, errand = over(deck, worker, End(FINISHED, {"result": 7, **MEASURES}))
+    task, errand = over(deck, worker, End(EndKind.FINISHED, {"result": 7, **MEASURES}))
 
     assert do(errand) is not False
 
@@ -83,7 +83,7 @@ def test_an_end_that_came_along_is_written_and_then_the_attempt_is_forgotten(dec
 
 
 def test_with_the_end_of_a_body_its_begin_is_written_p1(deck, worker):
-    end = End(FAILED, {"error": "ValueError: no", **MEASURES})
+    end = End(EndKind.FAILED, {"error": "ValueError: no", **MEASURES})
     task, errand = over(deck, worker, end, simple=True)
 
     do(errand)
@@ -97,7 +97,7 @@ def test_with_the_end_of_a_body_its_begin_is_written_p1(deck, worker):
 def test_until_the_database_takes_it_the_worker_vouches_for_it_p1(
     deck, worker, monkeypatch
 ):
-    task, errand = over(deck, worker, End(FINISHED, {"result": 7, **MEASURES}))
+    task, errand = over(deck, worker, End(EndKind.FINISHED, {"result": 7, **MEASURES}))
 
     with monkeypatch.context() as away:
         away.setattr(lifecycle, "finish", refuses(OperationalError("away")))
@@ -110,7 +110,7 @@ def test_until_the_database_takes_it_the_worker_vouches_for_it_p1(
 
 
 def test_an_end_that_no_database_takes_is_how_the_body_failed(deck, worker, monkeypatch):
-    task, errand = over(deck, worker, End(FINISHED, {"result": 7, **MEASURES}))
+    task, errand = over(deck, worker, End(EndKind.FINISHED, {"result": 7, **MEASURES}))
     monkeypatch.setattr(lifecycle, "finish", refuses(DataError("too long")))
 
     do(errand)
@@ -123,7 +123,7 @@ def test_an_end_that_no_database_takes_is_how_the_body_failed(deck, worker, monk
 
 
 def test_of_what_nothing_can_be_said_the_worker_lets_go_p1(deck, worker, monkeypatch):
-    _, errand = over(deck, worker, End(FINISHED, {"result": 7, **MEASURES}))
+    _, errand = over(deck, worker, End(EndKind.FINISHED, {"result": 7, **MEASURES}))
     for name in ("finish", "fail"):
         monkeypatch.setattr(lifecycle, name, refuses(DataError("too long")))
 
@@ -134,7 +134,7 @@ def test_of_what_nothing_can_be_said_the_worker_lets_go_p1(deck, worker, monkeyp
 
 @pytest.mark.parametrize("simple", [True, False])
 def test_a_body_that_nobody_saw_end_is_lost_and_counted_p1(deck, worker, simple):
-    task, errand = over(deck, worker, End(LOST, {"where": "here"}), simple=simple)
+    task, errand = over(deck, worker, End(EndKind.LOST, {"where": "here"}), simple=simple)
 
     do(errand)
 
@@ -145,7 +145,7 @@ def test_a_body_that_nobody_saw_end_is_lost_and_counted_p1(deck, worker, simple)
 
 def test_such_a_body_does_not_begin_again_if_it_must_not(deck, worker):
     make_type(on_lost=OnLost.FAIL)
-    task, errand = over(deck, worker, End(LOST, {"where": "here"}), simple=True)
+    task, errand = over(deck, worker, End(EndKind.LOST, {"where": "here"}), simple=True)
 
     do(errand)
 
@@ -154,7 +154,7 @@ def test_such_a_body_does_not_begin_again_if_it_must_not(deck, worker):
 
 
 def test_of_a_canceled_task_the_place_is_freed_p6(deck, worker):
-    end = End(FINISHED, {"result": 7, **MEASURES})
+    end = End(EndKind.FINISHED, {"result": 7, **MEASURES})
     task, errand = over(deck, worker, end, simple=True)
     lifecycle.cancel(task)
     assert now(task).occupies
@@ -166,7 +166,7 @@ def test_of_a_canceled_task_the_place_is_freed_p6(deck, worker):
 
 
 def test_a_successor_is_not_touched_and_an_account_is_told_p3(deck, worker):
-    task, errand = over(deck, worker, End(FINISHED, {"result": 7, **MEASURES}))
+    task, errand = over(deck, worker, End(EndKind.FINISHED, {"result": 7, **MEASURES}))
     TaskLog.objects.filter(pk=task.pk).update(attempt=task.attempt + 1)
 
     do(errand)
@@ -242,7 +242,7 @@ def test_an_end_that_the_database_does_not_take_goes_along_p1(
 
     assert answer.what == lines.UNWRITTEN
     kind, told = answer.told
-    assert kind == FAILED
+    assert kind == EndKind.FAILED
     assert told["error"].endswith("ValueError: it failed")
     assert told["time_taken"].total_seconds() >= 0
 
@@ -254,7 +254,7 @@ def test_the_end_of_a_body_whose_begin_is_not_written_goes_along_p1(
 
     task, (answer,) = served(servant, worker, simple=True, written=False, **FAILS)
 
-    assert (answer.what, answer.told[0]) == (lines.UNWRITTEN, FAILED)
+    assert (answer.what, answer.told[0]) == (lines.UNWRITTEN, EndKind.FAILED)
     assert now(task).status == Status.QUEUED
 
 
@@ -291,15 +291,15 @@ def test_a_body_that_nobody_saw_end_is_said_to_be_lost_p1(servant, worker, monke
 
     _, (answer,) = served(servant, worker, simple=True)
 
-    assert (answer.what, answer.told[0]) == (lines.UNWRITTEN, LOST)
+    assert (answer.what, answer.told[0]) == (lines.UNWRITTEN, EndKind.LOST)
 
 
 def test_an_end_that_no_line_carries_spoils_no_other_answer(servant, worker, monkeypatch):
-    told = End(FINISHED, {"result": lambda: None})
+    told = End(EndKind.FINISHED, {"result": lambda: None})
     monkeypatch.setattr(ends, "end_of", lambda *_: told)
     monkeypatch.setattr(lifecycle, "finish", refuses(OperationalError("away")))
     monkeypatch.setattr(ends, "write", refuses(OperationalError("away")))
 
     _, (answer,) = served(servant, worker)
 
-    assert (answer.what, answer.told[0]) == (lines.UNWRITTEN, LOST)
+    assert (answer.what, answer.told[0]) == (lines.UNWRITTEN, EndKind.LOST)

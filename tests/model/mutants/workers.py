@@ -322,7 +322,7 @@ MUTANTS = [
     mutant(
         "errand: does not wait for better code",
         "errands.py",
-        ("safely", " and not isinstance(error, LASTING)", ""),
+        ("is_away", " and not isinstance(error, LASTING)", ""),
         by="keeper: an errand waits for the database but not for better code",
     ),
     mutant(
