@@ -7,8 +7,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from .models import OnLost
 from .slots import LEAST_BY_HAND, Slots, cost_by_hand, is_short
 
 Key = tuple[int, int]
@@ -18,13 +19,22 @@ BYTES = 256_000
 WEIGHT = 0.05
 
 
+class Taken(NamedTuple):
+    """What a pass knows of the type of a task that it gives to its own worker."""
+
+    #: Seconds that a run takes at most, as a rule; None where nobody knows.
+    usual: float | None
+    #: Whether no body of it begins again when it was lost.
+    once: bool = False
+
+
 class Claimed:
     """One attempt that this worker has claimed as it was sent."""
 
     def __init__(
         self,
         card: Any,
-        usual: float | None,
+        taken: Taken,
         *,
         writes_itself: bool = False,
         takes: float | None = None,
@@ -34,8 +44,8 @@ class Claimed:
         #: About how much the line has to carry of it.
         self.bytes = 100 if writes_itself else 500 + size_of(card)
         #: Whether it shares a child with others that wait behind it there.
-        self.short = is_short(usual)
-        self.seconds = cost_by_hand(usual if takes is None else takes)
+        self.short = is_short(taken.usual)
+        self.seconds = cost_by_hand(taken.usual if takes is None else takes)
         #: Whether its child claims it and writes its end; else the journal does both.
         self.writes_itself = writes_itself
         #: Its number on the line of the child that it was given to; 0 while it waits here.
@@ -57,21 +67,27 @@ def size_of(card: Any) -> int:
     return len(given) if given.isascii() else len(given.encode(errors="surrogatepass"))
 
 
-def is_simple(card: Any, usual: float | None) -> bool:
+def is_simple(card: Any, taken: Taken) -> bool:
     """Return whether the journal may write begin and end: no more is to be told or done."""
     options = card.options
     if isinstance(options, str):
         options = json.loads(options) if options != "{}" else {}
     return (
-        is_short(usual)
+        is_short(taken.usual)
         and not card.heard
         and card.expires_at is None
         and not options.get("atomic")
-        # What came back once is claimed before its body begins, so that one which takes its
-        # worker down with it is counted.
+        # What came back once, and what must not begin twice, is claimed before its body
+        # begins: one that takes its worker down with it at once is counted.
         and card.attempt == card.retry_count + 1
+        and not _begins_once(options, taken)
         and size_of(card) < BYTES // 4
     )
+
+
+def _begins_once(options: Mapping[str, Any], taken: Taken) -> bool:
+    own = options.get("on_lost")
+    return own == OnLost.FAIL if own else taken.once
 
 
 class Offer:
@@ -90,8 +106,8 @@ class Offer:
         self._places, self._seconds = places, seconds
         #: What a run of each type takes here in the mean.
         self._each = each or {}
-        #: The keys of the tasks that it has taken, with what each usually takes at most.
-        self.taken: dict[int, float | None] = {}
+        #: What it has taken, by the keys of the tasks.
+        self.taken: dict[int, Taken] = {}
 
     def room(self, queue: str) -> int:
         """Return the most tasks of ``queue`` that it could take now."""
@@ -105,7 +121,14 @@ class Offer:
         return queue in self.queues and (self._places > 0 or ahead)
 
     def take(
-        self, slots: Slots, task_id: int, queue: str, method: str, usual: float | None
+        self,
+        slots: Slots,
+        task_id: int,
+        queue: str,
+        method: str,
+        usual: float | None,
+        *,
+        once: bool = False,
     ) -> bool:
         """Take a task if there is room for it: in a slot, or ahead of one if it is short."""
         if not self.has_room(queue, usual):
@@ -117,7 +140,7 @@ class Offer:
             slots.ahead = True
         else:
             return False
-        self.taken[task_id] = usual
+        self.taken[task_id] = Taken(usual, once)
         return True
 
 

@@ -349,7 +349,9 @@ def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[An
                CASE WHEN {_paused("kind", now)} OR {_paused("line", now)}
                     THEN 1 ELSE 0 END,
                -- More than is ever sent: what is sent until then shall count too.
-               CASE WHEN kind.declared IS NULL THEN '1000000/d' ELSE kind.rate_limit END
+               CASE WHEN kind.declared IS NULL THEN '1000000/d' ELSE kind.rate_limit END,
+               CASE WHEN kind.declared IS NULL OR kind.on_lost = 'fail'
+                    THEN 1 ELSE 0 END
         FROM heads
         JOIN {tasks} head ON head.id = heads.id
         LEFT JOIN {types} kind ON kind.method = head.method

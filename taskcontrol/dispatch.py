@@ -286,7 +286,7 @@ def _take(front: Front, slots: Slots, *, broker_away: bool) -> bool:
     lane, offer = front.lane, slots.aside
     queue, usual = lane.queue, lane.usual_seconds
     if offer is not None:
-        if offer.take(slots, front.task_id, queue, lane.method, usual):
+        if offer.take(slots, front.task_id, queue, lane.method, usual, once=lane.once):
             return True
         if not slots.served_by_others(queue, offer.worker_id):
             return False  # it would wait in the broker for the same children

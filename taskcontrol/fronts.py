@@ -27,6 +27,8 @@ class Lane:
     #: How many more of the type may be sent now, by its free places and by its rate.
     limit: int
     usual_seconds: float | None
+    #: Whether its type says that no body begins again when it was lost.
+    once: bool = False
     #: The rate of the type as it is written, and whether it leaves less than the places.
     rate: str = ""
     by_rate: bool = False
@@ -74,15 +76,15 @@ def waiting_lanes(occupancy: Occupancy, sends: Sends) -> list[Lane]:
         tasktypes.ensure(unknown)
         heads = _heads()
     lanes = []
-    for number, method, queue, own, kind, priority, limit, usual, held, rate in heads:
+    for number, method, queue, own, kind, priority, limit, usual, held, rate, once in heads:
         if kind is None:
             continue  # somebody is inserting its type; a later pass knows it
         free = limit - occupancy.by_type[method] if limit else UNLIMITED
         if not held:
             urgency = priority if own is None else own
             more = sends.left(method, rate)
-            lane = Lane(number, method, queue, urgency, min(free, more), usual, rate)
-            lane.by_rate = more < free
+            lane = Lane(number, method, queue, urgency, min(free, more), usual, bool(once))
+            lane.rate, lane.by_rate = rate, more < free
             lanes.append(lane)
     return lanes
 

@@ -92,12 +92,12 @@ class Hands:
     def take(self, cards: Iterable[Card], offer: Offer) -> None:
         """Give what a pass has promoted for this worker to its children."""
         crashpoints.reached("deck.claimed")
-        usual, heard = offer.taken, anyone_listens() or bool(conf.AFTER_JOB)
+        heard = anyone_listens() or bool(conf.AFTER_JOB)
         self.deck.put(
             Claimed(
                 card,
-                usual[card.pk],
-                writes_itself=heard or not is_simple(card, usual[card.pk]),
+                offer.taken[card.pk],
+                writes_itself=heard or not is_simple(card, offer.taken[card.pk]),
                 takes=self.deck.each.get(card.method),
             )
             for card in cards

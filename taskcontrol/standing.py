@@ -66,7 +66,7 @@ def _open_lanes(task: TaskLog, by_type: Counter[str], sends: Sends) -> dict[int,
         QueueState._meta.db_table,
     )
     lanes = {}
-    for lane, method, queue, own, _kind, usual, limit, _seconds, held, rate in heads:
+    for lane, method, queue, own, _kind, usual, limit, _seconds, held, rate, _ in heads:
         full = (limit and by_type[method] >= limit) or not sends.left(method, rate)
         if queue == task.queue and lane != task.ready_lane and not held and not full:
             lanes[lane] = _chosen(own, usual or 0)

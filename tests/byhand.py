@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from taskcontrol import lifecycle, lines, prefork
-from taskcontrol.deck import Offer
+from taskcontrol.deck import Offer, Taken
 from taskcontrol.hands import Hands
 from taskcontrol.lines import Answer, Job, Lease, Line
 from taskcontrol.models import TaskLog
@@ -119,11 +119,13 @@ def promoted(row, *tasks: TaskLog) -> list[lifecycle.Card]:
     return lifecycle.promote_and_claim(keys, site="s", worker_id=row.pk)
 
 
-def given(hands: Hands, row, *, usual: float | None = USUAL, **columns: Any) -> TaskLog:
+def given(
+    hands: Hands, row, *, usual: float | None = USUAL, once: bool = False, **columns: Any
+) -> TaskLog:
     """Let a pass take a new task for this worker's children; return the task."""
     task = make_task(Status.PENDING, **columns)
     offer = Offer(row.pk, ["default"], 1, 1.0)
-    offer.taken[task.pk] = usual
+    offer.taken[task.pk] = Taken(usual, once)
     hands.take(promoted(row, task), offer)
     return task
 

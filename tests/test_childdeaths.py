@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from taskcontrol import interrupts, lines, prefork
-from taskcontrol.deck import Offer
+from taskcontrol.deck import Offer, Taken
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.hands import LOOK, Hands
 from taskcontrol.lifecycle import promote_and_claim
@@ -92,7 +92,7 @@ def turn(hands):
 def given(hands, row, usual=0.001, *, big=False):
     task = make_task(Status.PENDING)
     offer = Offer(row.pk, ["default"], 1, 1.0)
-    offer.taken[task.pk] = usual
+    offer.taken[task.pk] = Taken(usual)
     cards = promote_and_claim([task.pk], site="s", worker_id=row.pk)
     if big:
         cards[0].values = ["x" * 9_000_000]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskcontrol.deck import Claimed, Deck, Offer, size_of
+from taskcontrol.deck import Claimed, Deck, Offer, Taken, size_of
 from taskcontrol.slots import Pool, Slots
 
 #: No database is asked.
@@ -20,7 +20,7 @@ def card(number, **columns):
 
 
 def claimed(*numbers):
-    return [Claimed(card(number), 0.001) for number in numbers]
+    return [Claimed(card(number), Taken(0.001)) for number in numbers]
 
 
 def offer(places=0, seconds=0.0, **each):
@@ -40,7 +40,7 @@ def test_a_child_that_has_nothing_to_do_takes_a_task_of_any_length():
 
     assert takes(one, where, None)
     assert not takes(one, where, 60.0)
-    assert one.taken == {1: None}
+    assert one.taken == {1: Taken(None)}
 
 
 def test_no_child_is_taken_whose_slot_another_body_holds_p4():

@@ -342,6 +342,24 @@ def test_a_head_tells_of_its_type():
     assert head[4:8] == (one.pk, 4, 2, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("columns", "once"),
+    [
+        ({"on_lost": "rerun", "declared": {}}, False),
+        ({"on_lost": "fail", "declared": {}}, True),
+        # Until a child has looked into the code, it may be so.
+        ({"on_lost": "rerun", "declared": None}, True),
+    ],
+)
+def test_a_head_tells_whether_its_type_may_begin_again(columns, once):
+    make_task()
+    make_type(**columns)
+
+    (head,) = lane_heads("default", *TABLES)
+
+    assert bool(head[10]) is once
+
+
 def test_a_head_without_a_type_says_so():
     make_task()
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from taskcontrol import bell, lifecycle, lines
+from taskcontrol.dispatch import make_pass
 from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.hands import WAITS_FOR
@@ -27,7 +28,7 @@ from tests.byhand import (
     promoted,
     turn,
 )
-from tests.factories import make_task
+from tests.factories import make_task, make_type
 from tests.mainprocess import a_row, nothing_held, now, told
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
@@ -80,6 +81,33 @@ def test_what_has_more_to_tell_than_its_end_is_claimed_by_its_child(hands, row, 
 
     (job,) = child.jobs()
     assert job.values is None
+
+
+@pytest.mark.parametrize(
+    ("once", "own", "simple"),
+    [
+        (False, None, True),
+        (True, None, False),
+        (False, "fail", False),
+        (True, "rerun", True),
+    ],
+)
+def test_what_must_not_begin_twice_is_claimed_by_its_child_p3(
+    hands, row, child, once, own, simple
+):
+    task = given(hands, row, once=once, options={"on_lost": own} if own else {})
+
+    assert hands.deck.all[task.pk, 1].writes_itself is not simple
+
+
+@pytest.mark.parametrize("on_lost", ["rerun", "fail"])
+def test_a_pass_asks_whether_the_type_may_begin_again_p3(hands, row, child, on_lost):
+    make_type(on_lost=on_lost, declared={}, usual_seconds=0.001)
+    task = make_task(Status.PENDING)
+
+    make_pass(hands)
+
+    assert hands.deck.all[task.pk, 1].writes_itself is (on_lost == "fail")
 
 
 def test_short_work_is_shared_out_by_what_each_has_to_do(hands, row, child):

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError, connections, transaction
 
 from taskcontrol import journal as room, lifecycle
-from taskcontrol.deck import Claimed, Deck
+from taskcontrol.deck import Claimed, Deck, Taken
 from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.journal import Journal
@@ -47,7 +47,7 @@ def work():
 
 def claimed(journal, worker, **columns):
     task = make_task(Status.QUEUED, worker=worker, **columns)
-    one = Claimed(task, 0.001)
+    one = Claimed(task, Taken(0.001))
     journal.deck.put([one])
     return task, one
 

@@ -9,7 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DataError, OperationalError, connection
 
 from taskcontrol import ends, execution, interrupts, lifecycle, lines, serving
-from taskcontrol.deck import Claimed, Deck
+from taskcontrol.deck import Claimed, Deck, Taken
 from taskcontrol.ends import End, EndKind
 from taskcontrol.errands import safely
 from taskcontrol.execution import here
@@ -59,7 +59,7 @@ def over(deck, worker, end, *, simple=False, **columns):
     """Return a task whose child has said that its end is not written, and the errand."""
     status = Status.QUEUED if simple else Status.STARTED
     task = make_task(status, worker=worker, **columns)
-    one = Claimed(task, 0.001, writes_itself=not simple)
+    one = Claimed(task, Taken(0.001), writes_itself=not simple)
     one.answered = True
     deck.put([one])
     began = time.monotonic() - 2

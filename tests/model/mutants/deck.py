@@ -140,6 +140,18 @@ MUTANTS = [
         ("is_simple", 'and not options.get("atomic")', ""),
         by="hands: what has more to tell than its end is claimed by its child",
     ),
+    mutant(
+        "deck: what must not begin twice is claimed by its child",
+        "deck.py",
+        ("is_simple", "and not _begins_once(options, taken)", ""),
+        by="hands: what must not begin twice is claimed by its child p3",
+    ),
+    mutant(
+        "deck: a pass asks whether its type may begin again",
+        "dispatch.py",
+        ("_take", ", once=lane.once", ""),
+        by="hands: a pass asks whether the type may begin again p3",
+    ),
     # Giving back
     mutant(
         "give back: by who leaves",
