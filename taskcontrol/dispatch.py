@@ -1,9 +1,8 @@
-"""Chooses which Pending tasks become Queued now, under limits, order, pauses and slots."""
+"""Makes a pass: Pending tasks become Queued, under limits, order, pauses and slots."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -14,12 +13,13 @@ from django.db.models import F, Q
 
 from . import broker, closures, crashpoints, following, lifecycle
 from .brief import bounds, brief
+from .choosing import choose, rated
 from .conf import conf
 from .context import without_user_code
 from .deck import Offer
 from .dialect import free_keys, skip_locked
 from .exceptions import BrokerUnavailable
-from .fronts import Front, Fronts, open_lanes, read_fronts, waiting_lanes
+from .fronts import open_lanes, read_fronts, waiting_lanes
 from .lanes import ready_lane
 from .lifecycle import Card
 from .models import DispatcherState, TaskLog
@@ -27,7 +27,6 @@ from .occupancy import read_occupancy
 from .prepared import PreparedSearch, padded
 from .retries import retry_failed_tasks
 from .settling import held_batches, settle_batches
-from .slots import Slots
 from .status import Status
 from .suspension import can_dispatch_now, dispatcher_state, toggle_dispatcher
 from .turns import State, coming, sign, take_turn
@@ -198,7 +197,7 @@ def _promote(state: State, offer: Offer | None) -> Turn:
     fronts = read_fronts(lanes, occupancy.slots)
     slots = deepcopy(occupancy.slots)
     away = bool(state.broker_error)
-    chosen, more = _choose(fronts, slots, broker_away=away)
+    chosen, more = choose(fronts, slots, broker_away=away)
     held = held_batches() if state.open_batch else []
     free = _lock(chosen, held)
     if len(free) < len(chosen):
@@ -208,13 +207,13 @@ def _promote(state: State, offer: Offer | None) -> Turn:
         free = _lock((front.task_id for front in fronts.rows), held)
         rows = [front for front in fronts.rows if front.task_id in free]
         slots = occupancy.slots
-        chosen, more = _choose(fronts._replace(rows=rows), slots, broker_away=away)
+        chosen, more = choose(fronts._replace(rows=rows), slots, broker_away=away)
     closed = closures.after_choosing(waiting, fronts, chosen, slots)
     crashpoints.reached("dispatch.locked")
     turn = _move(chosen, slots.aside, state.site)
     turn.more = more and bool(turn.promoted or turn.claimed)
     turn.ahead, turn.closed = slots.ahead, closed
-    turn.rated = _rated(fronts, set(chosen))
+    turn.rated = rated(fronts, set(chosen))
     return turn
 
 
@@ -235,12 +234,6 @@ def _move(chosen: Sequence[int], offer: Offer | None, site: str) -> Turn:
     return turn
 
 
-def _rated(fronts: Fronts, chosen: Collection[int]) -> Counter[tuple[str, str]]:
-    """Count the chosen of each type with a rate."""
-    lanes = (one.lane for one in fronts.rows if one.task_id in chosen)
-    return Counter((lane.method, lane.rate) for lane in lanes if lane.rate)
-
-
 def _let_in() -> None:
     """Put the tasks whose ``run_at`` has come into their lanes."""
     due = coming().order_by("run_at")
@@ -248,49 +241,6 @@ def _let_in() -> None:
     TaskLog.objects.filter(pk__in=ids, status=Status.PENDING).update(
         ready_lane=ready_lane(), rev=F("rev") + 1
     )
-
-
-def _choose(fronts: Fronts, slots: Slots, *, broker_away: bool) -> tuple[list[int], bool]:
-    """Give the slots to the rows in order; a full type or queue never holds up another.
-
-    Stops when a lane that was read only in part is used up, since a row that was not read
-    might come before all that are left; returns the chosen and whether it stopped so. A
-    queue whose first row finds no slot is closed: what is short and might be sent ahead of
-    a slot would overtake it, again and again. What the worker's own children have room for
-    goes there, and nothing goes elsewhere while ``broker_away``.
-    """
-    chosen: list[int] = []
-    left = Counter(front.lane.number for front in fronts.rows)
-    places: dict[str, int] = {}
-    closed: set[str] = set()
-    for front in fronts.rows:
-        lane = front.lane
-        free = places.setdefault(lane.method, lane.limit)
-        left[lane.number] -= 1
-        if lane.queue in closed or free <= 0:
-            continue
-        if not _take(front, slots, broker_away=broker_away):
-            closed.add(lane.queue)
-            continue
-        places[lane.method] = free - 1
-        chosen.append(front.task_id)
-        if len(chosen) == conf.DISPATCH_PAGE:
-            return chosen, slots.any_left()
-        ran_out = free > 1 and not left[lane.number] and lane.number in fronts.cut
-        if ran_out and slots.has_room(lane.queue, lane.usual_seconds):
-            return chosen, True
-    return chosen, False
-
-
-def _take(front: Front, slots: Slots, *, broker_away: bool) -> bool:
-    lane, offer = front.lane, slots.aside
-    queue, usual = lane.queue, lane.usual_seconds
-    if offer is not None:
-        if offer.take(slots, front.task_id, queue, lane.method, usual, once=lane.once):
-            return True
-        if not slots.served_by_others(queue, offer.worker_id):
-            return False  # it would wait in the broker for the same children
-    return not broker_away and slots.take(queue, usual)
 
 
 def _lock(ids: Iterable[int], held: Sequence[str]) -> set[int]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -19,20 +18,17 @@ from django.db import (
     Error as DatabaseError,
     IntegrityError,
     connections,
-    transaction,
 )
 
 from . import crashpoints, incidents, interrupts, leftovers, lifecycle, losses, memory
-from .brief import brief, within_another
 from .conf import conf
-from .exceptions import TaskCanceled, WithinTransaction
 from .failures import failure_of, forced_timeout
 from .models import TaskEvent, TaskLog
 from .status import TERMINAL
 from .text import storable
 
 if TYPE_CHECKING:
-    from .currenttask import CurrentTask
+    pass
 
 logger = logging.getLogger("taskcontrol")
 
@@ -148,80 +144,6 @@ def _of_same_run(row: TaskLog) -> tuple[int, int]:
     return row.attempt, row.lost_count
 
 
-@contextmanager
-def in_one_transaction(
-    row: TaskLog, outcome: Outcome, *, body_gone: bool = True
-) -> Iterator[None]:
-    """Commit the block and the end of its task, Finished, as one; or neither of them.
-
-    A canceled or superseded attempt cannot write its end, and what it did is rolled back.
-    ``body_gone``: the block is the rest of the body, so the place is free.
-    """
-    using = conf.DATABASE
-    within_anothers = connections[using].in_atomic_block
-    try:
-        with brief(alone=False) as whole:
-            transaction.on_commit(outcome.mark_committed, using=using)
-            yield
-            whole.alone = True
-            _finish_or_roll_back(row, outcome, body_gone=body_gone)
-    except Exception:
-        if not outcome.committed:
-            raise
-        # Said by a hook of on_commit: too late to change what has happened.
-        logger.exception("A hook of on_commit failed; task %s stays Finished.", row.pk)
-    outcome.committed |= within_anothers
-    if not outcome.committed:
-        raise transaction.TransactionManagementError(
-            "The body has rolled back, or left open, the transaction that is to be "
-            "committed together with its end."
-        )
-
-
-def fence(
-    row: TaskLog, task: CurrentTask, outcome: Outcome, measure: Callable[[], None]
-) -> None:
-    """Let ``task.fenced()`` commit its block together with the end of the task.
-
-    ``measure`` writes into ``outcome`` what the end is to tell.
-    """
-    using = conf.DATABASE
-    whole = bool(row.options.get("atomic"))
-
-    @contextmanager
-    def end_with() -> Iterator[None]:
-        if outcome.fenced:
-            raise RuntimeError(
-                f"Task {row.pk} has ended with its first fenced() block: a body has one, and "
-                "steps before it stand in held()."
-            )
-        task.check_canceled()
-        if whole and connections[using].in_atomic_block:
-            with transaction.atomic(using=using):
-                yield  # the end of the body decides for all of it
-            return
-        if within_another(using):
-            raise WithinTransaction("fenced", row.pk)
-        with in_one_transaction(row, outcome, body_gone=False):
-            yield
-            measure()
-        outcome.fenced = True
-
-    task.end_with = end_with
-
-
-@contextmanager
-def past_the_fence(row: TaskLog, outcome: Outcome) -> Iterator[None]:
-    """Let no error of a body undo, or run again, what its fenced block has ended."""
-    try:
-        yield
-    except BaseException as error:
-        if not outcome.fenced:
-            raise
-        leftovers.let_go_of_memory(error)
-        logger.exception("Task %s stays Finished: its body failed after its end.", row.pk)
-
-
 def tell_the_rest(row: TaskLog, outcome: Outcome) -> None:
     """Add to an end that a block has committed what the body returned and printed since.
 
@@ -229,12 +151,6 @@ def tell_the_rest(row: TaskLog, outcome: Outcome) -> None:
     """
     told = {"result": as_result(outcome.value), **outcome.measures}
     _persistently(lambda: lifecycle.release(row.pk, row.attempt, **told))
-
-
-def _finish_or_roll_back(row: TaskLog, outcome: Outcome, *, body_gone: bool) -> None:
-    if not finish(row, outcome, body_gone=body_gone):
-        raise TaskCanceled
-    crashpoints.reached("atomic.ended")
 
 
 def finish(row: TaskLog, outcome: Outcome, *, body_gone: bool = True) -> bool:

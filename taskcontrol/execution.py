@@ -33,16 +33,9 @@ from .celerytasks import call
 from .conf import conf
 from .context import running
 from .currenttask import CurrentTask
-from .ends import (
-    Outcome,
-    fence,
-    in_one_transaction,
-    measures_of,
-    past_the_fence,
-    tell_the_rest,
-    write_end,
-)
+from .ends import Outcome, measures_of, tell_the_rest, write_end
 from .exceptions import TaskCanceled
+from .fencing import fence, in_one_transaction, past_the_fence
 from .models import TaskLog, Worker
 from .output import Capture, captured
 from .reruns import run_through_conflicts

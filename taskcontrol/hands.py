@@ -12,14 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from . import (
-    bell,
-    crashpoints,
-    lifecycle,
-    lines,
-    prefork,
-    watchers,
-)
+from . import bell, crashpoints, lifecycle, lines, prefork, watchers
 from .announcing import anyone_listens
 from .atwork import AtWork
 from .conf import conf

@@ -21,16 +21,9 @@ from .celerytasks import call
 from .conf import conf
 from .context import running
 from .currenttask import CurrentTask
-from .ends import (
-    Outcome,
-    fence,
-    finish,
-    in_one_transaction,
-    measures_of,
-    past_the_fence,
-    tell_the_rest,
-)
+from .ends import Outcome, finish, measures_of, tell_the_rest
 from .failures import failure_of
+from .fencing import fence, in_one_transaction, past_the_fence
 from .lookup import read_again
 from .models import TaskLog
 from .output import Capture, captured

@@ -13,9 +13,7 @@ from functools import partial
 from typing import Any
 
 import psutil
-from django.db import (
-    connections,
-)
+from django.db import connections
 
 from . import (
     bell,
@@ -161,7 +159,6 @@ class Boot:
             "hostname": self.consumer.hostname,
             "pid": os.getpid(),
             "pool": type(self.consumer.pool).__module__.rpartition(".")[2],
-            **self.capacity(),
             "prefetch_off": bool(app.conf.worker_disable_prefetch) and transport == "redis",
             "versions": vitals.versions(),
         }

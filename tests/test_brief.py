@@ -18,6 +18,7 @@ from taskcontrol import (
     dispatch,
     draining,
     ends,
+    fencing,
     lifecycle,
     lockwaits,
     pausing,
@@ -76,13 +77,13 @@ def is_free(task):
 
 
 def finish_in_one_transaction(task):
-    with ends.in_one_transaction(task, ends.Outcome()):
+    with fencing.in_one_transaction(task, ends.Outcome()):
         Counter.objects.create(name="c")
 
 
 def finish_fenced(task):
     current = CurrentTask(task)
-    ends.fence(task, current, ends.Outcome(), lambda: None)
+    fencing.fence(task, current, ends.Outcome(), lambda: None)
     with running(current), current.fenced():
         Counter.objects.create(name="c")
 
@@ -270,9 +271,9 @@ def test_a_body_may_do_nothing_for_as_long_as_it_likes(fence, conf):
     conf(WORKER_LOST_AFTER=2)
     task = make_task(Status.STARTED, heard=True)
     current = CurrentTask(task)
-    ends.fence(task, current, ends.Outcome(), lambda: None)
+    fencing.fence(task, current, ends.Outcome(), lambda: None)
     blocks = {
-        "atomic": lambda: ends.in_one_transaction(task, ends.Outcome()),
+        "atomic": lambda: fencing.in_one_transaction(task, ends.Outcome()),
         "fenced": current.fenced,
         "held": current.held,
     }

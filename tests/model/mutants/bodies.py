@@ -127,7 +127,7 @@ MUTANTS = [
         "atomic: nor who lost it in another database",
         "execution.py",
         ("_call", "self._refuse_what_is_open()", "self.outcome.committed = False"),
-        by="ends: what it left open elsewhere fails it before the commit",
+        by="fencing: what it left open elsewhere fails it before the commit",
         on=POSTGRESQL,
     ),
     mutant(
@@ -331,9 +331,9 @@ MUTANTS = [
     ),
     mutant(
         "atomic: rolled back when the end is refused",
-        "ends.py",
+        "fencing.py",
         ("_finish_or_roll_back", "raise TaskCanceled", "pass"),
-        by="ends: nothing of a superseded body stays p3",
+        by="fencing: nothing of a superseded body stays p3",
         on=POSTGRESQL,
     ),
 ]

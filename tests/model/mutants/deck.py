@@ -148,7 +148,7 @@ MUTANTS = [
     ),
     mutant(
         "deck: a pass asks whether its type may begin again",
-        "dispatch.py",
+        "choosing.py",
         ("_take", ", once=lane.once", ""),
         by="hands: a pass asks whether the type may begin again p3",
     ),

@@ -60,14 +60,14 @@ MUTANTS = [
     ),
     mutant(
         "limit: counts what this pass has chosen",
-        "dispatch.py",
-        ("_choose", "= free - 1", "= free"),
+        "choosing.py",
+        ("choose", "= free - 1", "= free"),
         by="dispatch: a limit holds over queues and priorities p4",
     ),
     mutant(
         "limit: nothing beyond it",
-        "dispatch.py",
-        ("_choose", " or free <= 0", ""),
+        "choosing.py",
+        ("choose", " or free <= 0", ""),
         by="dispatch: a limit holds over queues and priorities p4",
     ),
     mutant(
@@ -88,9 +88,9 @@ MUTANTS = [
     ),
     mutant(
         "slots: nothing without one",
-        "dispatch.py",
+        "choosing.py",
         (
-            "_choose",
+            "choose",
             "if not _take(front, slots, broker_away=broker_away):",
             "_take(front, slots, broker_away=broker_away)\n        if False:",
         ),
@@ -98,8 +98,8 @@ MUTANTS = [
     ),
     mutant(
         "slots: nobody overtakes within a queue",
-        "dispatch.py",
-        ("_choose", "closed.add(lane.queue)", "pass"),
+        "choosing.py",
+        ("choose", "closed.add(lane.queue)", "pass"),
         by="dispatch: what is short does not overtake what waits for a slot of the same queue p5",
     ),
     *(

@@ -1,4 +1,4 @@
-"""atomic=True: body and end are one transaction, whatever comes between."""
+"""``fencing.py``: body and end are one transaction, whatever comes between."""
 
 from __future__ import annotations
 
