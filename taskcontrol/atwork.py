@@ -147,8 +147,8 @@ class AtWork:
         for one in hand.given.values():
             if one not in unbegun:
                 one.answered = True
-                ago = time.monotonic() - hand.page.since
-                self.boot.keeper.do(_Loss(self, one, hand.process, ago))
+                loss = _Loss(self, one, hand.process, since=hand.page.since)
+                self.boot.keeper.do(loss)
         hand.given.clear()
         hand.unmark()
 
@@ -156,8 +156,10 @@ class AtWork:
 class _Loss:
     """An errand of the keeper: a child died over an attempt."""
 
-    def __init__(self, running: AtWork, one: Claimed, process: Any, ago: float) -> None:
-        self.running, self.one, self.process, self.ago = running, one, process, ago
+    def __init__(
+        self, running: AtWork, one: Claimed, process: Any, *, since: float
+    ) -> None:
+        self.running, self.one, self.process, self.since = running, one, process, since
         self._until = time.monotonic() + 2.0
         self._begun = False
 
@@ -168,7 +170,7 @@ class _Loss:
         key, lookout = self.one.key, self.running.boot.lookout
         if not self._begun:
             lifecycle.begin(
-                *key, worker_id=here.worker_id, pid=self.process.pid, ago=self.ago
+                *key, worker_id=here.worker_id, pid=self.process.pid, since=self.since
             )
             self._begun = True
         self.running.deck.settle([key])

@@ -247,7 +247,7 @@ def _persistently(write: Callable[[], bool]) -> bool:
 
 
 def told_of(outcome: Outcome) -> tuple[Any, ...]:
-    """Return what the end of a body that returned tells, in the order of ``lifecycle.grouped.TOLD``."""
+    """Return what the end of a body that returned tells, in the order of ``lifecycle.Ran``."""
     measures = outcome.measures
     return (
         measures["time_taken"].total_seconds(),

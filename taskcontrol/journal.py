@@ -49,7 +49,7 @@ class Begin(NamedTuple):
 
 
 class End(NamedTuple):
-    """A body that has returned; ``ran``: a Ran with times of the monotonic clock."""
+    """A body that has returned; ``ran``: the values of a Ran."""
 
     one: Claimed
     ran: tuple[Any, ...]
@@ -70,7 +70,7 @@ class Journal:
         self._gave_up_at: float | None = None
 
     def ended(self, one: Claimed, ran: tuple[Any, ...]) -> None:
-        """Note that a body has returned; ``ran``: a Ran with times of the monotonic clock."""
+        """Note that a body has returned; ``ran``: the values of a Ran."""
         with self._news:
             self._ends.append(End(one, ran))
             self._news.notify()
@@ -220,7 +220,8 @@ class Journal:
         one, ran = end
         try:
             with work.piece():
-                self._begin(one, ran[2], ran[3])
+                ended = Ran._make(ran)
+                self._begin(one, ended.pid, ended.began)
                 lifecycle.fail(*one.key, error=f"{type(error).__name__}: {error}")
                 self._settled([one])
         except Exception:
@@ -242,8 +243,7 @@ class Journal:
             page.unwanted = max(page.unwanted, begin.number)
 
     def _begin(self, one: Claimed, pid: int, since: float) -> bool:
-        ago = max(time.monotonic() - since, 0.0)
-        return lifecycle.begin(*one.key, worker_id=here.worker_id, pid=pid, ago=ago)
+        return lifecycle.begin(*one.key, worker_id=here.worker_id, pid=pid, since=since)
 
     def _is_begun(self, one: Claimed, pid: int) -> bool:
         task_id, attempt = one.key
@@ -252,11 +252,7 @@ class Journal:
 
     def _write_ends(self, ended: Sequence[End]) -> None:
         crashpoints.reached("journal.ends")
-        now = time.monotonic()
-        ran = [
-            Ran._make([*one[:3], max(now - one[3], 0.0), max(now - one[4], 0.0), *one[5:]])
-            for _, one in ended
-        ]
+        ran = [Ran._make(one) for _, one in ended]
         moved = lifecycle.finish_claimed(ran, worker_id=here.worker_id)
         crashpoints.reached("journal.written")
         for (one, _), end in zip(ended, ran, strict=True):
@@ -266,11 +262,8 @@ class Journal:
 
     def _write_otherwise(self, one: Claimed, end: Ran) -> None:
         """Somebody listens since it was sent, or it was canceled or given up meanwhile."""
-        self._begin(one, end.pid, time.monotonic() - end.began)
-        told = end.as_columns()
-        for name in ("id", "attempt", "pid", "began", "ended"):
-            del told[name]
-        if not lifecycle.finish(*one.key, **told):
+        self._begin(one, end.pid, end.began)
+        if not lifecycle.finish(*one.key, **end.told()):
             ends.take_refusal(
                 TaskLog(
                     pk=end.task_id,

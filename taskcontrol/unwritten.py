@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from django.db import connections
 
@@ -58,10 +57,8 @@ class UnwrittenEnd:
         task_id, attempt = self.one.key
         if not self.one.writes_itself:
             # First: what is still Queued could be given back as if it had not begun.
-            ago = max(time.monotonic() - self.began, 0.0)
-            lifecycle.begin(
-                task_id, attempt, worker_id=self.worker_id, pid=self.pid, ago=ago
-            )
+            key, since = self.one.key, self.began
+            lifecycle.begin(*key, worker_id=self.worker_id, pid=self.pid, since=since)
         row = TaskLog.objects.filter(pk=task_id, attempt=attempt).first()
         if row is None or not ends.write(row, end):
             ends.take_refusal(

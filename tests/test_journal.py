@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connections, transaction
+from django.db.backends.signals import connection_created
 
 from taskcontrol import journal as room, lifecycle
 from taskcontrol.deck import Claimed, Deck, Taken
@@ -364,6 +365,59 @@ def test_a_begin_is_that_of_the_body_of_which_it_was_noted(journal, worker, work
     journal._write(work)
 
     assert now(task).started_at < now(task).queued_at + timedelta(seconds=5400)
+
+
+@pytest.fixture
+def slow_to_connect(monkeypatch):
+    """By the monotonic clock it takes a minute to open a connection, and there is none."""
+    usual, passed = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: usual() + passed[0])
+
+    def opened(**_):
+        passed[0] += 60
+
+    connection_created.connect(opened)
+    yield connections["default"].close
+    connection_created.disconnect(opened)
+
+
+def test_a_begin_is_no_later_for_a_connection_that_opens_slowly(
+    journal, worker, work, slow_to_connect
+):
+    task, one = claimed(journal, worker, queued_at=seconds_ago(7200))
+    page = Page()
+    page.begin(1)
+    journal.began(one, PID, page, asked=False)
+    slow_to_connect()
+
+    journal._write(work)
+
+    assert now(task).started_at < seconds_ago(30)
+
+
+def test_an_end_is_no_later_for_a_connection_that_opens_slowly(
+    journal, worker, work, slow_to_connect
+):
+    task, one = claimed(journal, worker, queued_at=seconds_ago(7200))
+    journal.ended(one, returned(one))
+    slow_to_connect()
+
+    journal._write(work)
+
+    assert now(task).started_at < now(task).ended_at < seconds_ago(30)
+
+
+def test_an_end_is_not_before_a_begin_that_was_written_too_late(journal, worker, work):
+    task, one = claimed(journal, worker, queued_at=seconds_ago(7200))
+    page = Page()
+    page.begin(1)
+    journal.began(one, PID, page, asked=False)
+    journal._write(work)
+    journal.ended(one, returned(one))  # a second ago
+
+    journal._write(work)
+
+    assert now(task).started_at == now(task).ended_at
 
 
 def test_a_word_that_comes_late_takes_no_later_one_back(journal, worker, work):

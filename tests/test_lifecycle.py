@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -51,7 +52,8 @@ def claimed(status):
 def ran(task, **told):
     """Return a body that began two seconds ago and ended one second ago."""
     values = {"debug_log": "", "result": None, "progress": None, **told}
-    return Ran(task.pk, task.attempt, 8, 2.0, 1.0, 1.0, 77, *values.values())
+    now = time.monotonic()
+    return Ran(task.pk, task.attempt, 8, now - 2, now - 1, 1.0, 77, *values.values())
 
 
 ARROWS = {
@@ -70,7 +72,11 @@ ARROWS = {
     ),
     "begin": Arrow(
         lambda task: lifecycle.begin(
-            task.pk, task.attempt, worker_id=task.worker_id, pid=8, ago=0.1
+            task.pk,
+            task.attempt,
+            worker_id=task.worker_id,
+            pid=8,
+            since=time.monotonic() - 0.1,
         ),
         frozenset({Status.QUEUED}),
         Status.STARTED,
@@ -847,11 +853,21 @@ def test_what_a_worker_has_claimed_is_begun_by_no_other_p3(owner):
 
     assert lifecycle.claim(task.pk, 1, worker_id=other.pk, pid=8) is None
     assert lifecycle.claim(task.pk, 1, worker_id=None, pid=8) is None
-    assert not lifecycle.begin(task.pk, 1, worker_id=other.pk, pid=8, ago=0)
+    assert not lifecycle.begin(task.pk, 1, worker_id=other.pk, pid=8, since=0)
     assert not lifecycle.finish_claimed([ran(task)], worker_id=other.pk)
 
     assert whole(task) == before
     assert lifecycle.claim(task.pk, 1, worker_id=owner.pk, pid=8) is not None
+
+
+@pytest.mark.parametrize("arrow", ["finish", "fail", "cancel"])
+def test_a_database_clock_that_is_set_back_ends_nothing_before_it_began(arrow):
+    task = make_task(Status.STARTED, started_at=seconds_ago(-60))
+
+    assert ARROWS[arrow].call(task)
+
+    after = whole(task)
+    assert after["ended_at"] == after["started_at"]
 
 
 def test_what_a_worker_has_claimed_is_given_back_by_it_alone_p3(owner):

@@ -302,7 +302,9 @@ def test_the_end_of_a_body_that_fails_waits_for_the_word_that_it_began(servant, 
 
     def writes():
         """The main process does, when it is asked."""
-        lifecycle.begin(stage.task.pk, 1, worker_id=row.pk, pid=os.getpid(), ago=0)
+        lifecycle.begin(
+            stage.task.pk, 1, worker_id=row.pk, pid=os.getpid(), since=line.page.since
+        )
         line.page.written = 1
 
     heard = line.answer

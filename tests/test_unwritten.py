@@ -210,7 +210,7 @@ def served(servant, worker, *, simple=False, written=True, **columns):
     values = as_claimed(task) if simple else None
     if simple and written:
         key = (task.pk, task.attempt)
-        assert lifecycle.begin(*key, worker_id=worker.pk, pid=PID, ago=0)
+        assert lifecycle.begin(*key, worker_id=worker.pk, pid=PID, since=time.monotonic())
         servant.line.page.written = 1
     servant.line.give([Job(1, task.pk, task.attempt, values)])
     servant.serve(None)

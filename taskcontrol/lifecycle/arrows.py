@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import F
+from django.db.models.functions import Greatest
 
 from .. import crashpoints
 from ..announcing import announce, anyone_listens
 from ..brief import brief
 from ..conf import conf
-from ..dialect import free_keys, update_returning
+from ..dialect import DatabaseNow, free_keys, update_returning
 from ..models import TaskLog
 from ..pokes import poke_after_commit
 from ..prepared import PreparedMove
@@ -91,6 +92,14 @@ def written(old: Status, new: Status, values: dict[str, Any]) -> dict[str, Any]:
     if new not in MOVES[old]:
         raise ValueError(f"{old} -> {new} is not a move of status.MOVES")
     return {"status": new, "rev": F("rev") + 1, **values}
+
+
+def end_of_a_body() -> Greatest:
+    """Return ``ended_at`` of one that is Started: now, or as it began if that seems later.
+
+    The database's clock may have been set back, or be that of its standby by now.
+    """
+    return Greatest(F("started_at"), DatabaseNow())
 
 
 def free_ones(rows: Any) -> list[int]:

@@ -16,7 +16,7 @@ from ..models import TaskEvent, TaskLog
 from ..pokes import poke_after_commit
 from ..status import Status
 from ..text import clipped, last_line
-from .arrows import Arrow, announced
+from .arrows import Arrow, announced, end_of_a_body
 
 
 def finish(task_id: int, attempt: int, *, body_gone: bool = True, **outcome: Any) -> bool:
@@ -88,7 +88,7 @@ def _ending(to: Status, retried: bool, columns: tuple[str, ...]) -> Arrow:  # no
             output_field=models.DateTimeField(),
         )
         return rows, {
-            "ended_at": DatabaseNow(),
+            "ended_at": end_of_a_body(),
             "occupies": p("occupies", "occupies"),
             "retry_at": due if retried else None,
             **{name: p(name, name) for name in columns},

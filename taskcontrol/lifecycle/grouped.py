@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -13,9 +14,6 @@ from ..brief import returned_bound
 from ..conf import conf
 from ..models import TaskLog
 
-#: The columns that an end tells of its body.
-TOLD = ("time_taken", "peak_memory_usage", "debug_log", "result", "progress")
-
 
 class Ran(NamedTuple):
     """A body that has returned; sorts by its task."""
@@ -23,7 +21,7 @@ class Ran(NamedTuple):
     task_id: int
     attempt: int
     pid: int
-    #: Seconds since it began, and since it ended.
+    #: When it began, and when it ended, by the monotonic clock.
     began: float
     ended: float
     time_taken: float
@@ -32,14 +30,13 @@ class Ran(NamedTuple):
     result: Any
     progress: Any
 
-    def as_columns(self) -> dict[str, Any]:
-        """Return the same by the names of columns, for a move of this one alone."""
+    def passed(self, now: float) -> tuple[float, float]:
+        """Return the seconds since it began, and since it ended."""
+        return max(now - self.began, 0.0), max(now - self.ended, 0.0)
+
+    def told(self) -> dict[str, Any]:
+        """Return the columns that its end tells, for a move of this one alone."""
         return {
-            "id": self.task_id,
-            "attempt": self.attempt,
-            "pid": self.pid,
-            "began": timedelta(seconds=self.began),
-            "ended": timedelta(seconds=self.ended),
             "time_taken": timedelta(seconds=self.time_taken),
             "peak_memory_usage": self.peak_memory_usage,
             "debug_log": self.debug_log,
@@ -67,7 +64,7 @@ _FINISH = """
         started_at = COALESCE(task.started_at,
             GREATEST(task.queued_at, STATEMENT_TIMESTAMP() - ran.b * interval '1 second')),
         pid = COALESCE(task.pid, ran.p),
-        ended_at = GREATEST(task.queued_at,
+        ended_at = GREATEST(task.queued_at, task.started_at,
             STATEMENT_TIMESTAMP() - ran.e * interval '1 second'),
         occupies = FALSE,
         time_taken = ran.t * interval '1 second',
@@ -79,6 +76,16 @@ _FINISH = """
     WHERE task.id = ran.i
     RETURNING task.id, task.rev, mine.was
 """
+
+
+def time_to_count_back() -> float:
+    """Return the monotonic time now, from which a statement that goes at once counts back.
+
+    The connection is opened first: what that takes would be missing in what has passed by
+    the database's clock, and the body would seem to have begun or ended later.
+    """
+    connections[conf.DATABASE].ensure_connection()
+    return time.monotonic()
 
 
 class Moved:
@@ -95,7 +102,11 @@ def finish_many(
 ) -> dict[str, list[Moved]]:
     """Write the ends in one statement of PostgreSQL; return those that moved, by what was."""
     using = conf.DATABASE
-    rows = [dict(zip("iapbetmlrg", one, strict=True)) for one in ran]
+    now = time_to_count_back()
+    rows = [
+        dict(zip("iapbetmlrg", (*one[:3], *one.passed(now), *one[5:]), strict=True))
+        for one in ran
+    ]
     sql = _FINISH.format(tasks=TaskLog._meta.db_table) + returned_bound(using)
     with connections[using].cursor() as cursor:
         cursor.execute(sql, [json.dumps(rows), queued, started, worker_id, to])

@@ -19,22 +19,24 @@ from ..models import TaskLog
 from ..pokes import poke_after_commit
 from ..status import Status
 from .arrows import Arrow, announced, before_commit
-from .grouped import TOLD, Ran, finish_many
+from .grouped import Ran, finish_many, time_to_count_back
 
 
 def begin(
-    task_id: int, attempt: int, *, worker_id: int | None, pid: int, ago: float
+    task_id: int, attempt: int, *, worker_id: int | None, pid: int, since: float
 ) -> bool:
     """Queued -> Started for an attempt that its worker claimed as it was sent.
 
-    The body began ``ago`` seconds before. False when somebody canceled it, or gave it up.
+    The body runs ``since`` then by the monotonic clock. False when somebody canceled it, or
+    gave it up.
     """
+    passed = max(time_to_count_back() - since, 0.0)
     given = {
         "id": task_id,
         "attempt": attempt,
         "worker": worker_id,
         "pid": pid,
-        "began": timedelta(seconds=ago),
+        "began": timedelta(seconds=passed),
     }
     return bool(announced(_begin(), given))
 
@@ -72,10 +74,21 @@ def finish_claimed(ran: Sequence[Ran], *, worker_id: int | None) -> set[int]:
 def _finish_one_by_one(ran: Sequence[Ran], worker_id: int | None) -> dict[str, list[Any]]:
     moved: dict[str, list[Any]] = {Status.QUEUED: [], Status.STARTED: []}
     for one in sorted(ran, key=lambda one: one.task_id):
-        given = {**one.as_columns(), "worker": worker_id}
-        told = tuple(name for name in TOLD if name in given)
+        told = one.told()
+        # For each anew: what those before it took has passed by the database's clock too.
+        began, ended = one.passed(time_to_count_back())
+        given = {
+            "id": one.task_id,
+            "attempt": one.attempt,
+            "worker": worker_id,
+            "pid": one.pid,
+            "began": timedelta(seconds=began),
+            "ended": timedelta(seconds=ended),
+            **told,
+        }
         for old in (Status.QUEUED, Status.STARTED):
-            moved[old] += _finished(old, told).unheard.run(conf.DATABASE, given)
+            arrow = _finished(old, tuple(told))
+            moved[old] += arrow.unheard.run(conf.DATABASE, given)
     return moved
 
 
@@ -83,9 +96,11 @@ def _finish_one_by_one(ran: Sequence[Ran], worker_id: int | None) -> dict[str, l
 def _finished(old: Status, told: tuple[str, ...]) -> Arrow:
     def build(p: Any) -> Any:
         begun = {"started_at": _ago(p, "began"), "pid": p("pid", "pid")}
+        # A begin that was written before may have come out later than this end.
+        begins = "queued_at" if old is Status.QUEUED else "started_at"
         return _claimed_rows(p), {
             **(begun if old is Status.QUEUED else {}),
-            "ended_at": _ago(p, "ended"),
+            "ended_at": _ago(p, "ended", but_not_before=begins),
             "occupies": False,
             **{name: p(name, name) for name in told},
         }
@@ -99,6 +114,6 @@ def _claimed_rows(p: Any) -> Any:
     )
 
 
-def _ago(p: Any, name: str) -> Any:
-    """Return the time so long ago, and not before the attempt was sent."""
-    return Greatest(F("queued_at"), DatabaseNow() - p(name, "time_taken"))
+def _ago(p: Any, name: str, *, but_not_before: str = "queued_at") -> Any:
+    """Return the time so long ago, but not before that of a column."""
+    return Greatest(F(but_not_before), DatabaseNow() - p(name, "time_taken"))

@@ -12,7 +12,7 @@ from ..history import record
 from ..models import TaskAttempt, TaskEvent, TaskLog
 from ..status import MOVES, Status
 from ..text import clipped
-from .arrows import free_ones, move
+from .arrows import end_of_a_body, free_ones, move
 
 Kind = TaskEvent.Kind
 
@@ -42,9 +42,9 @@ def cancel_all(rows: Any, old: Status, *, actor: Any = None, reason: str = "") -
 
 
 def _cancel_from(old: Status, rows: Any, actor: Any, reason: str) -> list[TaskLog]:
-    values = _freed(old)
+    values = {"ended_at": DatabaseNow(), **_freed(old)}
     if old is Status.STARTED:
-        values = {"cancel_requested_at": DatabaseNow()}
+        values = {"ended_at": end_of_a_body(), "cancel_requested_at": DatabaseNow()}
     if old is Status.QUEUED:
         values = {
             **values,
@@ -59,7 +59,6 @@ def _cancel_from(old: Status, rows: Any, actor: Any, reason: str) -> list[TaskLo
             rows,
             old,
             Status.CANCELED,
-            ended_at=DatabaseNow(),
             retry_at=None,
             ready_lane=None,
             canceled_by=getattr(actor, "pk", None),

@@ -10,7 +10,7 @@ REFUSED = "hands: a refusal frees the place p4"
 ONLY_THIS = "atwork: a signal is sent only while this attempt runs p6"
 OVER = "atwork: a body that goes on after its grace has failed and holds its place p4"
 COLD = "atwork: a cold stop gives the task back uncounted and ends the body p1"
-GROUPED = "lifecycle/grouped.py"
+GROUPED, REPORTED = "lifecycle/grouped.py", "lifecycle/reported.py"
 
 MUTANTS = [
     # Giving
@@ -482,6 +482,32 @@ MUTANTS = [
         ("", " AND NOT task.heard", ""),
         by="journal: a task of which somebody wants to hear ends too",
         on=POSTGRESQL,
+    ),
+    mutant(
+        "ends at once: not before the begin",
+        GROUPED,
+        ("", "GREATEST(task.queued_at, task.started_at,", "GREATEST(task.queued_at,"),
+        by="journal: an end is not before a begin that was written too late",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "ends one by one: not before the begin",
+        REPORTED,
+        ("_finished", ' if old is Status.QUEUED else "started_at"', ""),
+        by="journal: an end is not before a begin that was written too late",
+    ),
+    mutant(
+        "begins and ends: counted back when the connection is there",
+        GROUPED,
+        (
+            "time_to_count_back",
+            "    connections[conf.DATABASE].ensure_connection()\n    return time.monotonic()",
+            "    return time.monotonic()",
+        ),
+        by=(
+            "journal: a begin is no later for a connection that opens slowly",
+            "journal: an end is no later for a connection that opens slowly",
+        ),
     ),
     mutant(
         "ends at once: one that is refused stops no other",

@@ -292,6 +292,18 @@ MUTANTS = [
         by=("test_announcing.py", "test_callbacks.py"),
     ),
     mutant(
+        "end: not before the begin",
+        ARROWS,
+        ("end_of_a_body", 'Greatest(F("started_at"), DatabaseNow())', "DatabaseNow()"),
+        by="lifecycle: a database clock that is set back ends nothing before it began",
+    ),
+    mutant(
+        "cancel: not before the begin",
+        "lifecycle/stopping.py",
+        ("_cancel_from", '"ended_at": end_of_a_body()', '"ended_at": DatabaseNow()'),
+        by="lifecycle: a database clock that is set back ends nothing before it began",
+    ),
+    mutant(
         "claim: nothing that another worker has claimed",
         "lifecycle/claiming.py",
         (
