@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
@@ -201,6 +202,32 @@ def counts(using: str, queries: Sequence[models.QuerySet[Any]]) -> list[int]:
         return list(cursor.fetchone())
 
 
+def together(
+    using: str, statements: Sequence[tuple[str, Any]]
+) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of several SELECTs, which PostgreSQL is asked for in one statement.
+
+    A round trip costs it, and us, as much as such a read itself. Each column has a name of
+    its own, and holds what JSON can tell.
+    """
+    if connections[using].vendor != "postgresql":
+        return [_rows(using, *one) for one in statements]
+    parts, given = [], []
+    for sql, params in statements:
+        parts.append(f"(SELECT JSON_AGG(part) FROM ({sql}) part)::text")  # noqa: S608 - ours
+        given += params
+    ((*found,),) = _rows(using, f"SELECT {', '.join(parts)}", given)
+    return [
+        [tuple(row.values()) for row in json.loads(one)] if one else [] for one in found
+    ]
+
+
+def _rows(using: str, sql: str, params: Any) -> list[tuple[Any, ...]]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, params)
+        return list(cursor.fetchall())
+
+
 def compile_sql(expression: Any, using: str) -> tuple[str, Any]:
     """Return an expression without columns as SQL with its parameters."""
     connection = connections[using]
@@ -232,6 +259,22 @@ def skip_locked(rows: models.QuerySet[M]) -> models.QuerySet[M]:
     if not features.has_select_for_update:
         return rows
     return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
+
+
+def unless_locked(rows: models.QuerySet[M]) -> models.QuerySet[M]:
+    """Narrow an UPDATE of ``rows``, named by their keys, to those that nobody else holds.
+
+    On MariaDB, which cannot read the table that it updates, nothing is narrowed, and they
+    are to be locked by ``free_keys`` before.
+    """
+    if connections[rows.db].vendor != "postgresql":
+        return rows
+    return rows.filter(pk__in=skip_locked(rows.order_by("pk")).values("pk"))
+
+
+def locks_in_updates(using: str) -> bool:
+    """Return whether ``unless_locked`` does what it says; SQLite has no locks of rows."""
+    return connections[using].vendor != "mysql"
 
 
 def free_keys(rows: models.QuerySet[Any]) -> list[Any]:
@@ -318,97 +361,6 @@ def update_then_select(
         with connections[rows.db].cursor() as cursor:
             cursor.execute(_AT_ONCE + sql, params)
         return list(same.only(*columns))
-
-
-def lane_heads(using: str, tasks: str, types: str, queues: str) -> list[tuple[Any, ...]]:
-    """Return the first ready row of each lane with its type's and queue's state.
-
-    The recursion jumps from lane to lane in the index, so the cost follows the number
-    of lanes with work and never the backlog.
-    """
-    now = compile_sql(DatabaseNow(), using)[0]
-    sql = f"""
-        WITH RECURSIVE lanes (lane) AS (
-            SELECT MIN(ready_lane) FROM {tasks} WHERE ready_lane IS NOT NULL
-            UNION ALL
-            SELECT (SELECT MIN(t.ready_lane) FROM {tasks} t WHERE t.ready_lane > lanes.lane)
-            FROM lanes WHERE lanes.lane IS NOT NULL
-        ),
-        heads (id) AS (
-            SELECT (
-                SELECT h.id FROM {tasks} h WHERE h.ready_lane = lanes.lane
-                ORDER BY h.at_front DESC, h.position, h.batch_order, h.id LIMIT 1
-            )
-            FROM lanes WHERE lanes.lane IS NOT NULL
-        )
-        SELECT head.ready_lane, head.method, head.queue, head.priority,
-               kind.id, kind.priority,
-               -- Until a child has looked into the code, the limit may be any.
-               CASE WHEN kind.declared IS NULL THEN 1 ELSE kind.concurrency_limit END,
-               kind.usual_seconds,
-               CASE WHEN {_paused("kind", now)} OR {_paused("line", now)}
-                    THEN 1 ELSE 0 END,
-               -- More than is ever sent: what is sent until then shall count too.
-               CASE WHEN kind.declared IS NULL THEN '1000000/d' ELSE kind.rate_limit END,
-               CASE WHEN kind.declared IS NULL OR kind.on_lost = 'fail'
-                    THEN 1 ELSE 0 END
-        FROM heads
-        JOIN {tasks} head ON head.id = heads.id
-        LEFT JOIN {types} kind ON kind.method = head.method
-        LEFT JOIN {queues} line ON line.name = head.queue
-    """  # noqa: S608 - table names come from our models
-    with connections[using].cursor() as cursor:
-        cursor.execute(sql, [])
-        return list(cursor.fetchall())
-
-
-def _paused(table: str, now: str) -> str:
-    until = f"{table}.paused_until"
-    return f"({table}.paused_at IS NOT NULL AND ({until} IS NULL OR {until} > {now}))"
-
-
-def lane_fronts(
-    using: str, tasks: str, wanted: Iterable[tuple[int, int]]
-) -> list[tuple[Any, ...]]:
-    """Return the first ``count`` rows of each (lane, count), in the order of promotion."""
-    wanted = list(wanted)
-    if connections[using].vendor == "postgresql":
-        return _lateral_fronts(using, tasks, wanted)
-    rows: list[tuple[Any, ...]] = []
-    for start in range(0, len(wanted), 100):
-        rows += _union_fronts(using, tasks, wanted[start : start + 100])
-    return rows
-
-
-_FRONT = "id, ready_lane, at_front, position, batch_order"
-_ORDER = "at_front DESC, position, batch_order, id"
-
-
-def _lateral_fronts(
-    using: str, tasks: str, wanted: list[tuple[int, int]]
-) -> list[tuple[Any, ...]]:
-    sql = f"""
-        SELECT front.* FROM UNNEST(%s::bigint[], %s::int[]) AS want (lane, count)
-        JOIN LATERAL (
-            SELECT {_FRONT} FROM {tasks} t WHERE t.ready_lane = want.lane
-            ORDER BY {_ORDER} LIMIT want.count
-        ) front ON TRUE
-    """  # noqa: S608 - table and column names are ours
-    with connections[using].cursor() as cursor:
-        cursor.execute(sql, [[lane for lane, _ in wanted], [n for _, n in wanted]])
-        return list(cursor.fetchall())
-
-
-def _union_fronts(
-    using: str, tasks: str, wanted: list[tuple[int, int]]
-) -> list[tuple[Any, ...]]:
-    one = (
-        f"SELECT * FROM (SELECT {_FRONT} FROM {tasks} WHERE ready_lane = %s "  # noqa: S608
-        f"ORDER BY {_ORDER} LIMIT %s) front"
-    )
-    with connections[using].cursor() as cursor:
-        cursor.execute(" UNION ALL ".join([one] * len(wanted)), sum(wanted, ()))
-        return list(cursor.fetchall())
 
 
 def predecessors(

@@ -17,13 +17,12 @@ from .choosing import choose, rated
 from .conf import conf
 from .context import without_user_code
 from .deck import Offer
-from .dialect import free_keys, skip_locked
+from .dialect import free_keys, locks_in_updates, skip_locked
 from .exceptions import BrokerUnavailable
-from .fronts import open_lanes, read_fronts, waiting_lanes
+from .fronts import look, open_lanes, read_fronts, waiting_lanes
 from .lanes import ready_lane
 from .lifecycle import Card
 from .models import DispatcherState, TaskLog
-from .occupancy import read_occupancy
 from .prepared import PreparedSearch, padded
 from .retries import retry_failed_tasks
 from .settling import held_batches, settle_batches
@@ -64,10 +63,11 @@ class Hands(Protocol):
 
 def make_pass(hands: Hands | None = None) -> Pass:
     """Do what ``dispatch_pending`` does, and tell a little more."""
-    count, settled = 0, False
+    count, settled, careful = 0, False, False
     with without_user_code():
         while True:
-            turn = _retry_and_promote(hands)
+            turn = _retry_and_promote(hands, careful=careful)
+            careful = turn.passed_over
             if turn.claimed and turn.offer is not None and hands is not None:
                 hands.take(turn.claimed, turn.offer)
             if turn.broker_error:
@@ -82,7 +82,7 @@ def make_pass(hands: Hands | None = None) -> Pass:
             if turn.promoted:
                 _send(turn.promoted)
             count += len(turn.promoted) + len(turn.claimed)
-            if not turn.more:
+            if not (turn.more or turn.passed_over):
                 return Pass(count, turn.ahead)
 
 
@@ -126,6 +126,8 @@ class Turn:
     alone: bool = False
     #: Some lane was read only in part: its rest may come before what others hold.
     more: bool = False
+    #: Some of the first rows were being changed by others: the next turn looks behind them.
+    passed_over: bool = False
     #: Whether short tasks were sent ahead of a free slot, now or before.
     ahead: bool = False
     #: Why the last messages were not sent: the broker is asked before more are promoted.
@@ -138,28 +140,31 @@ class Turn:
     rated: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def _retry_and_promote(hands: Hands | None) -> Turn:
+def _retry_and_promote(hands: Hands | None, *, careful: bool) -> Turn:
     """Move what is to be retried first: it takes its place among what waits."""
-    turn = _take_turn_and_promote(hands)
+    turn = _take_turn_and_promote(hands, careful=careful)
     if not turn.retries:
         return turn
     retry_failed_tasks()
-    return _take_turn_and_promote(hands, retried=True)  # what cannot be moved stays
+    # What cannot be moved stays.
+    return _take_turn_and_promote(hands, careful=careful, retried=True)
 
 
-def _take_turn_and_promote(hands: Hands | None, *, retried: bool = False) -> Turn:
+def _take_turn_and_promote(
+    hands: Hands | None, *, careful: bool, retried: bool = False
+) -> Turn:
     with brief(swift=True):
         state = take_turn()
         if state is not None and state.retrying is not None and not retried:
             return Turn(retries=True)
         if state is not None:
-            return _use_turn(state, hands)
+            return _use_turn(state, hands, careful=careful)
     # Made outside of the pass: where two make it at once, MariaDB keeps a lock of the second.
     dispatcher_state()
-    return _take_turn_and_promote(hands, retried=retried)
+    return _take_turn_and_promote(hands, careful=careful, retried=retried)
 
 
-def _use_turn(state: State, hands: Hands | None) -> Turn:
+def _use_turn(state: State, hands: Hands | None, *, careful: bool) -> Turn:
     if state.expiring:
         lifecycle.expire(conf.SWEEP_PAGE)
     if state.coming:
@@ -170,12 +175,9 @@ def _use_turn(state: State, hands: Hands | None) -> Turn:
         turn.closed = state.was_closed.keys()  # nobody looked
     elif state.waiting or state.coming or freed:
         offer = hands.offer() if hands is not None else None
-        if not state.broker_error:
-            turn = _promote(state, offer)
-        elif offer is None:
-            turn = Turn(closed={closures.BROKER})
-        else:
-            turn = _promote(state, offer)
+        if offer is not None or not state.broker_error:
+            turn = _promote(state, offer, careful=careful)
+        if state.broker_error:
             turn.closed = {*turn.closed, closures.BROKER}
         turn.broker_error = state.broker_error
         turn.alone = hands is not None
@@ -185,22 +187,23 @@ def _use_turn(state: State, hands: Hands | None) -> Turn:
     return turn
 
 
-def _promote(state: State, offer: Offer | None) -> Turn:
+def _promote(state: State, offer: Offer | None, *, careful: bool) -> Turn:
     crashpoints.reached("dispatch.taken")
-    occupancy = read_occupancy()
+    # Where the last pass found no slot, it is likely that nobody asks for the lanes.
+    occupancy, heads = look(at_lanes=closures.POOL not in state.was_closed)
     occupancy.slots.aside = offer
     if not occupancy.slots.any_left():
         closed = closures.while_full(occupancy.slots, state.was_closed)
         return Turn(ahead=occupancy.slots.ahead, closed=closed)
-    waiting = waiting_lanes(occupancy, state.sends)
+    waiting = waiting_lanes(heads, occupancy, state.sends)
     lanes = open_lanes(waiting, occupancy.slots)
     fronts = read_fronts(lanes, occupancy.slots)
     slots = deepcopy(occupancy.slots)
     away = bool(state.broker_error)
     chosen, more = choose(fronts, slots, broker_away=away)
     held = held_batches() if state.open_batch else []
-    free = _lock(chosen, held)
-    if len(free) < len(chosen):
+    careful = careful or bool(held) or not locks_in_updates(conf.DATABASE)
+    if careful and len(free := _lock(chosen, held)) < len(chosen):
         # Somebody is changing some of the first rows, or their batch is held back: others
         # take their places.
         fronts = read_fronts(lanes, occupancy.slots, beyond=conf.DISPATCH_PAGE)
@@ -211,9 +214,11 @@ def _promote(state: State, offer: Offer | None) -> Turn:
     closed = closures.after_choosing(waiting, fronts, chosen, slots)
     crashpoints.reached("dispatch.locked")
     turn = _move(chosen, slots.aside, state.site)
-    turn.more = more and bool(turn.promoted or turn.claimed)
+    moved = {*(task.pk for task in turn.promoted), *(card.pk for card in turn.claimed)}
+    turn.passed_over = not careful and len(moved) < len(chosen)
+    turn.more = more and bool(moved)
     turn.ahead, turn.closed = slots.ahead, closed
-    turn.rated = rated(fronts, set(chosen))
+    turn.rated = rated(fronts, moved)
     return turn
 
 

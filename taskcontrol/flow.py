@@ -16,7 +16,8 @@ from . import dialect
 from .conf import conf, known_queues, most_queued
 from .counting import MOST_COUNTED, Capped
 from .dialect import DatabaseNow
-from .models import QueueState, TaskLog, TaskType, seconds
+from .lanereads import read_heads
+from .models import TaskLog, seconds
 from .monitoring import WorkerNumbers, held_places, list_workers
 from .status import Status
 
@@ -93,12 +94,7 @@ def flows(names: Iterable[str] | None = None) -> dict[str, Flow]:
 
 def _firsts() -> list[TaskLog]:
     """Return the first ready task of each lane."""
-    table = TaskLog._meta.db_table
-    heads = dialect.lane_heads(
-        conf.DATABASE, table, TaskType._meta.db_table, QueueState._meta.db_table
-    )
-    fronts = dialect.lane_fronts(conf.DATABASE, table, [(head[0], 1) for head in heads])
-    rows = TaskLog.objects.filter(pk__in=[front[0] for front in fronts])
+    rows = TaskLog.objects.filter(pk__in=[head.task_id for head in read_heads()])
     return list(rows.order_by().only("queue", "created_at", "run_at"))
 
 

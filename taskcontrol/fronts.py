@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any, NamedTuple
 
 from . import tasktypes
 from .conf import conf
-from .dialect import lane_fronts, lane_heads
-from .models import QueueState, TaskLog, TaskType
-from .occupancy import Occupancy
+from .dialect import together
+from .lanereads import Head, first_rows, heads_statement, read_heads
+from .occupancy import Occupancy, reckon, statements
 from .rates import UNLIMITED, Sends
 from .slots import Slots
 
@@ -32,6 +32,8 @@ class Lane:
     #: The rate of the type as it is written, and whether it leaves less than the places.
     rate: str = ""
     by_rate: bool = False
+    #: The one row in it; None where there are more.
+    only: Head | None = None
 
 
 class Front(NamedTuple):
@@ -59,34 +61,47 @@ class Fronts(NamedTuple):
     cut: frozenset[int] = frozenset()
 
 
-def _heads() -> list[tuple[Any, ...]]:
-    return lane_heads(
-        conf.DATABASE,
-        TaskLog._meta.db_table,
-        TaskType._meta.db_table,
-        QueueState._meta.db_table,
-    )
+def look(*, at_lanes: bool) -> tuple[Occupancy, list[Head] | None]:
+    """Read who holds places and, if wanted, the heads of the lanes: at one moment."""
+    asked = [*statements(), *([heads_statement()] if at_lanes else [])]
+    workers, held, *heads = together(conf.DATABASE, asked)
+    return reckon(workers, held), list(starmap(Head, heads[0])) if heads else None
 
 
-def waiting_lanes(occupancy: Occupancy, sends: Sends) -> list[Lane]:
-    """Return the lanes with work that no pause holds shut, each with its free places."""
-    heads = _heads()
-    unknown = {method for _, method, _, _, kind, *_ in heads if kind is None}
+def waiting_lanes(
+    heads: Sequence[Head] | None, occupancy: Occupancy, sends: Sends
+) -> list[Lane]:
+    """Return the lanes with work that no pause holds shut, each with its free places.
+
+    ``heads`` as ``look`` has returned them; None: they are read.
+    """
+    if heads is None:
+        heads = read_heads()
+    unknown = {head.method for head in heads if head.kind is None}
     if unknown:
         tasktypes.ensure(unknown)
-        heads = _heads()
-    lanes = []
-    for number, method, queue, own, kind, priority, limit, usual, held, rate, once in heads:
-        if kind is None:
-            continue  # somebody is inserting its type; a later pass knows it
-        free = limit - occupancy.by_type[method] if limit else UNLIMITED
-        if not held:
-            urgency = priority if own is None else own
-            more = sends.left(method, rate)
-            lane = Lane(number, method, queue, urgency, min(free, more), usual, bool(once))
-            lane.rate, lane.by_rate = rate, more < free
-            lanes.append(lane)
-    return lanes
+        heads = read_heads()
+    # Without a type somebody is inserting that; a later pass knows it.
+    known = [head for head in heads if head.kind is not None and not head.held]
+    return [_lane(head, occupancy, sends) for head in known]
+
+
+def _lane(head: Head, occupancy: Occupancy, sends: Sends) -> Lane:
+    limit, method = head.concurrency_limit, head.method
+    free = limit - occupancy.by_type[method] if limit else UNLIMITED
+    more = sends.left(method, head.rate or "")
+    return Lane(
+        number=head.lane,
+        method=method,
+        queue=head.queue,
+        priority=head.urgency,
+        limit=min(free, more),
+        usual_seconds=head.usual_seconds,
+        once=bool(head.once),
+        rate=head.rate or "",
+        by_rate=more < free,
+        only=None if head.more else head,
+    )
 
 
 def open_lanes(lanes: Iterable[Lane], slots: Slots) -> list[Lane]:
@@ -100,7 +115,8 @@ def read_fronts(lanes: Sequence[Lane], slots: Slots, *, beyond: int = 0) -> Fron
     Begins with a share of the page for every lane, and reads on where more rows of a lane
     may stand before the end of the page: so the cost follows the page and the lanes, also
     when the first rows all stand in a few of many lanes. One row more than the slots ask
-    for tells whether something stays behind; ``beyond``: that many more.
+    for tells whether something stays behind; ``beyond``: that many more. A lane of one row
+    was read with its head.
     """
     page: int = conf.DISPATCH_PAGE
     most = {
@@ -109,9 +125,12 @@ def read_fronts(lanes: Sequence[Lane], slots: Slots, *, beyond: int = 0) -> Fron
     }
     by_number = {lane.number: lane for lane in lanes}
     depth = 1 + 2 * page // max(len(lanes), 1)
-    read: dict[int, list[Front]] = {}
+    read = {lane.number: [_front(lane, *lane.only[1:5])] for lane in lanes if lane.only}
     asked: dict[int, int] = {}
-    wanted = {number: min(count, depth) for number, count in most.items()}
+    wanted = {
+        number: min(count, depth) for number, count in most.items() if number not in read
+    }
+    rows = sorted(chain.from_iterable(read.values()), key=lambda front: front.place)
     while wanted:
         asked |= wanted
         read |= _read(wanted, by_number)
@@ -131,14 +150,17 @@ def read_fronts(lanes: Sequence[Lane], slots: Slots, *, beyond: int = 0) -> Fron
     return Fronts(rows, cut)
 
 
+def _front(
+    lane: Lane, task_id: int, at_front: Any, position: int, batch_order: int
+) -> Front:
+    return Front(not at_front, -lane.priority, position, batch_order, task_id, lane)
+
+
 def _read(wanted: Mapping[int, int], lanes: Mapping[int, Lane]) -> dict[int, list[Front]]:
     found: dict[int, list[Front]] = {number: [] for number in wanted}
-    rows = lane_fronts(conf.DATABASE, TaskLog._meta.db_table, wanted.items())
-    for task_id, number, at_front, position, order in rows:
-        lane = lanes[number]
-        found[number].append(
-            Front(not at_front, -lane.priority, position, order, task_id, lane)
-        )
+    for task_id, number, at_front, position, order in first_rows(wanted.items()):
+        front = _front(lanes[number], task_id, at_front, position, order)
+        found[number].append(front)
     for fronts in found.values():
         fronts.sort(key=lambda front: front.place)
     return found

@@ -14,6 +14,7 @@ from . import dialect
 from .beating import SILENT_AFTER
 from .conf import conf, known_queues
 from .dialect import DatabaseNow
+from .lanereads import first_rows
 from .models import QueueState, TaskLog, Worker, seconds
 from .people import name_of
 from .status import TERMINAL, Status
@@ -212,9 +213,7 @@ def _lanes() -> list[tuple[TaskLog, int]]:
         row["ready_lane"]: row["n"]
         for row in ready.values("ready_lane").annotate(n=Count("pk"))
     }
-    fronts = dialect.lane_fronts(
-        conf.DATABASE, TaskLog._meta.db_table, [(lane, 1) for lane in counts]
-    )
+    fronts = first_rows((lane, 1) for lane in counts)
     firsts = TaskLog.objects.filter(pk__in=[front[0] for front in fronts])
     rows = firsts.only("queue", "created_at", "run_at", "ready_lane")
     return [(row, counts.get(row.ready_lane, 1)) for row in rows]

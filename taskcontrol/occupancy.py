@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from django.db.models import Count, OuterRef, Subquery, TextField
 from django.db.models.functions import Cast
 
 from .conf import conf
-from .dialect import DatabaseNow
+from .dialect import DatabaseNow, together
 from .models import TaskLog, TaskType, Worker, seconds
 from .prepared import PreparedQuery
 from .slots import LOOKAHEAD, Pool, Slots, cost_by_hand, is_short
 from .status import Status
 
+Rows = Iterable[tuple[Any, ...]]
+
 #: Seconds after its timeout that a task which runs at once has for writing its end.
 AT_ONCE_GRACE = 60.0
+
+
+class Held(NamedTuple):
+    """Tasks of one type and queue that hold places in one worker, or are on their way."""
+
+    status: str
+    worker: int | None
+    queue: str
+    method: str
+    usual: float | None
+    number: int
 
 
 def live_workers() -> Any:
@@ -40,12 +55,22 @@ class Occupancy:
 
 
 def read_occupancy() -> Occupancy:
-    """Read both in two statements, from the rows that occupy a place."""
-    pools, home = _read_pools()
+    """Read both from the rows that occupy a place."""
+    return reckon(*together(conf.DATABASE, statements()))
+
+
+def statements() -> list[tuple[str, Any]]:
+    """Return the SELECTs from whose rows ``reckon`` knows both."""
+    return [_WORKERS.sql(conf.DATABASE, conf.WORKER_LOST_AFTER), _HELD.sql(conf.DATABASE)]
+
+
+def reckon(workers: Rows, held: Rows) -> Occupancy:
+    """Return who holds places, from the rows of ``statements``."""
+    pools, home = _pools(workers)
     slots = Slots(pools)
     by_type: Counter[str] = Counter()
     sent = []
-    for group in _held_places():
+    for group in starmap(Held, held):
         by_type[group.method] += group.number
         if group.status == Status.QUEUED and group.worker is None:
             sent.append(group)
@@ -76,12 +101,10 @@ def _hold_claimed(pool: Pool, group: Held) -> None:
     pool.lookahead = max(pool.lookahead - (group.number - at_once) * cost, 0)
 
 
-def _read_pools() -> tuple[list[Pool], dict[int, Pool]]:
+def _pools(workers: Rows) -> tuple[list[Pool], dict[int, Pool]]:
     pools: dict[frozenset[str], Pool] = {}
     home: dict[int, Pool] = {}
-    for pk, names, size, prefetch_off in _WORKERS.rows(
-        conf.DATABASE, conf.WORKER_LOST_AFTER
-    ):
+    for pk, names, size, prefetch_off in workers:
         queues = frozenset(json.loads(names))
         pool = home[pk] = pools.setdefault(queues, Pool(queues))
         pool.size += size
@@ -89,21 +112,6 @@ def _read_pools() -> tuple[list[Pool], dict[int, Pool]]:
         if prefetch_off:
             pool.lookahead += size * LOOKAHEAD
     return list(pools.values()), home
-
-
-class Held(NamedTuple):
-    """Tasks of one type and queue that hold places in one worker, or are on their way."""
-
-    status: str
-    worker: int | None
-    queue: str
-    method: str
-    usual: float | None
-    number: int
-
-
-def _held_places() -> list[Held]:
-    return [Held(*row) for row in _HELD.rows(conf.DATABASE)]
 
 
 def _build_held() -> Any:
@@ -126,8 +134,9 @@ _WORKERS = PreparedQuery(
 
 def idle_queues() -> set[str]:
     """Return the queues for which a live worker has a slot that no body holds."""
-    pools, home = _read_pools()
-    for group in _held_places():
+    workers, held = together(conf.DATABASE, statements())
+    pools, home = _pools(workers)
+    for group in starmap(Held, held):
         if group.worker in home:
             home[group.worker].busy += group.number
     return {queue for pool in pools if pool.busy < pool.size for queue in pool.queues}

@@ -51,14 +51,17 @@ class PreparedQuery:
 
     def rows(self, using: str, *depends_on: Any) -> list[tuple[Any, ...]]:
         """Run it; what it was built from besides the columns is named in ``depends_on``."""
-        connection = connections[using]
-        key = (connection.vendor, *depends_on)
+        with connections[using].cursor() as cursor:
+            cursor.execute(*self.sql(using, *depends_on))
+            return list(cursor.fetchall())
+
+    def sql(self, using: str, *depends_on: Any) -> tuple[str, Any]:
+        """Return the statement with its parameters."""
+        key = (connections[using].vendor, *depends_on)
         if key not in self._compiled:
             query = self._build().using(using).query
             self._compiled[key] = query.get_compiler(using).as_sql()
-        with connection.cursor() as cursor:
-            cursor.execute(*self._compiled[key])
-            return list(cursor.fetchall())
+        return self._compiled[key]
 
 
 class _Parametric:

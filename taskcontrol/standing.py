@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .conf import conf
 from .counting import Capped
-from .dialect import lane_fronts, lane_heads
-from .models import QueueState, TaskLog, TaskType
+from .lanereads import first_rows, read_heads
+from .models import TaskLog
 from .rates import Sends
 
 #: A line may be a million long, so nobody counts beyond this.
@@ -43,8 +42,7 @@ def ahead_of(
     urgency[own] = _chosen(task.priority, usual_priority)
     mine = _place(urgency[own], task.at_front, task.position, task.batch_order, task.pk)
     ahead: Counter[int] = Counter()
-    fronts = lane_fronts(conf.DATABASE, TaskLog._meta.db_table, wanted.items())
-    for pk, lane, at_front, position, order in fronts:
+    for pk, lane, at_front, position, order in first_rows(wanted.items()):
         ahead[lane] += _place(urgency[lane], at_front, position, order, pk) < mine
     same = ahead.pop(own, 0)
     return Ahead(_sum([same], MOST + 1), _sum(ahead.values(), share))
@@ -59,17 +57,15 @@ def _sum(counts: Iterable[int], limit: int) -> int:
 
 def _open_lanes(task: TaskLog, by_type: Counter[str], sends: Sends) -> dict[int, int]:
     """Return the urgency of each other lane of the queue from which a pass would take."""
-    heads = lane_heads(
-        conf.DATABASE,
-        TaskLog._meta.db_table,
-        TaskType._meta.db_table,
-        QueueState._meta.db_table,
-    )
     lanes = {}
-    for lane, method, queue, own, _kind, usual, limit, _seconds, held, rate, _ in heads:
-        full = (limit and by_type[method] >= limit) or not sends.left(method, rate)
-        if queue == task.queue and lane != task.ready_lane and not held and not full:
-            lanes[lane] = _chosen(own, usual or 0)
+    for head in read_heads():
+        limit, method = head.concurrency_limit, head.method
+        full = (limit and by_type[method] >= limit) or not sends.left(
+            method, head.rate or ""
+        )
+        others = head.queue == task.queue and head.lane != task.ready_lane
+        if others and not head.held and not full:
+            lanes[head.lane] = head.urgency
     return lanes
 
 

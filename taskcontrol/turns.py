@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from django.db.models import F, Q, Subquery, TextField
+from django.db.models import Case, F, IntegerField, Subquery, TextField, When
 from django.db.models.functions import Cast
 
 from . import closures, following
@@ -41,6 +41,9 @@ class State(NamedTuple):
     closed: str
     #: What was sent lately of types with a rate, as JSON.
     sent: str
+    #: Whether the sign of life, and that of the last promotion, is of this second.
+    signed: int
+    signed_promotion: int
 
     @property
     def was_closed(self) -> Mapping[str, int]:
@@ -86,6 +89,8 @@ def _build_turn() -> Any:
             now=DatabaseMicroseconds(),
             was_closed=Cast("closed", TextField()),
             was_sent=Cast("sent", TextField()),
+            signed=_lately("last_pass_at"),
+            signed_promotion=_lately("last_promoted_at"),
         )
         .values_list(
             "site",
@@ -100,9 +105,21 @@ def _build_turn() -> Any:
             "now",
             "was_closed",
             "was_sent",
+            "signed",
+            "signed_promotion",
             *bounds(conf.DATABASE),
         )
     )
+
+
+def _lately(column: str) -> Case:
+    """Return whether a time of the row is within this second.
+
+    One that lies ahead, since the clock was set back, is none.
+    """
+    second = (DatabaseNow() - seconds(1), DatabaseNow())
+    when = When(**{f"{column}__range": second}, then=1)
+    return Case(when, default=0, output_field=IntegerField())
 
 
 def _first(rows: Any, column: str) -> Subquery:
@@ -143,7 +160,7 @@ def sign(
     closed: Collection[str],
     rated: Mapping[tuple[str, str], int],
 ) -> None:
-    """Leave the sign of life of this pass, at most once a second when nothing moved."""
+    """Leave the sign of life of this pass: once a second, and when it has more to tell."""
     given: dict[str, Any] = {}
     before = state.was_closed
     after = closures.since(before, closed, state.now)
@@ -155,17 +172,15 @@ def sign(
         # the period too early, however long the pass took.
         sends = state.sends._replace(now=microseconds_now(conf.DATABASE))
         given["sent"] = sends.with_more(rated)
-    quiet = not promoted and after == before
-    _signing(promoted, quiet, tuple(given)).run(conf.DATABASE, given)
+    if given or not (state.signed_promotion if promoted else state.signed):
+        _signing(promoted, tuple(given)).run(conf.DATABASE, given)
 
 
 @cache
-def _signing(promoted: bool, quiet: bool, told: tuple[str, ...]) -> PreparedUpdate:  # noqa: FBT001 - cached
+def _signing(promoted: bool, told: tuple[str, ...]) -> PreparedUpdate:  # noqa: FBT001 - cached
     def build(p: Any) -> Any:
         now = DatabaseNow()
         rows = DispatcherState.objects.filter(pk=DispatcherState.THE_ONE)
-        if quiet:
-            rows = rows.filter(Q(last_pass_at=None) | Q(last_pass_at__lt=now - seconds(1)))
         values = {"last_pass_at": now, **{name: p(name, name) for name in told}}
         return rows, {**values, "last_promoted_at": now} if promoted else values
 

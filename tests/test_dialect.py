@@ -10,22 +10,18 @@ from django.db.models import Case, CharField, F, Value, When
 from django.db.models.functions import Cast, Concat
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import given, settings as hypothesis_settings, strategies as st
-from hypothesis.extra.django import TestCase
 
 from taskcontrol.dialect import (
     DatabaseNow,
-    lane_fronts,
-    lane_heads,
     microseconds_now,
     now,
     skip_locked,
+    together,
     update_returning,
 )
-from taskcontrol.lanes import lane_of
-from taskcontrol.models import QueueState, TaskLog, TaskType, seconds
+from taskcontrol.models import TaskLog, seconds
 from taskcontrol.status import Status
-from tests.factories import make_task, make_type, seconds_ago
+from tests.factories import make_task, seconds_ago
 from tests.waiting import race
 
 pytestmark = [pytest.mark.django_db, pytest.mark.databases]
@@ -243,157 +239,26 @@ def test_where_rows_are_not_locked_none_is_left_out():
     assert list(skip_locked(TaskLog.objects.all())) == [task]
 
 
-# Lanes
+@pytest.mark.parametrize("tasks", [0, 1, 3])
+def test_several_reads_give_their_rows_each_in_its_order(tasks):
+    made = [make_task(method=f"m.{number}", at_front=True).pk for number in range(tasks)]
+    table = TaskLog._meta.db_table
+    ones = f"SELECT id, method, at_front, priority FROM {table} ORDER BY id"
+    named = f"SELECT method FROM {table} WHERE id >= %s ORDER BY id DESC"
 
-TABLES = (TaskLog._meta.db_table, TaskType._meta.db_table, QueueState._meta.db_table)
-METHODS = ("m.a", "m.b", "m.c")
-QUEUES = ("short", "default")
+    first, second = together("default", [(ones, []), (named, [0])])
 
-rows_of_tasks = st.lists(
-    st.fixed_dictionaries(
-        {
-            "method": st.sampled_from(METHODS),
-            "queue": st.sampled_from(QUEUES),
-            "priority": st.sampled_from([None, -1, 5]),
-            "at_front": st.booleans(),
-            "position": st.integers(0, 3),
-            "batch_order": st.integers(-2, 2),
-            "status": st.sampled_from(
-                [Status.PENDING] * 3 + [Status.PAUSED, Status.QUEUED, Status.FINISHED]
-            ),
-        }
-    ),
-    max_size=15,
-)
+    expected = [(pk, f"m.{number}", True, None) for number, pk in enumerate(made)]
+    assert [(pk, method, bool(front), own) for pk, method, front, own in first] == expected
+    assert second == [(f"m.{number}",) for number in reversed(range(tasks))]
 
 
-def in_order(rows):
-    return sorted(
-        (row for row in rows if row.ready_lane is not None),
-        key=lambda row: (not row.at_front, row.position, row.batch_order, row.pk),
-    )
-
-
-class LanesAgainstPlainPython(TestCase):
-    """The statements against a few lines of Python, over random tables."""
-
-    @given(rows=rows_of_tasks)
-    @hypothesis_settings(max_examples=60, deadline=None)
-    def test_the_heads_are_the_first_rows_of_each_lane(self, rows):
-        tasks = [make_task(**row) for row in rows]
-        expected = {}
-        for row in in_order(tasks):
-            expected.setdefault(row.ready_lane, row)
-
-        heads = lane_heads("default", *TABLES)
-
-        assert {head[:4] for head in heads} == {
-            (lane, row.method, row.queue, row.priority) for lane, row in expected.items()
-        }
-        assert len(heads) == len(expected)
-
-    @given(rows=rows_of_tasks, counts=st.lists(st.integers(0, 4), min_size=1, max_size=12))
-    @hypothesis_settings(max_examples=60, deadline=None)
-    def test_the_fronts_are_as_many_first_rows_as_asked_for(self, rows, counts):
-        tasks = [make_task(**row) for row in rows]
-        lanes = sorted(
-            {lane_of(row["queue"], row["method"], row["priority"]) for row in rows}
-        )
-        wanted = list(zip(lanes, counts, strict=False))
-        expected = [
-            (row.pk, lane, row.at_front, row.position, row.batch_order)
-            for lane, count in wanted
-            for row in [one for one in in_order(tasks) if one.ready_lane == lane][:count]
+@pytest.mark.only_on("postgresql")
+def test_several_reads_are_one_statement():
+    with CaptureQueriesContext(connection) as queries:
+        assert together("default", [("SELECT 1 AS a", []), ("SELECT 2 AS b", [])]) == [
+            [(1,)],
+            [(2,)],
         ]
 
-        assert fronts(wanted) == expected
-
-
-def fronts(wanted):
-    """Each lane's rows in the given order, lanes as wanted; databases mix the lanes."""
-    found = lane_fronts("default", TABLES[0], wanted)
-    lanes = [lane for lane, _ in wanted]
-    return [
-        (pk, lane, bool(at_front), position, order)
-        for pk, lane, at_front, position, order in sorted(
-            found, key=lambda row: lanes.index(row[1])
-        )
-    ]
-
-
-def test_no_lane_has_no_front():
-    assert lane_fronts("default", TABLES[0], []) == []
-    assert lane_heads("default", *TABLES) == []
-
-
-def test_more_lanes_than_one_statement_takes_are_all_read():
-    expected = {make_task(method=f"m.{number}").pk for number in range(230)}
-    wanted = [(lane_of("default", f"m.{number}", None), 1) for number in range(230)]
-
-    assert {row[0] for row in lane_fronts("default", TABLES[0], wanted)} == expected
-
-
-def test_a_head_tells_of_its_type():
-    make_task()
-    one = make_type(priority=4, concurrency_limit=2, usual_seconds=0.5)
-
-    (head,) = lane_heads("default", *TABLES)
-
-    assert head[4:8] == (one.pk, 4, 2, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("columns", "once"),
-    [
-        ({"on_lost": "rerun", "declared": {}}, False),
-        ({"on_lost": "fail", "declared": {}}, True),
-        # Until a child has looked into the code, it may be so.
-        ({"on_lost": "rerun", "declared": None}, True),
-    ],
-)
-def test_a_head_tells_whether_its_type_may_begin_again(columns, once):
-    make_task()
-    make_type(**columns)
-
-    (head,) = lane_heads("default", *TABLES)
-
-    assert bool(head[10]) is once
-
-
-def test_a_head_without_a_type_says_so():
-    make_task()
-
-    (head,) = lane_heads("default", *TABLES)
-
-    assert head[4] is None
-    assert not head[8]
-
-
-PAUSES = [
-    ({}, False),
-    ({"paused_at": seconds_ago(5)}, True),
-    # Far off, since these are made long before the last of them is used.
-    ({"paused_at": seconds_ago(5), "paused_until": seconds_ago(-86400)}, True),
-    ({"paused_at": seconds_ago(65), "paused_until": seconds_ago(60)}, False),
-]
-
-
-@pytest.mark.parametrize(("pause", "held"), PAUSES)
-def test_a_head_tells_whether_its_type_is_paused(pause, held):
-    make_task()
-    make_type(**pause)
-
-    (head,) = lane_heads("default", *TABLES)
-
-    assert bool(head[8]) is held
-
-
-@pytest.mark.parametrize(("pause", "held"), PAUSES)
-def test_a_head_tells_whether_its_queue_is_paused(pause, held):
-    make_task()
-    make_type()
-    QueueState.objects.create(name="default", **pause)
-
-    (head,) = lane_heads("default", *TABLES)
-
-    assert bool(head[8]) is held
+    assert len(queries) == 1

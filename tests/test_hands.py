@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
 
-from taskcontrol import bell, lifecycle, lines
+from taskcontrol import bell, dispatch, lifecycle, lines
 from taskcontrol.dispatch import make_pass
 from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.hands import WAITS_FOR
 from taskcontrol.lines import Answer
-from taskcontrol.models import TaskEvent
+from taskcontrol.models import DispatcherState, TaskEvent
 from taskcontrol.slots import LOOKAHEAD
 from taskcontrol.status import Status
+from taskcontrol.suspension import dispatcher_state
 from tests.byhand import (
     RETURNED,
     USUAL,
@@ -28,7 +30,7 @@ from tests.byhand import (
     promoted,
     turn,
 )
-from tests.factories import make_task, make_type
+from tests.factories import make_task, make_type, make_worker
 from tests.mainprocess import a_row, nothing_held, now, told
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases]
@@ -108,6 +110,24 @@ def test_a_pass_asks_whether_the_type_may_begin_again_p3(hands, row, child, on_l
     make_pass(hands)
 
     assert hands.deck.all[task.pk, 1].writes_itself is (on_lost == "fail")
+
+
+def test_a_pass_without_the_broker_promotes_nothing_for_other_workers_p1(
+    hands, row, child, monkeypatch
+):
+    """Its own children are at something else, and it is not yet time to ask the broker."""
+    make_worker()
+    make_type()
+    given(hands, row, usual=60.0)
+    task = make_task(Status.PENDING)
+    dispatcher_state()
+    DispatcherState.objects.update(broker_error="refused")
+    monkeypatch.setattr(dispatch, "_asked_at", time.monotonic())
+
+    make_pass(hands)
+
+    task.refresh_from_db()
+    assert task.status == Status.PENDING
 
 
 def test_short_work_is_shared_out_by_what_each_has_to_do(hands, row, child):

@@ -172,7 +172,7 @@ def test_without_workers_no_queue_is_idle():
     assert idle_queues() == set()
 
 
-def test_occupancy_is_read_in_two_statements_whatever_there_is():
+def test_the_statements_that_read_it_are_as_many_whatever_there_is():
     for number in range(5):
         worker = make_worker([f"q{number}"], 3)
         for status in (Status.STARTED, Status.QUEUED):
@@ -181,5 +181,5 @@ def test_occupancy_is_read_in_two_statements_whatever_there_is():
     with CaptureQueriesContext(connection) as queries:
         read_occupancy()
 
-    assert len(queries) == 2
+    assert len(queries) == (1 if connection.vendor == "postgresql" else 2)
     assert Worker.objects.count() == 5

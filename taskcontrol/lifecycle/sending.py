@@ -13,7 +13,7 @@ from django.db.models.functions import Cast, Concat
 from ..announcing import announce
 from ..brief import bounds, brief
 from ..conf import conf
-from ..dialect import DatabaseNow, skip_locked
+from ..dialect import DatabaseNow, skip_locked, unless_locked
 from ..history import record
 from ..models import TaskEvent, TaskLog, Worker
 from ..pokes import poke_after_commit
@@ -24,7 +24,10 @@ from .claiming import CLAIMED
 
 
 def promote(ids: Sequence[int], *, site: str) -> list[TaskLog]:
-    """Pending -> Queued: give each task its next attempt and its message's id."""
+    """Pending -> Queued: give each task its next attempt and its message's id.
+
+    Leaves out the rows that somebody else is changing.
+    """
     if not ids:
         return []
     size, given = padded(ids)
@@ -35,6 +38,7 @@ def promote_and_claim(ids: Sequence[int], *, site: str, worker_id: int) -> list[
     """Pending -> Queued, and claimed by a worker, whose own children will run them.
 
     No other may begin them, and that it has given one back is for the worker alone to say.
+    Leaves out the rows that somebody else is changing.
     """
     if not ids:
         return []
@@ -85,9 +89,10 @@ def _promote(size: int, *, claimed: bool = False) -> Arrow:
         if claimed:
             there = Worker.objects.filter(left_at=None, lost_at=None)
             rows = rows.filter(Exists(there.filter(pk=p("worker", "worker"))))
+        free = unless_locked(rows.filter(status=Status.PENDING))
         number = Cast(F("attempt") + 1, models.CharField())
         prefix = Cast(p("site", "celery_task_id"), models.CharField())
-        return rows, {
+        return free, {
             "attempt": F("attempt") + 1,
             "celery_task_id": Concat(
                 prefix, Cast("pk", models.CharField()), Value("-"), number

@@ -23,6 +23,33 @@ MUTANTS = [
         on=POSTGRESQL,
     ),
     mutant(
+        "pass: promotes nothing that somebody holds",
+        "dialect.py",
+        ("unless_locked", "skip_locked(rows.order_by", "(rows.order_by"),
+        by="dispatch: a row that somebody holds is skipped and stops nobody",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "pass: looks behind what somebody holds",
+        "dispatch.py",
+        ("_promote", "not careful and len(moved) < len(chosen)", "False"),
+        by="dispatch: a row that somebody holds is skipped and stops nobody",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "pass: what somebody holds counts in no rate",
+        "dispatch.py",
+        ("_promote", "rated(fronts, moved)", "rated(fronts, set(chosen))"),
+        by="dispatch: what somebody holds counts in no rate",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "pass: a lane of which more is to be read",
+        "fronts.py",
+        ("_lane", "None if head.more else head", "head"),
+        by="dispatch: messages are sent in the order of promotion p5",
+    ),
+    mutant(
         "pass: still pending when locked",
         "dispatch.py",
         ("_pending", ", status=Status.PENDING", ""),
@@ -41,10 +68,10 @@ MUTANTS = [
         by="dispatch: while suspended nothing is promoted",
     ),
     mutant(
-        "pass: asks a broker that was away",
-        "dispatch.py",
-        ("_use_turn", "if not state.broker_error:", "if True:"),
-        by="dispatch: while the broker is away nothing is promoted again and again p1",
+        "pass: sends nothing while the broker is away",
+        "choosing.py",
+        ("_take", "not broker_away and ", ""),
+        by="hands: a pass without the broker promotes nothing for other workers p1",
     ),
     mutant(
         "pass: what was not sent goes back",
@@ -55,7 +82,7 @@ MUTANTS = [
     mutant(
         "limit: counts the places that are taken",
         "fronts.py",
-        ("waiting_lanes", "limit - occupancy.by_type[method]", "limit"),
+        ("_lane", "limit - occupancy.by_type[method]", "limit"),
         by="dispatch: a limit counts what is sent running and stopping p4",
     ),
     mutant(
@@ -119,7 +146,7 @@ MUTANTS = [
     mutant(
         "pauses: of queues and types hold",
         "fronts.py",
-        ("waiting_lanes", "if not held:", "if True:"),
+        ("waiting_lanes", " and not head.held", ""),
         by="dispatch: a pause holds its own back and nobody else",
     ),
     mutant(
