@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
+from django.db import transaction
 from django.db.models import F, Q
 
 from . import broker, closures, crashpoints, following, lifecycle
@@ -182,7 +183,10 @@ def _use_turn(state: State, hands: Hands | None, *, careful: bool) -> Turn:
         turn.broker_error = state.broker_error
         turn.alone = hands is not None
     moved = bool(turn.promoted or turn.claimed)
-    sign(state, promoted=moved, closed=turn.closed, rated=turn.rated)
+    signed = sign(state, promoted=moved, closed=turn.closed, rated=turn.rated)
+    if state.idle and not signed:
+        # The lock alone would let a commit of PostgreSQL wait for the disk.
+        transaction.set_rollback(True, using=conf.DATABASE)
     turn.open_batches = state.open_batch is not None
     return turn
 

@@ -46,6 +46,12 @@ class State(NamedTuple):
     signed_promotion: int
 
     @property
+    def idle(self) -> bool:
+        """Whether there is nothing that a pass could do."""
+        due = (self.waiting, self.coming, self.following, self.expiring)
+        return not any(one is not None for one in due)
+
+    @property
     def was_closed(self) -> Mapping[str, int]:
         """What the pass before found closed, with the microsecond since when."""
         found: dict[str, int] = json.loads(self.closed)
@@ -159,8 +165,11 @@ def sign(
     promoted: bool,
     closed: Collection[str],
     rated: Mapping[tuple[str, str], int],
-) -> None:
-    """Leave the sign of life of this pass: once a second, and when it has more to tell."""
+) -> bool:
+    """Leave the sign of life of this pass: once a second, and when it has more to tell.
+
+    Returns whether anything was written.
+    """
     given: dict[str, Any] = {}
     before = state.was_closed
     after = closures.since(before, closed, state.now)
@@ -172,8 +181,10 @@ def sign(
         # the period too early, however long the pass took.
         sends = state.sends._replace(now=microseconds_now(conf.DATABASE))
         given["sent"] = sends.with_more(rated)
-    if given or not (state.signed_promotion if promoted else state.signed):
-        _signing(promoted, tuple(given)).run(conf.DATABASE, given)
+    if not given and (state.signed_promotion if promoted else state.signed):
+        return False
+    _signing(promoted, tuple(given)).run(conf.DATABASE, given)
+    return True
 
 
 @cache

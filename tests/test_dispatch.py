@@ -576,6 +576,29 @@ def test_an_idle_pass_costs_one_statement():
     assert len(statements(queries)) == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_idle_pass_waits_for_no_disk():
+    make_worker()
+    dispatch_pending()
+
+    with CaptureQueriesContext(connection) as queries:
+        dispatch_pending()
+
+    assert [one["sql"] for one in queries.captured_queries][-1] == "ROLLBACK"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("signed", [True, False])
+def test_what_an_idle_pass_has_to_tell_is_committed(signed):
+    dispatch_pending()
+    before = seconds_ago(0.2 if signed else 9)
+    DispatcherState.objects.update(last_pass_at=before)
+
+    dispatch_pending()
+
+    assert (DispatcherState.objects.get().last_pass_at == before) is signed
+
+
 @pytest.mark.only_on("postgresql", "sqlite")
 def test_a_pass_with_one_task_costs_three_statements():
     make_worker()
