@@ -176,10 +176,10 @@ class Deck:
             self.waiting.extendleft(reversed(known))
 
     def drop(self, key: Key) -> bool:
-        """Forget an attempt that no child was given; False if there is none."""
+        """Forget an attempt that waits here; False if a child has it, or it is being given back."""
         with self.lock:
             one = self.all.get(key)
-            if one is None or one.number or one.answered:
+            if one is None or one not in self.waiting:
                 return False
             del self.all[key]
             self.waiting.remove(one)

@@ -107,6 +107,16 @@ def test_what_is_to_be_given_back_is_known_until_it_is():
     assert not deck.all
 
 
+def test_what_others_are_giving_back_is_not_dropped_p4():
+    deck = Deck()
+    deck.put(claimed(1, 2))
+    keys = deck.take_waiting()
+
+    assert not deck.drop(keys[0])
+
+    assert list(deck.all) == keys
+
+
 def test_who_waits_for_less_work_goes_on_as_soon_as_half_is_done():
     deck = Deck()
     deck.put(claimed(1, 2))

@@ -408,6 +408,22 @@ def test_what_waits_long_for_a_child_is_for_others(hands, row, child):
     assert not hands.has((waits.pk, 1))
 
 
+def test_a_canceled_task_that_is_being_given_back_breaks_no_look_at_the_others_p4(
+    hands, row
+):
+    first, _ = given(hands, row), given(hands, row)
+    lets_time_pass(hands, WAITS_FOR)
+    lifecycle.cancel(first)
+    turn(hands)
+
+    assert not hands.drop((first.pk, 1))
+    hands.boot.lookout.watch()
+    keeps(hands)
+
+    assert (now(first).status, now(first).occupies) == (Status.CANCELED, False)
+    assert hands.keys() == []
+
+
 def test_what_is_given_back_is_vouched_for_until_that_is_written_p1(hands, row, child):
     busy(hands).add(child.inqW_fd)
     task = given(hands, row)

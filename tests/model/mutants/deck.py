@@ -154,6 +154,15 @@ MUTANTS = [
     ),
     # Giving back
     mutant(
+        "give back: what others are giving back is theirs",
+        "deck.py",
+        ("drop", " or one not in self.waiting", ""),
+        by=(
+            "deck: what others are giving back is not dropped p4",
+            "hands: a canceled task that is being given back breaks no look at the others p4",
+        ),
+    ),
+    mutant(
         "give back: by who leaves",
         "hands.py",
         ("_turn", "if self.boot.leaving:", "if False:"),
