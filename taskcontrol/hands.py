@@ -102,8 +102,9 @@ class Hands:
             self.wake()  # the thread may be asleep, and is to look after them
 
     def keys(self) -> list[Key]:
-        """Return the attempts that this worker vouches for."""
-        return list(self.deck.all)
+        """Return the attempts that this worker vouches for, first those whose bodies run."""
+        at_work = {one.key for hand in list(self._hands.values()) if (one := hand.at_work)}
+        return sorted(self.deck.all, key=lambda key: key not in at_work)
 
     def has(self, key: Key) -> bool:
         """Return whether this worker still has to do with an attempt."""

@@ -63,15 +63,20 @@ _here: dict[int, tuple[int, int]] = {}
 #: What gives attempts to this worker's children without the broker, if anything does.
 by_hand: ByHand | None = None
 
-#: Attempts that a worker's row names; no pool is so large.
+#: Attempts that a worker's row names; no pool is so large, but what waits for one may be more.
 MOST_NAMED = 1000
 
 
 def attempts() -> list[tuple[int, int]]:
-    """Return the attempts whose bodies this worker has in hand: what it vouches for."""
+    """Return the attempts whose bodies this worker has in hand: what it vouches for.
+
+    Where they are too many, what runs is named before what waits for a child: nobody may take
+    a long body for lost.
+    """
     children = [one.key for one in list(_held) if not one.body_is_gone()]
+    bodies = [*children, *list(_here.values())]
     given = by_hand.keys() if by_hand is not None else []
-    return sorted({*children, *given, *list(_here.values())})[:MOST_NAMED]
+    return sorted(list(dict.fromkeys([*bodies, *given]))[:MOST_NAMED])
 
 
 def begin_here(task_id: int, attempt: int) -> None:
@@ -209,7 +214,7 @@ class ByHand(Protocol):
     """What gives attempts to children without the broker: see ``hands.py``."""
 
     def keys(self) -> list[tuple[int, int]]:
-        """Return the attempts that it vouches for."""
+        """Return the attempts that it vouches for, first those whose bodies run."""
 
     def has(self, key: tuple[int, int]) -> bool:
         """Return whether it still has to do with an attempt."""

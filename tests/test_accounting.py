@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from django.utils import timezone
 
+import taskcontrol
 from taskcontrol import broker as courier, lifecycle
 from taskcontrol.accounting import looks, sweep
 from taskcontrol.accounting.evidence import Repair
@@ -208,23 +209,62 @@ def test_what_is_seen_for_the_first_time_is_no_incident_yet():
 
 
 @pytest.mark.parametrize(
-    "status", [Status.CANCELED, Status.FINISHED, Status.FAILED, Status.PENDING]
+    "status",
+    [Status.CANCELED, Status.FINISHED, Status.FAILED, Status.PENDING, Status.PAUSED],
 )
-def test_a_message_for_a_task_that_was_not_sent_is_a_ghost(status):
-    task = make_task(status, attempt=1)
+def test_what_is_left_in_the_broker_of_a_task_that_was_sent_is_no_ghost(status):
+    """A cancel or a pause takes no message away: it is dropped when it comes."""
+    send(make_task(status, attempt=1))
+
+    assert found() == []
+
+
+def test_a_cancel_of_what_was_sent_leaves_nothing_to_tell():
+    task = queued(ago=1)
     send(task)
 
-    assert found() == [(Kind.GHOST, task.pk, Repair.REMOVE)]
+    assert taskcontrol.cancel(task)
+
+    assert found() == []
 
 
-def test_a_message_for_an_earlier_attempt_is_a_ghost_p3():
+def test_what_is_left_of_an_earlier_attempt_is_no_ghost():
     task = queued(ago=1, attempt=2)
     send(task)
     send(task, attempt=1)
 
-    assert [(one.kind, one.attempt) for one in account(lambda _: None).standing] == [
-        (Kind.GHOST, 1)
-    ]
+    assert found() == []
+
+
+@pytest.mark.parametrize("status", [Status.CANCELED, Status.QUEUED, Status.PENDING])
+@pytest.mark.parametrize("attempt", [0, 2])
+def test_a_message_for_an_attempt_that_never_was_is_a_ghost_p3(status, attempt):
+    task = make_task(status, attempt=1)
+    if status == Status.QUEUED:
+        send(task)
+    send(task, attempt=attempt)
+
+    (one,) = account(lambda _: None).standing
+    assert (one.kind, one.task_id, one.attempt) == (Kind.GHOST, task.pk, attempt)
+    assert (one.repair, len(one.messages)) == (Repair.REMOVE, 1)
+
+
+def test_a_message_that_the_dispatcher_did_not_name_is_a_ghost_p3():
+    task = make_task(Status.CANCELED)
+    send(task)
+    send(task, celery_task_id="made-by-hand")
+
+    (one,) = account(lambda _: None).standing
+    assert (one.kind, one.task_id) == (Kind.GHOST, task.pk)
+    assert [message.celery_task_id for message in one.messages] == ["made-by-hand"]
+
+
+def test_a_message_that_waits_for_an_attempt_which_runs_is_a_ghost_p3():
+    worker = make_worker()
+    task = started(worker, ago=1)
+    send(task)
+
+    assert found() == [(Kind.GHOST, task.pk, Repair.REMOVE)]
 
 
 def test_a_message_for_a_task_that_does_not_exist_is_a_ghost():

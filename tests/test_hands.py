@@ -445,6 +445,15 @@ def test_who_was_declared_lost_forgets_all_that_others_have_now_p3(hands, row, c
     assert not hands.has((task.pk, 1))
 
 
+def test_what_runs_is_named_first_of_what_this_worker_vouches_for_p3(hands, row, child):
+    """A worker's row names a bounded number."""
+    first, second = given(hands, row), given(hands, row)
+    _, job = child.jobs()
+    child.runs(job)
+
+    assert hands.keys() == [(second.pk, 1), (first.pk, 1)]
+
+
 def test_only_what_no_child_has_can_be_dropped(hands, row, child):
     task = given(hands, row)
     assert not hands.drop((task.pk, 1))

@@ -166,7 +166,16 @@ def test_the_number_of_those_that_are_named_is_bounded(monkeypatch):
     monkeypatch.setattr(held, "MOST_NAMED", 2)
     monkeypatch.setattr(held, "_here", {thread: (thread, 1) for thread in (3, 2, 1)})
 
-    assert held.attempts() == [(1, 1), (2, 1)]
+    assert held.attempts() == [(2, 1), (3, 1)]
+
+
+def test_a_body_that_runs_is_named_before_what_waits_for_a_child_p3(monkeypatch):
+    """Or else the others would take it for lost while it runs."""
+    monkeypatch.setattr(held, "MOST_NAMED", 3)
+    monkeypatch.setattr(held, "_here", {1: (9, 1), 2: (8, 1)})
+    monkeypatch.setattr(held, "by_hand", SimpleNamespace(keys=lambda: [(7, 1), (2, 1)]))
+
+    assert held.attempts() == [(7, 1), (8, 1), (9, 1)]
 
 
 def test_what_has_ended_is_forgotten_unless_somebody_still_asks_for_it(child):

@@ -139,14 +139,15 @@ def _is_late(facts: Facts, row: TaskLog) -> bool:
     return since is not None and facts.at - since > seconds(patience)
 
 
-# Messages: each must be the only one of an attempt that waits for it
+# Messages: each must be the only one of an attempt that waits for it, or what is left of one
 
 _REFUSED = "a worker that takes it is refused the claim, and runs nothing"
 
 
 def _of_messages(facts: Facts) -> Iterator[Finding]:
-    for key, messages in facts.asked_for.items():
+    for key, found in facts.asked_for.items():
         row = facts.rows.get(key[0])
+        messages = [one for one in found if not _is_left_over(facts, row, key, one)]
         spare = tuple(one for one in messages if not one.taken)
         if row is not None and row.status == Status.QUEUED and row.attempt == key[1]:
             if len(messages) > 1:
@@ -158,7 +159,7 @@ def _of_messages(facts: Facts) -> Iterator[Finding]:
                     repair=Repair.REMOVE,
                     messages=spare if len(spare) < len(messages) else spare[1:],
                 )
-        elif spare or not _is_beginning(row, key):
+        elif spare or (messages and not _is_beginning(row, key)):
             # A worker may have taken it and be dead: then the broker gives it out again.
             yield Finding(
                 Kind.GHOST,
@@ -168,6 +169,19 @@ def _of_messages(facts: Facts) -> Iterator[Finding]:
                 repair=Repair.REMOVE if spare else None,
                 messages=spare,
             )
+
+
+def _is_left_over(facts: Facts, row: TaskLog | None, key: Key, message: Waiting) -> bool:
+    """Return whether a message is of an attempt that was sent, and is over or was taken back.
+
+    A cancel, a pause or another attempt takes no message out of the broker: it is expected
+    there until a worker takes it and drops it.
+    """
+    if row is None or not 0 < key[1] <= row.attempt:
+        return False
+    is_over = row.attempt > key[1] or row.status not in ACTIVE
+    name = f"{facts.site}-{key[0]}-{key[1]}"
+    return is_over and message.celery_task_id == name
 
 
 def _is_beginning(row: TaskLog | None, key: Key) -> bool:

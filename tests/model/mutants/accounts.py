@@ -117,14 +117,41 @@ MUTANTS = [
     mutant(
         "ghost: not what is just beginning",
         "accounting/matching.py",
-        ("_of_messages", "elif spare or not _is_beginning(row, key):", "else:"),
+        ("_of_messages", "(messages and not _is_beginning(row, key))", "messages"),
         by="accounting: the message of what is just beginning may not be acknowledged yet",
     ),
     mutant(
-        "ghost: for an earlier attempt",
+        "ghost: for another attempt than the one that is sent",
         "accounting/matching.py",
         ("_of_messages", " and row.attempt == key[1]", ""),
-        by="accounting: a message for an earlier attempt is a ghost p3",
+        by="accounting: a message for an attempt that never was is a ghost p3",
+    ),
+    mutant(
+        "ghost: not what is left of a task that is sent no more",
+        "accounting/matching.py",
+        ("_is_left_over", "row.attempt > key[1] or row.status not in ACTIVE", "False"),
+        by=(
+            "accounting: a cancel of what was sent leaves nothing to tell",
+            "accounting: what is left of an earlier attempt is no ghost",
+        ),
+    ),
+    mutant(
+        "left over: not of what runs",
+        "accounting/matching.py",
+        ("_is_left_over", " or row.status not in ACTIVE", " or True"),
+        by="accounting: a message that waits for an attempt which runs is a ghost p3",
+    ),
+    mutant(
+        "left over: of an attempt that was",
+        "accounting/matching.py",
+        ("_is_left_over", " or not 0 < key[1] <= row.attempt", ""),
+        by="accounting: a message for an attempt that never was is a ghost p3",
+    ),
+    mutant(
+        "left over: as the dispatcher named it",
+        "accounting/matching.py",
+        ("_is_left_over", " and message.celery_task_id == name", ""),
+        by="accounting: a message that the dispatcher did not name is a ghost p3",
     ),
     mutant(
         "double: the message itself stays",

@@ -13,6 +13,12 @@ COLD = "atwork: a cold stop gives the task back uncounted and ends the body p1"
 GROUPED, REPORTED = "lifecycle/grouped.py", "lifecycle/reported.py"
 
 MUTANTS = [
+    mutant(
+        "hands: what runs is named first",
+        "hands.py",
+        ("keys", "key=lambda key: key not in at_work", "key=lambda key: key in at_work"),
+        by="hands: what runs is named first of what this worker vouches for p3",
+    ),
     # Giving
     mutant(
         "give: nothing to a child that celery has given something",

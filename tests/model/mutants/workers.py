@@ -114,6 +114,12 @@ MUTANTS = [
         by="held: the number of those that are named is bounded",
     ),
     mutant(
+        "held: what runs is named first",
+        "held.py",
+        ("attempts", "[*bodies, *given]", "[*given, *bodies]"),
+        by="held: a body that runs is named before what waits for a child p3",
+    ),
+    mutant(
         "held: kept while somebody asks",
         "held.py",
         ("sweep", "held.key not in keep and ", ""),
