@@ -104,8 +104,8 @@ MUTANTS = [
         "lifecycle/stopping.py",
         (
             "_cancel_from",
-            '{"cancel_requested_at": ',
-            '{"occupies": False, "cancel_requested_at": ',
+            '"cancel_requested_at": DatabaseNow()}',
+            '"occupies": False, "cancel_requested_at": DatabaseNow()}',
         ),
         by="lifecycle: a canceled body holds its place until it is gone p4",
     ),
