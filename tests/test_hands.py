@@ -339,6 +339,24 @@ def test_what_a_child_did_not_begin_waits_again_and_the_child_rests(hands, row, 
     assert (again.task_id, again.number) == (task.pk, 2)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_a_child_did_not_begin_waits_in_its_order_before_the_rest_p5(
+    hands, row, child, at_once
+):
+    tasks = [given(hands, row) for _ in range(5)]
+    jobs = child.jobs()
+    busy(hands).add(child.inqW_fd)  # Celery has a job for it
+    tasks.append(given(hands, row))
+
+    for job in jobs:
+        child.line.answer(Answer(job.number, lines.UNBEGUN))
+        if not at_once:
+            turn(hands)
+    turn(hands)
+
+    assert [one.key[0] for one in hands.deck.waiting] == [task.pk for task in tasks]
+
+
 def test_the_answer_to_what_was_taken_back_is_nobodys(hands, row, child):
     task = given(hands, row)
     (job,) = child.jobs()

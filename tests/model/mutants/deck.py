@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.model.mutants.making import POSTGRESQL, mutant
 
 LEAVES = "hands: who leaves gives back what has not begun uncounted p1"
+ORDER = "hands: what a child did not begin waits in its order before the rest p5"
 LONG = "hands: celery gives nothing to a child that is at something long p4"
 REFUSED = "hands: a refusal frees the place p4"
 ONLY_THIS = "atwork: a signal is sent only while this attempt runs p6"
@@ -153,6 +154,22 @@ MUTANTS = [
         by="hands: a pass asks whether the type may begin again p3",
     ),
     # Giving back
+    mutant(
+        "give back: each has its place on the deck",
+        "deck.py",
+        ("put", "one.order = next(self._order)", "pass"),
+        by=ORDER,
+    ),
+    mutant(
+        "give back: waits at its place",
+        "deck.py",
+        (
+            "put_back",
+            'insort(self.waiting, one, key=attrgetter("order"))',
+            "self.waiting.appendleft(one)",
+        ),
+        by=ORDER,
+    ),
     mutant(
         "give back: what others are giving back is theirs",
         "deck.py",
