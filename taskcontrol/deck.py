@@ -60,8 +60,15 @@ class Claimed:
         self.told_begun = writes_itself
         #: Whether its child has answered: what is left is to write it down.
         self.answered = False
+        #: Whether its body runs for longer than what is short does.
+        self.lingers = False
         #: Whether its body was told that its time is over, and made to go.
         self.warned = self.overdue = False
+
+    @property
+    def keeps_its_child(self) -> bool:
+        """Whether Celery's jobs are for others as long as a child has it."""
+        return self.lingers or not self.short
 
 
 def size_of(card: Any) -> int:
@@ -181,6 +188,7 @@ class Deck:
             for one in claimed:
                 if self.all.get(one.key) is one:
                     one.number, one.waits_since = 0, time.monotonic()
+                    one.lingers = False
                     insort(self.waiting, one, key=attrgetter("order"))
 
     def drop(self, key: Key) -> bool:

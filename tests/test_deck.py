@@ -107,6 +107,17 @@ def test_what_comes_back_waits_behind_what_was_promoted_before_it_p5():
     assert [one.key[0] for one in deck.waiting] == [1, 2, 3]
 
 
+def test_what_comes_back_has_lingered_nowhere():
+    deck = Deck()
+    deck.put(claimed(1))
+    one = deck.waiting.popleft()
+    one.lingers = True
+
+    deck.put_back([one])
+
+    assert not one.lingers
+
+
 def test_only_what_no_child_was_given_is_dropped():
     deck = Deck()
     first, second = claimed(1, 2)
