@@ -104,6 +104,7 @@ class AtWork:
         ran = now - since
         if ran > BEGUN_AFTER:
             self.tell_begun(hand, one)
+            hand.linger(one)
             if len(hand.given) > 1:
                 self.take_back(hand)
         self._mind_limits(hand, one, ran)

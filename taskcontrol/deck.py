@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from itertools import count
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from .models import OnLost
@@ -50,13 +53,22 @@ class Claimed:
         self.writes_itself = writes_itself
         #: Its number on the line of the child that it was given to; 0 while it waits here.
         self.number = 0
+        #: Its place in the order in which all were put on the deck.
+        self.order = 0
         self.waits_since = time.monotonic()
         #: Whether its begin was written, or is about to be.
         self.told_begun = writes_itself
         #: Whether its child has answered: what is left is to write it down.
         self.answered = False
+        #: Whether its body runs for longer than what is short does.
+        self.lingers = False
         #: Whether its body was told that its time is over, and made to go.
         self.warned = self.overdue = False
+
+    @property
+    def keeps_its_child(self) -> bool:
+        """Whether Celery's jobs are for others as long as a child has it."""
+        return self.lingers or not self.short
 
 
 def size_of(card: Any) -> int:
@@ -153,6 +165,7 @@ class Deck:
         self.all: dict[Key, Claimed] = {}
         #: What no child was given.
         self.waiting: deque[Claimed] = deque()
+        self._order = count(1)
         self._settled = threading.Event()
         #: What a run of each type takes here in the mean, and how many were counted.
         self.each: dict[str, float] = {}
@@ -161,19 +174,22 @@ class Deck:
         """Add what was promoted just now, behind the rest."""
         with self.lock:
             for one in claimed:
+                one.order = next(self._order)
                 self.all[one.key] = one
                 self.waiting.append(one)
 
     def put_back(self, claimed: Collection[Claimed]) -> None:
-        """Let what a child was given and did not begin wait again, before the rest.
+        """Let what a child was given and did not begin wait again, where it stood.
 
-        Not what was forgotten meanwhile: others have it by now.
+        Each by itself: a child's answers come one by one, and an urgent one would wait
+        behind the rest. Not what was forgotten meanwhile: others have it by now.
         """
         with self.lock:
-            known = [one for one in claimed if self.all.get(one.key) is one]
-            for one in known:
-                one.number, one.waits_since = 0, time.monotonic()
-            self.waiting.extendleft(reversed(known))
+            for one in claimed:
+                if self.all.get(one.key) is one:
+                    one.number, one.waits_since = 0, time.monotonic()
+                    one.lingers = False
+                    insort(self.waiting, one, key=attrgetter("order"))
 
     def drop(self, key: Key) -> bool:
         """Forget an attempt that waits here; False if a child has it, or it is being given back."""

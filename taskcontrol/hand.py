@@ -16,6 +16,8 @@ GIVEN = 0.03
 #: Seconds after which a body that still runs is written down as begun, and what waits behind
 #: it is given to others.
 BEGUN_AFTER = 0.02
+#: Seconds for which a child is given nothing, so that Celery can give it a job.
+RESTS = 0.01
 
 
 class Hand:
@@ -30,7 +32,7 @@ class Hand:
         #: When it answered or was given something last.
         self.heard_at = time.monotonic()
         self.kill_at: float | None = None
-        #: Until when it is given nothing, since it just gave something back.
+        #: Until when it is given nothing: it just gave something back, or Celery has a job.
         self.rests_until = 0.0
         #: Whether it has not begun in time what it was given, and has not said a word since.
         self.silent = False
@@ -82,10 +84,28 @@ class Hand:
         return self.is_dead() or not psutil.pid_exists(self.process.pid)
 
     @property
+    def _pool(self) -> Any:
+        """Celery's children; None when they have ended, while what they said is still heard."""
+        return self._boot.consumer.pool._pool  # noqa: SLF001 - nothing else says so
+
+    @property
     def _busy(self) -> set[int]:
         """The children that Celery gives nothing, by a number that it knows."""
-        busy: set[int] = self._boot.consumer.pool._pool._busy_workers  # noqa: SLF001 - nothing else says so
-        return busy
+        busy: set[int] | None = getattr(self._pool, "_busy_workers", None)
+        return set() if busy is None else busy
+
+    def rest(self) -> None:
+        """Let Celery give it what it has, before it is given more from here."""
+        self.rests_until = time.monotonic() + RESTS
+
+    def linger(self, one: Claimed) -> None:
+        """What was short as a rule takes long: Celery's next job is for a child that is idle.
+
+        Where Celery was faster its job waits here, and the mark is its own.
+        """
+        one.lingers = True
+        if self.process.inqW_fd not in self._busy:
+            self.mark()
 
     def mark(self) -> None:
         """Keep Celery from giving a job to a child that is at something long."""
@@ -95,11 +115,19 @@ class Hand:
             self._busy.discard(self.process.inqW_fd)
 
     def unmark(self) -> None:
-        """Let Celery give to it again, unless it has something from here."""
-        if self.marked and not self.given:
-            self.marked = False
-            if not self.line.child_is_dead:
-                self._busy.discard(self.process.inqW_fd)
+        """Let Celery give to it again, unless it has something long from here.
+
+        Celery's loop looks for a child that is free only when something wakes it: what waits
+        there would be passed by all that waits here.
+        """
+        if not self.marked or any(one.keeps_its_child for one in self.given.values()):
+            return
+        self.marked = False
+        if not self.line.child_is_dead:
+            self._busy.discard(self.process.inqW_fd)
+            if getattr(self._pool, "outbound_buffer", None):
+                self.rest()
+                self._boot.in_loop(_wake_up)
 
     def take(self, one: Claimed) -> Job:
         """Give it an attempt; return the job that is to be sent."""
@@ -111,6 +139,10 @@ class Hand:
             self.mark()
         values = None if one.writes_itself else one.card.values
         return Job(one.number, *one.key, values)
+
+
+def _wake_up() -> None:
+    """Do nothing: that Celery's loop turns is all."""
 
 
 class HeldByHand:

@@ -193,8 +193,8 @@ class Hands:
             return LOOK
         if not given and not self.deck.waiting:
             return None
-        if any(not one.told_begun for one in given) or len(given) > len(self._hands):
-            return LOOK
+        if any(not one.keeps_its_child for one in given):
+            return LOOK  # it is short, and may begin to linger
         return LOOK_SELDOM if not self.deck.waiting else LOOK
 
     def _meet_new_ones(self) -> None:
@@ -237,7 +237,7 @@ class Hands:
         hand.unmark()
         if answer.what == lines.UNBEGUN:
             self.deck.put_back([one])
-            hand.rests_until = time.monotonic() + LOOK
+            hand.rest()
             return
         self.deck.note_answer(one)
         if answer.what == lines.RETURNED:

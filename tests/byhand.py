@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -44,7 +45,7 @@ def by_hand(row, monkeypatch) -> Iterator[Hands]:
     for name, nothing in (("processes", {}), ("on_change", []), ("on_cold_stop", [])):
         monkeypatch.setattr(prefork, name, nothing)
     boot = a_boot(row)
-    boot.consumer.pool._pool = SimpleNamespace(_busy_workers=set())
+    boot.consumer.pool._pool = SimpleNamespace(_busy_workers=set(), outbound_buffer=deque())
     boot.hands = Hands(boot)
     yield boot.hands
     while _lines:

@@ -58,6 +58,10 @@ def real(hands, process):
     return Child(hands, process.pid)
 
 
+def busy(hands):
+    return hands.boot.consumer.pool._pool._busy_workers
+
+
 # Begun, and begun too late
 
 
@@ -142,6 +146,70 @@ def test_a_child_that_begins_nothing_is_given_nothing_until_it_says_a_word(
     turn(hands)
 
     assert [one.task_id for one in child.jobs()] == [task.pk]
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_celery_gives_nothing_to_a_child_at_which_a_short_type_takes_long(
+    hands, row, child, once
+):
+    """Whoever writes its begin; another child may be idle."""
+    given(hands, row, once=once)
+    (job,) = child.jobs()
+    child.runs(job)
+    turn(hands)
+    assert busy(hands) == set()
+
+    child.runs(job, BEGUN_AFTER)
+    turn(hands)
+    assert busy(hands) == {child.inqW_fd}
+
+    child.says(lines.RETURNED, job)
+    assert busy(hands) == set()
+
+
+def test_a_child_that_celery_has_given_something_stays_marked_by_it_when_a_body_lingers(
+    hands, row, child
+):
+    given(hands, row)
+    (job,) = child.jobs()
+    child.runs(job)
+    busy(hands).add(child.inqW_fd)
+    child.runs(job, BEGUN_AFTER)
+    turn(hands)
+
+    child.says(lines.RETURNED, job)
+
+    assert busy(hands) == {child.inqW_fd}
+
+
+def test_what_waits_behind_a_body_that_lingers_leaves_its_child_marked(hands, row, child):
+    given(hands, row)
+    given(hands, row)
+    job, _ = child.jobs()
+    child.runs(job, BEGUN_AFTER)
+    child.hand.linger(child.hand.at_work)
+
+    hands.running.take_back(child.hand)
+
+    assert list(child.hand.given) == [job.number]
+    assert busy(hands) == {child.inqW_fd}
+
+
+def test_a_child_is_unmarked_when_what_lingers_is_over_though_it_has_begun_the_next(
+    hands, row, child
+):
+    given(hands, row)
+    given(hands, row)
+    job, behind = child.jobs()
+    child.runs(job, BEGUN_AFTER)
+    child.page._own[1] = behind.number  # it begins before it sees what is taken back
+    turn(hands)
+    assert busy(hands) == {child.inqW_fd}
+
+    child.says(lines.RETURNED, job)
+
+    assert list(child.hand.given) == [behind.number]
+    assert busy(hands) == set()
 
 
 # Signals

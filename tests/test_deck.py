@@ -83,6 +83,41 @@ def test_what_comes_back_waits_before_the_rest_in_its_order_p5():
     assert {one.number for one in deck.waiting} == {0}
 
 
+@pytest.mark.parametrize("answers", [[0, 1, 2], [2, 0, 1]])
+def test_what_comes_back_one_by_one_waits_in_its_order_p5(answers):
+    deck = Deck()
+    deck.put(claimed(1, 2, 3, 4))
+    given = [deck.waiting.popleft() for _ in range(3)]
+
+    for number in answers:
+        deck.put_back([given[number]])
+
+    assert [one.key[0] for one in deck.waiting] == [1, 2, 3, 4]
+
+
+def test_what_comes_back_waits_behind_what_was_promoted_before_it_p5():
+    deck = Deck()
+    deck.put(claimed(1, 2))
+    deck.put(claimed(3))
+    given = [deck.waiting.popleft() for _ in range(3)]
+
+    deck.put_back(given[:1])
+    deck.put_back(given[1:])
+
+    assert [one.key[0] for one in deck.waiting] == [1, 2, 3]
+
+
+def test_what_comes_back_has_lingered_nowhere():
+    deck = Deck()
+    deck.put(claimed(1))
+    one = deck.waiting.popleft()
+    one.lingers = True
+
+    deck.put_back([one])
+
+    assert not one.lingers
+
+
 def test_only_what_no_child_was_given_is_dropped():
     deck = Deck()
     first, second = claimed(1, 2)

@@ -12,7 +12,8 @@ from taskcontrol import bell, dispatch, lifecycle, lines
 from taskcontrol.dispatch import make_pass
 from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
-from taskcontrol.hands import WAITS_FOR
+from taskcontrol.hand import BEGUN_AFTER
+from taskcontrol.hands import LOOK, LOOK_SELDOM, WAITS_FOR
 from taskcontrol.lines import Answer
 from taskcontrol.models import DispatcherState, TaskEvent
 from taskcontrol.slots import LOOKAHEAD
@@ -196,6 +197,53 @@ def test_celery_gives_nothing_to_a_child_that_is_at_something_long_p4(hands, row
     assert busy(hands) == set()
 
 
+def test_a_job_of_celerys_that_waits_for_the_child_comes_first_p4(
+    hands, row, child, monkeypatch
+):
+    """Celery's loop sleeps until somebody wakes it, and the deck has more for the child."""
+    woken = []
+    monkeypatch.setattr(hands.boot, "in_loop", lambda *given: woken.append(given))
+    given(hands, row, usual=None)
+    (job,) = child.jobs()
+    child.runs(job)
+    behind = given(hands, row)
+    hands.boot.consumer.pool._pool.outbound_buffer.append("a job")
+
+    child.says(lines.RETURNED, job)
+
+    assert (busy(hands), child.jobs(), len(woken)) == (set(), [], 1)
+    lets_time_pass(hands, 1)
+    turn(hands)
+    assert [one.task_id for one in child.jobs()] == [behind.pk]
+
+
+def test_a_child_that_is_free_again_rests_for_nobody(hands, row, child):
+    given(hands, row, usual=None)
+    (job,) = child.jobs()
+    child.runs(job)
+    behind = given(hands, row)
+
+    child.says(lines.RETURNED, job)
+
+    assert [one.task_id for one in child.jobs()] == [behind.pk]
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_body_of_a_short_type_is_looked_at_until_it_is_known_to_linger(
+    hands, row, child, once
+):
+    """Also one whose begin its child writes itself."""
+    given(hands, row, once=once)
+    (job,) = child.jobs()
+    child.runs(job)
+    assert hands._pause() == LOOK
+
+    child.runs(job, BEGUN_AFTER)
+    turn(hands)
+
+    assert hands._pause() == LOOK_SELDOM
+
+
 def test_what_celery_has_marked_itself_stays_marked(hands, row, child):
     given(hands, row)
     busy(hands).add(child.inqW_fd)
@@ -339,6 +387,24 @@ def test_what_a_child_did_not_begin_waits_again_and_the_child_rests(hands, row, 
     assert (again.task_id, again.number) == (task.pk, 2)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_a_child_did_not_begin_waits_in_its_order_before_the_rest_p5(
+    hands, row, child, at_once
+):
+    tasks = [given(hands, row) for _ in range(5)]
+    jobs = child.jobs()
+    busy(hands).add(child.inqW_fd)  # Celery has a job for it
+    tasks.append(given(hands, row))
+
+    for job in jobs:
+        child.line.answer(Answer(job.number, lines.UNBEGUN))
+        if not at_once:
+            turn(hands)
+    turn(hands)
+
+    assert [one.key[0] for one in hands.deck.waiting] == [task.pk for task in tasks]
+
+
 def test_the_answer_to_what_was_taken_back_is_nobodys(hands, row, child):
     task = given(hands, row)
     (job,) = child.jobs()
@@ -461,6 +527,20 @@ def test_only_what_no_child_has_can_be_dropped(hands, row, child):
     hands.running.take_back(child.hand)
 
     assert hands.drop((task.pk, 1))
+
+
+def test_what_a_child_said_last_is_heard_when_celerys_pool_has_ended_p1(hands, row, child):
+    task = given(hands, row)
+    (job,) = child.jobs()
+    child.runs(job, BEGUN_AFTER)
+    turn(hands)
+    hands.boot.leave()
+    hands.boot.consumer.pool._pool = None
+
+    child.says(lines.RETURNED, job)
+    hands.journal._write(DatabaseWork())
+
+    assert now(task).status == Status.FINISHED
 
 
 # Children that come and go

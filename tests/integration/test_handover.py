@@ -78,6 +78,19 @@ def test_a_short_type_that_takes_long_for_once_is_seen_to_run(worker, record):
     ended(rows[0])
 
 
+def test_celerys_own_tasks_go_to_the_child_that_is_idle_meanwhile(worker, record):
+    all_ended(many(20))
+    (long,) = many(1, seconds=60)
+    has_status(long, Status.STARTED)
+
+    for number in range(4):
+        assert tasks.celery_add.delay(number, 1).get(timeout=10) == number + 1
+
+    assert row(long).status == Status.STARTED
+    taskcontrol.cancel(long)
+    ended(long)
+
+
 def test_a_canceled_body_of_a_short_type_is_ended_and_nobody_else_p6(worker, record):
     rows = [taskcontrol.enqueue(tasks.recorded, seconds=60), *many(20)]
     has_status(rows[0], Status.STARTED)

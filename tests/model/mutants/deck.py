@@ -5,6 +5,9 @@ from __future__ import annotations
 from tests.model.mutants.making import POSTGRESQL, mutant
 
 LEAVES = "hands: who leaves gives back what has not begun uncounted p1"
+ORDER = "hands: what a child did not begin waits in its order before the rest p5"
+LINGERS = "atwork: celery gives nothing to a child at which a short type takes long"
+CELERYS = "hands: a job of celerys that waits for the child comes first p4"
 LONG = "hands: celery gives nothing to a child that is at something long p4"
 REFUSED = "hands: a refusal frees the place p4"
 ONLY_THIS = "atwork: a signal is sent only while this attempt runs p6"
@@ -65,8 +68,81 @@ MUTANTS = [
     mutant(
         "give: not unmarked when celery has marked it",
         "hand.py",
-        ("unmark", "if self.marked and not self.given:", "if not self.given:"),
+        ("unmark", "if not self.marked or any(", "if any("),
         by="hands: what celery has marked itself stays marked",
+    ),
+    mutant(
+        "give: not unmarked while something long is there",
+        "hand.py",
+        (
+            "unmark",
+            " or any(one.keeps_its_child for one in self.given.values())",
+            "",
+        ),
+        by="atwork: what waits behind a body that lingers leaves its child marked",
+    ),
+    mutant(
+        "give: unmarked when all that is long is done",
+        "hand.py",
+        (
+            "unmark",
+            "any(one.keeps_its_child for one in self.given.values())",
+            "self.given",
+        ),
+        by="atwork: a child is unmarked when what lingers is over though it has begun the next",
+    ),
+    mutant(
+        "give: celery is told of a child that it can have",
+        "hand.py",
+        ("unmark", "self._boot.in_loop(_wake_up)", "pass"),
+        by=CELERYS,
+    ),
+    mutant(
+        "give: what waits for celery comes before the deck",
+        "hand.py",
+        ("unmark", "self.rest()", "pass"),
+        by=CELERYS,
+    ),
+    mutant(
+        "give: a child rests only when celery has a job",
+        "hand.py",
+        ("unmark", 'if getattr(self._pool, "outbound_buffer", None):', "if True:"),
+        by="hands: a child that is free again rests for nobody",
+    ),
+    mutant(
+        "give: marked when what is short takes long",
+        "hand.py",
+        ("linger", "self.mark()", "pass"),
+        by=LINGERS,
+    ),
+    mutant(
+        "give: known to take long",
+        "hand.py",
+        ("linger", "one.lingers = True", "pass"),
+        by="hands: a body of a short type is looked at until it is known to linger",
+    ),
+    mutant(
+        "give: not marked over celerys own mark",
+        "hand.py",
+        ("linger", "if self.process.inqW_fd not in self._busy:", "if True:"),
+        by="atwork: a child that celery has given something stays marked by it when a body "
+        "lingers",
+    ),
+    mutant(
+        "give: the last answers need no pool",
+        "hand.py",
+        (
+            "_busy",
+            'getattr(self._pool, "_busy_workers", None)',
+            "self._pool._busy_workers",
+        ),
+        by="hands: what a child said last is heard when celerys pool has ended p1",
+    ),
+    mutant(
+        "at work: whoever writes its begin is looked at soon",
+        "hands.py",
+        ("_pause", "not one.keeps_its_child", "not one.told_begun"),
+        by="hands: a body of a short type is looked at until it is known to linger",
     ),
     mutant(
         "give: unmarked when it has died",
@@ -159,6 +235,28 @@ MUTANTS = [
         by="hands: a pass asks whether the type may begin again p3",
     ),
     # Giving back
+    mutant(
+        "give back: each has its place on the deck",
+        "deck.py",
+        ("put", "one.order = next(self._order)", "pass"),
+        by=ORDER,
+    ),
+    mutant(
+        "give back: waits at its place",
+        "deck.py",
+        (
+            "put_back",
+            'insort(self.waiting, one, key=attrgetter("order"))',
+            "self.waiting.appendleft(one)",
+        ),
+        by=ORDER,
+    ),
+    mutant(
+        "give back: it lingers no more",
+        "deck.py",
+        ("put_back", "one.lingers = False", "pass"),
+        by="deck: what comes back has lingered nowhere",
+    ),
     mutant(
         "give back: what others are giving back is theirs",
         "deck.py",
