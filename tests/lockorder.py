@@ -38,7 +38,6 @@ _SEVERAL = re.compile(
     r"WHERE (?!.*ORDER BY (?:1|\S*\bid[`\"]?) ASC).*\bid[`\"]? IN \((?!%s\))", re.DOTALL
 )
 _COLUMNS = re.compile(r"INSERT INTO \S+ \(([^)]*)\)")
-_END = re.compile(r"\s(?:RETURNING|FOR UPDATE)\b.*", re.DOTALL)
 
 #: What tells the rows of a table apart, in the order in which they are to be locked.
 Row = tuple[Any, ...]
@@ -102,7 +101,7 @@ def _rows(table: str, sql: str, params: Sequence[Any], connection: Any) -> set[R
     quote = connection.ops.quote_name
     query = f"SELECT {', '.join(map(quote, names))} FROM {quote(table)}"
     if where:
-        query += f" WHERE {_END.sub('', where)}"
+        query += f" WHERE {where}"
     with connection.connection.cursor() as cursor:  # past Django, which counts statements
         cursor.execute(query, tuple(params)[head.count("%s") :] or None)
         return {_named(table, row) for row in cursor.fetchall()}
@@ -130,13 +129,16 @@ def _named(table: str, row: Row) -> Row:
 
 
 def _halves(sql: str) -> tuple[str, str]:
-    """Return what stands before a statement's own WHERE and behind it, none of a part's."""
-    depth = 0
-    for found in re.finditer(r"[()]| WHERE ", sql):
-        if found[0] == " WHERE " and not depth:
-            return sql[: found.start()], sql[found.end() :]
-        depth += {"(": 1, ")": -1}.get(found[0], 0)
-    return sql, ""
+    """Return what stands before a statement's own WHERE and the condition, none of a part's."""
+    depth, head = 0, 0
+    for found in re.finditer(r"[()]| WHERE |\s(?:RETURNING|FOR UPDATE)\b", sql):
+        if found[0] in "()":
+            depth += 1 if found[0] == "(" else -1
+        elif not depth and found[0] == " WHERE ":
+            head = found.end()
+        elif not depth and head:
+            return sql[:head], sql[head : found.start()]
+    return (sql[:head], sql[head:]) if head else (sql, "")
 
 
 def _without_brackets(sql: str) -> str:

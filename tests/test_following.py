@@ -174,15 +174,18 @@ def test_all_are_looked_after_in_turn(monkeypatch):
 
 def test_it_costs_a_pass_nothing_while_nobody_waits():
     dispatch_pending()
-    with CaptureQueriesContext(
-        connection,
-    ) as alone:
-        dispatch_pending()
+    alone = _statements_of_a_pass()
     follower_of(make_task(Status.STARTED))
-    with CaptureQueriesContext(connection) as waiting:
-        dispatch_pending()
+    waiting = _statements_of_a_pass()
 
-    assert len(waiting) == len(alone) + 1
+    assert waiting == alone + 1
+
+
+def _statements_of_a_pass():
+    with CaptureQueriesContext(connection) as statements:
+        dispatch_pending()
+    # A pass that did nothing rolls back, here to a savepoint.
+    return sum("SAVEPOINT" not in one["sql"] for one in statements)
 
 
 def test_explain_names_the_task_that_it_comes_after():
