@@ -36,7 +36,11 @@ def empty_tables(using: str = "default") -> None:
         gone = Q(left_at__isnull=False) | Q(lost_at__isnull=False)
         Worker._base_manager.using(using).filter(gone)._raw_delete(using)
         DispatcherState.objects.using(using).update(
-            suspended=False, suspended_by=None, suspended_at=None, suspended_reason=""
+            suspended=False,
+            suspended_by=None,
+            suspended_at=None,
+            suspended_reason="",
+            learned_at=None,
         )
     # Writes the declared types again, as the flush of other tests does.
     emit_post_migrate_signal(verbosity=0, interactive=False, db=using)

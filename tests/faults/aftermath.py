@@ -18,8 +18,9 @@ from django.db import connections
 from django.db.models import F
 
 from taskcontrol import crashpoints, tasktypes
-from taskcontrol.models import Announcement, TaskLog, Worker as WorkerRow
+from taskcontrol.models import Announcement, DispatcherState, TaskLog, Worker as WorkerRow
 from taskcontrol.status import Status
+from taskcontrol.suspension import dispatcher_state
 from tests.factories import make_task, make_type, make_worker, seconds_ago
 from tests.faults import crashstories as stories, victims
 from tests.faults.crashcases import CASES, CHILDREN, DECKS, SLEEPER, Case
@@ -65,6 +66,10 @@ class Aftermath:
         tasktypes.confirm(stories.METHOD)  # else one at a time would be tried
         for name in ("short", "naps", "lingers"):
             make_type(f"tests.faults.crashbodies.{name}", usual_seconds=0.001, declared={})
+        # Nobody learns what a run takes: which road a task goes to a child hangs on it, and
+        # what comes by hand may be of unknown length no more, or not be short.
+        dispatcher_state()
+        DispatcherState.objects.update(learned_at=seconds_ago(-24 * stories.LONG))
         self.make_bystanders()
         for case in self.cases:
             if not case.worker:
@@ -171,13 +176,16 @@ class Aftermath:
         conf = {**CONF, "DECK": cases[0].worker in DECKS}
         worker = Worker([case.queue for case in cases], env=spec, conf=conf)
         try:
-            for case in cases:
+            for number, case in enumerate(cases):
                 with self.blamed_on(case):
                     if not worker.process.running:
                         worker.start()
+                        # Else it may come to the point with what is left of another case.
+                        self.wait_for(cases[:number])
                     self.let_it_happen(case, worker)
                 if case.ends_worker:
                     eventually(lambda: not worker.process.running)
+                    self.let_worker_be_silent(worker)
         finally:
             worker.process.kill()
             self.let_worker_be_silent(worker)
@@ -229,7 +237,10 @@ class Aftermath:
         with suppress(AssertionError):
             return eventually(partial(whom_it_met, case), TAKEN_ALONG)
         self.let_time_pass(case)
-        return eventually(partial(whom_it_met, case), why=worker.process.tail)
+        return eventually(
+            partial(whom_it_met, case),
+            why=lambda: f"{self.tell(case)}\n{worker.process.tail()}",
+        )
 
     def await_body(self, story: stories.Story) -> None:
         task = story.task().pk
