@@ -46,7 +46,7 @@ class Burst:
 
 def _anything_runs(worker_id: int, queues: Sequence[str]) -> bool:
     """Return whether a body is here, or was sent to queues that this worker serves."""
-    sent = Q(status=Status.QUEUED, queue__in=queues)
+    sent = Q(status=Status.QUEUED, worker=None, queue__in=queues)
     rows = TaskLog.objects.filter(occupies=True).filter(sent | Q(worker=worker_id))
     return rows.exists()
 

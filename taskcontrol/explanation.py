@@ -130,6 +130,9 @@ def _paused(row: TaskLog, now: datetime) -> Iterator[Reason]:
 
 
 def _queued(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    if row.worker_id is not None:
+        yield from _claimed(row, now)
+        return
     sent = f"It was sent to the broker at {_at(row.queued_at)}"
     if row.sent_count:
         sent += f" and again {counted(row.sent_count, 'time')}, last at {_at(row.sent_at)},"
@@ -138,14 +141,29 @@ def _queued(row: TaskLog, now: datetime) -> Iterator[Reason]:
     yield from obstacles.of_queued(row, now)
 
 
+def _claimed(row: TaskLog, now: datetime) -> Iterator[Reason]:
+    """Of what a worker promoted for its own children: no message of it was ever sent."""
+    yield Reason(
+        "claimed",
+        f"It was claimed by {_worker_of(row)} at {_at(row.queued_at)}: it waits for one of the "
+        "children of that worker, or has begun there and that is not written yet.",
+    )
+    yield from _method(row)
+    yield from _ill_worker(row, now)
+
+
 def _started(row: TaskLog, now: datetime) -> Iterator[Reason]:
     began = row.started_at or now
     so_long = duration((now - began).total_seconds())
     yield Reason("running", f"It runs since {moment(began)} ({so_long}){_where(row)}.")
+    yield from _ill_worker(row, now)
+
+
+def _ill_worker(row: TaskLog, now: datetime) -> Iterator[Reason]:
     worker = row.worker
-    if worker is None:
+    if row.worker_id is None:
         return
-    if worker.lost_at or worker.left_at:
+    if worker is None or worker.lost_at or worker.left_at:
         yield Reason("worker_gone", "Its worker is gone; the next sweep rescues the task.")
         return
     silent = (now - worker.last_seen_at).total_seconds()
@@ -252,8 +270,11 @@ def _waited(row: TaskLog, now: datetime) -> Iterator[Reason]:
 def _where(row: TaskLog) -> str:
     if row.worker_id is None:
         return ""
-    worker = row.worker.hostname if row.worker is not None else f"worker {row.worker_id}"
-    return f", on {worker}{f' in process {row.pid}' if row.pid else ''}"
+    return f", on {_worker_of(row)}{f' in process {row.pid}' if row.pid else ''}"
+
+
+def _worker_of(row: TaskLog) -> str:
+    return row.worker.hostname if row.worker is not None else f"worker {row.worker_id}"
 
 
 def _at(value: datetime | None) -> str:

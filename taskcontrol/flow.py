@@ -36,7 +36,7 @@ class Flow:
     limit: int | None = None
     #: Pending, also those that are to run later.
     waiting: int = 0
-    #: Sent, and not claimed.
+    #: Promoted and not begun: sent, or claimed by a worker for its own children.
     sent: int = 0
     running: int = 0
     #: Canceled or given up, but the body is not gone.

@@ -642,7 +642,7 @@ class TaskEvent(models.Model):
         RESCUED = "rescued", _("rescued")
         RETURNED = "returned", _("given back")
         RESENT = "resent", _("sent again")
-        UNSENT = "unsent", _("not taken by the broker")
+        UNSENT = "unsent", _("not begun, waits again")
         EXPIRED = "expired", _("expired")
         REFUSED = "refused", _("refused")
         CALLBACK = "callback", _("callback failed")

@@ -17,6 +17,7 @@ from .dialect import DatabaseNow
 from .lanereads import first_rows
 from .models import QueueState, TaskLog, Worker, seconds
 from .people import name_of
+from .slots import slots_taken
 from .status import TERMINAL, Status
 from .suspension import dispatcher_state
 from .wording import duration, moment
@@ -45,6 +46,7 @@ class QueueNumbers:
     pending: int = 0
     #: Not to run before a time that has not come.
     later: int = 0
+    #: Promoted and not begun: sent, or claimed by a worker for its own children.
     queued: int = 0
     started: int = 0
     #: Canceled or given up, but the body is not gone.
@@ -68,6 +70,7 @@ class WorkerNumbers:
     pid: int
     pool: str
     slots: int
+    #: Slots that are taken, by bodies and by what it has claimed for its own children.
     busy: int
     queues: list[str]
     seen_seconds: float
@@ -230,10 +233,11 @@ def _later() -> list[tuple[str, int]]:
 
 def list_workers(now: datetime, held: Iterable[dict[str, Any]]) -> list[WorkerNumbers]:
     """Return the workers that did not leave in order, the newest first."""
-    busy: Counter[int | None] = Counter()
+    bodies: Counter[int | None] = Counter()
+    claimed: Counter[int | None] = Counter()
     for group in held:
-        if group["status"] != Status.QUEUED:
-            busy[group["worker"]] += group["n"]
+        which = claimed if group["status"] == Status.QUEUED else bodies
+        which[group["worker"]] += group["n"]
     recent = Q(lost_at=None) | Q(lost_at__gt=DatabaseNow() - seconds(LOST_SHOWN))
     rows = Worker.objects.filter(recent, left_at=None).order_by("-id")
     return [
@@ -244,7 +248,7 @@ def list_workers(now: datetime, held: Iterable[dict[str, Any]]) -> list[WorkerNu
             pid=row.pid,
             pool=row.pool,
             slots=row.pool_size,
-            busy=busy[row.pk],
+            busy=slots_taken(bodies[row.pk], claimed[row.pk], row.pool_size),
             queues=list(row.queues),
             seen_seconds=(now - row.last_seen_at).total_seconds(),
             memory_kb=row.memory_kb,

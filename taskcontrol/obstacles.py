@@ -94,7 +94,7 @@ def of_pending(task: TaskLog, now: datetime) -> list[Reason]:
 
 
 def of_queued(task: TaskLog, now: datetime) -> list[Reason]:
-    """Return why no worker claims ``task``, which was sent."""
+    """Return why no worker claims ``task``, whose message was sent."""
     scene = Scene.of(task, now)
     return [*_broker(scene), *_no_worker(scene), *_full_workers(scene)]
 
@@ -216,17 +216,16 @@ def _slots(scene: Scene) -> Iterator[Reason]:
 
 
 def _full_workers(scene: Scene) -> Iterator[Reason]:
-    size = sum(worker.pool_size for worker in scene.workers)
-    mine = [worker.pk for worker in scene.workers]
-    running = TaskLog.objects.filter(occupies=True, worker__in=mine)
-    if mine and running.exclude(status=Status.QUEUED).count() >= size:
+    pools = scene.occupancy.slots.pools
+    mine = [pool for pool in pools if scene.task.queue in pool.queues]
+    if mine and all(pool.busy >= pool.size for pool in mine):
         yield from _all_busy(scene)
 
 
 def _all_busy(scene: Scene) -> Iterator[Reason]:
     size = sum(worker.pool_size for worker in scene.workers)
     queues = {queue for worker in scene.workers for queue in worker.queues}
-    sent = Q(status=Status.QUEUED, queue__in=queues)
+    sent = Q(status=Status.QUEUED, worker=None, queue__in=queues)
     holders = _holders(sent | Q(worker__in=scene.workers), but=scene.task)
     slots = "The only slot" if size == 1 else f"All {size:,} slots"
     yield Reason(

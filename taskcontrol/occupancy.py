@@ -93,6 +93,16 @@ def _hold(pool: Pool, group: Held) -> None:
         pool.lookahead = max(pool.lookahead - group.number * LOOKAHEAD, 0)
 
 
+def claimed_of(rows: Any) -> Counter[int]:
+    """Return how many of ``rows`` each worker has claimed for its own children.
+
+    No begin of theirs is written: they wait for a child, or their bodies have just begun.
+    """
+    claimed = rows.filter(occupies=True, status=Status.QUEUED, worker__isnull=False)
+    groups = claimed.order_by().values_list("worker").annotate(n=Count("pk"))
+    return Counter(dict(groups))
+
+
 def _hold_claimed(pool: Pool, group: Held) -> None:
     """What a worker has claimed for its own children takes its slots, then its lookahead."""
     at_once = min(group.number, max(pool.free, 0))

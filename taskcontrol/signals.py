@@ -194,8 +194,21 @@ def on_worker_init(sender: Any, **_signal: Any) -> None:
 def on_worker_ready(sender: Any, **_signal: Any) -> None:
     """The worker takes tasks: its row, its dispatcher and its keeper begin."""
     global _boot
+    _warn_of_autoscale(sender.controller.autoscale)
     _boot = Boot(sender)
     _boot.start()
+
+
+def _warn_of_autoscale(limits: Any) -> None:
+    """Celery adds a child for messages that wait in a worker, where ours never do."""
+    if limits:
+        logger.warning(
+            "--autoscale=%s,%s adds no child for tasks of taskcontrol: each is sent only to a "
+            "child that is free, and Celery adds one only for what waits in the worker. Start "
+            "this worker with --concurrency=%s instead.",
+            *limits,
+            limits[0],
+        )
 
 
 @signals.worker_shutting_down.connect(weak=False)

@@ -27,6 +27,15 @@ def cost_by_hand(seconds: float | None) -> float:
     return max(LOOKAHEAD if seconds is None else seconds, LEAST_BY_HAND)
 
 
+def slots_taken(bodies: int, claimed: int, size: int) -> int:
+    """Return how many of ``size`` slots are taken.
+
+    What a worker has claimed for its children takes those that no body has; more of it waits
+    for the same slots.
+    """
+    return bodies + min(claimed, max(size - bodies, 0))
+
+
 @dataclass
 class Pool:
     """Workers that consume the same queues, seen as one."""

@@ -40,7 +40,8 @@ MOVES: dict[Status, dict[Status, str]] = {
         Status.STARTED: "a worker won the claim for this attempt; the body begins",
         Status.FINISHED: "the body began and returned before its worker, which had claimed the "
         "attempt as it was sent, wrote down either",
-        Status.PENDING: "the broker lost its message or did not take it, or its batch is held back",
+        Status.PENDING: "the broker lost its message or did not take it, its batch is held back, "
+        "or its worker gave back what it had claimed",
         Status.CANCELED: "a person stopped it, or it expired, before its body began; one that a worker "
         "claimed as it was sent, and begins at that moment, is told to go",
     },

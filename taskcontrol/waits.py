@@ -103,7 +103,7 @@ def _claims(task: TaskLog, began: datetime, end: datetime) -> Iterator[Claim]:
         yield Claim("not_before", "not to run before its time", began, task.run_at)
     yield from _own_pauses(task, end)
     if task.queued_at is not None:
-        yield Claim("sent", "sent, until a worker took it", task.queued_at, end)
+        yield Claim("sent", "promoted, until it began", task.queued_at, end)
     found = [*_intervals(task, began, end), *_open_now(task, end)]
     yield from sorted(found, key=lambda claim: ORDER.index(Scope(claim.code)))
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 import taskcontrol
 from taskcontrol import broker as courier, lifecycle
-from taskcontrol.accounting import looks, sweep
+from taskcontrol.accounting import looks, places, sweep
 from taskcontrol.accounting.evidence import Repair
 from taskcontrol.accounting.looks import Account, account, confirmed, look
 from taskcontrol.accounting.matching import match
@@ -146,6 +146,48 @@ def test_a_sent_task_without_a_message_is_lost_p1():
     task = queued()
 
     assert found() == [(Kind.LOST, task.pk, Repair.UNSEND)]
+
+
+def test_a_task_that_its_worker_claimed_as_it_was_sent_needs_no_message():
+    worker = make_worker()
+    task = queued(worker=worker)
+    holds(worker, (task, 1))
+
+    assert found() == []
+
+
+@pytest.mark.parametrize("how", ["left_at", "lost_at", "last_seen_at"])
+def test_a_claimed_task_whose_worker_is_gone_is_lost_p1(how):
+    worker = make_worker(hostname="w@here")
+    task = queued(worker=worker)
+    holds(worker, (task, 1))
+    Worker.objects.update(**{how: seconds_ago(60)})
+
+    (one,) = account(lambda _: None).standing
+    assert (one.kind, one.task_id, one.repair) == (Kind.LOST, task.pk, Repair.RESCUE)
+    assert "message" not in one.text
+
+
+def test_a_claimed_task_that_its_living_worker_does_not_hold_is_lost_and_its_own_p3():
+    """That it has not begun is for its worker alone to say."""
+    task = queued(worker=make_worker())
+
+    assert found() == [(Kind.LOST, task.pk, None)]
+
+
+def test_what_a_worker_holds_beyond_those_it_can_name_is_not_missed(monkeypatch):
+    monkeypatch.setattr(places, "MOST_NAMED", 1)
+    worker = make_worker()
+    queued(worker=worker)
+    holds(worker, (started(worker), 1))
+
+    assert found() == []
+
+
+def test_a_claim_of_this_moment_as_it_was_sent_is_not_missed_yet():
+    queued(ago=5, worker=make_worker(left_at=seconds_ago(1)))
+
+    assert found() == []
 
 
 def test_a_sent_task_is_not_lost_while_a_worker_has_taken_its_message():

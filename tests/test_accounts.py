@@ -93,7 +93,7 @@ def test_a_repair_makes_a_lost_message_anew():
         ),
         (
             *(Level.OK, "Repairs"),
-            "within 1 d: not taken by the broker 1 and incidents that are over 1",
+            "within 1 d: not begun, waits again 1 and incidents that are over 1",
         ),
     ]
 

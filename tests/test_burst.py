@@ -37,6 +37,14 @@ def test_a_worker_without_work_asks_itself_for_a_warm_shutdown_once(ended):
     assert ended == [(os.getpid(), signal.SIGTERM)]
 
 
+def test_what_another_worker_has_claimed_is_not_for_it(ended):
+    make_task("Queued", queue="short", worker=make_worker())
+
+    look(["short"], make_worker())
+
+    assert ended == [(os.getpid(), signal.SIGTERM)]
+
+
 def test_what_was_sent_or_runs_here_keeps_it(ended):
     me, other = make_worker(), make_worker()
     make_task("Queued", queue="short")

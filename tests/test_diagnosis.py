@@ -312,6 +312,20 @@ def test_a_sent_task_that_nobody_claims_is_found(healthy):
 
 
 @pytest.mark.databases
+def test_a_claimed_task_whose_begin_is_not_written_is_found_and_was_not_sent(healthy):
+    old = {"sent_at": seconds_ago(45), "queued_at": seconds_ago(45)}
+    task = make_task(Status.QUEUED, worker=healthy, **old)
+    make_task(Status.QUEUED, worker=healthy)
+
+    found = finding("Claimed tasks")
+
+    assert found.level == Level.WARN
+    assert f"1 task claimed over 30 s ago and no begin is written: {task.pk}" in found.text
+    assert f"It was claimed by {healthy.hostname}" in found.advice
+    assert "Sent tasks" not in {one.subject for one in diagnosis.examine()}
+
+
+@pytest.mark.databases
 def test_a_body_that_does_not_stop_is_found(healthy):
     task = make_task(
         Status.CANCELED, occupies=True, worker=healthy, cancel_requested_at=seconds_ago(60)

@@ -426,6 +426,56 @@ def test_a_sent_task_names_the_bodies_that_keep_the_workers_busy():
     assert reason(task, "slots").holders == (body.pk,)
 
 
+def test_a_sent_task_counts_the_slots_as_a_pass_does():
+    """What a worker has claimed for its children takes its slots, and nobody else's."""
+    full = make_worker(["default"], pool_size=1)
+    claimed = [make_task(Status.QUEUED, worker=full) for _ in range(3)]
+    task = make_task(Status.QUEUED)
+    elsewhere = make_worker(["other"])
+    make_task(Status.QUEUED, worker=elsewhere)
+
+    assert codes(task) == ["sent", "slots"]
+    assert reason(task, "slots").holders == tuple(row.pk for row in claimed)
+
+    make_worker(["default", "short"], pool_size=1)
+    assert codes(task) == ["sent"]
+
+
+def test_a_task_that_its_worker_claimed_as_it_was_sent_says_so():
+    """Neither the broker nor another worker has anything to do with it."""
+    worker = make_worker(["default"], pool_size=1, hostname="one@here")
+    running(worker=worker)
+    DispatcherState.objects.update_or_create(defaults={"broker_error": "It is away."})
+    task = make_task(Status.QUEUED, worker=worker)
+
+    assert codes(task) == ["claimed"]
+    text = reason(task, "claimed").text
+    assert text.startswith("It was claimed by one@here at ")
+    assert "waits for one of the children of that worker" in text
+    assert "broker" not in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"lost_at": seconds_ago(1)}, "worker_gone"),
+        ({"left_at": seconds_ago(1)}, "worker_gone"),
+        ({"last_seen_at": seconds_ago(15)}, "worker_silent"),
+    ],
+)
+def test_a_claimed_task_says_what_is_wrong_with_its_worker(columns, code):
+    task = make_task(Status.QUEUED, worker=make_worker(**columns))
+
+    assert codes(task) == ["claimed", code]
+
+
+def test_a_claimed_task_whose_worker_was_pruned_is_explained_all_the_same():
+    task = make_task(Status.QUEUED, worker_id=4711)
+
+    assert codes(task) == ["claimed", "worker_gone"]
+    assert "by worker 4711 at" in reason(task, "claimed").text
+
+
 def test_a_running_task_says_where_and_how_long():
     worker = make_worker(hostname="one@here")
     task = running(worker=worker, pid=4711, started_at=seconds_ago(90))
@@ -454,7 +504,7 @@ def test_a_running_task_of_which_no_worker_is_known_is_explained_all_the_same():
 
 
 def test_a_running_task_whose_worker_was_pruned_is_explained_all_the_same():
-    assert codes(running(worker_id=4711)) == ["running"]
+    assert codes(running(worker_id=4711)) == ["running", "worker_gone"]
     assert "on worker 4711" in taskcontrol.explain(running(worker_id=4711))[0].text
 
 
@@ -679,4 +729,4 @@ def test_the_command_says_it_too(capsys):
 
     call_command("taskcontrol", "explain", task.name)
 
-    assert "It waited 1 min 38 s: in line 1 min 37 s, sent," in capsys.readouterr().out
+    assert "It waited 1 min 38 s: in line 1 min 37 s, promoted," in capsys.readouterr().out

@@ -162,6 +162,21 @@ def test_a_worker_is_as_busy_as_it_has_bodies():
     assert (workers()["one@here"].busy, workers()["one@here"].slots) == (2, 4)
 
 
+def test_what_a_worker_has_claimed_takes_the_slots_that_no_body_has():
+    """As a pass counts: the rest waits for the same slots."""
+    worker = make_worker(hostname="one@here", pool_size=4)
+    other = make_worker(hostname="two@here", pool_size=4)
+    make_task(Status.STARTED, worker=worker)
+    for _ in range(5):
+        make_task(Status.QUEUED, worker=worker)
+    make_task(Status.QUEUED, worker=other)
+
+    assert {name: one.busy for name, one in workers().items()} == {
+        "one@here": 4,
+        "two@here": 1,
+    }
+
+
 def test_only_workers_that_take_tasks_serve_a_queue():
     make_worker(pool_size=2)
     make_worker(pool_size=4, last_seen_at=seconds_ago(60))

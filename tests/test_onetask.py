@@ -54,6 +54,14 @@ def test_it_begins_with_where_the_task_stands(columns, level, advice):
     assert advice in first.advice
 
 
+def test_that_a_worker_has_claimed_it_for_its_children_is_fine():
+    task = make_task("Queued", worker=make_worker(hostname="w@here"))
+
+    found = told(task, "Queued")
+
+    assert (found.level, "claimed by w@here" in found.text) == (Level.OK, True)
+
+
 @pytest.mark.databases
 def test_of_a_waiting_task_it_says_what_the_site_lacks(broker):
     findings = examine_task(make_task("Pending", queue="long"))

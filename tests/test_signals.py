@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals as celerys
+from celery.worker.components import Pool
 from django.db import DatabaseError, DataError, OperationalError, connection
 
 from taskcontrol import (
@@ -187,6 +188,29 @@ def test_the_workers_life_is_heard():
         "worker_shutting_down",
         "worker_shutdown",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, ""),
+        ("6,1", "--autoscale=6,1 adds no child for tasks of taskcontrol"),
+        ("6", "Start this worker with --concurrency=6 instead."),
+    ],
+)
+def test_a_worker_says_that_autoscale_adds_no_child_for_our_tasks(
+    given, told, monkeypatch, caplog
+):
+    """What Celery makes of the option is asked of Celery itself."""
+    controller = SimpleNamespace(concurrency=1, optimization=None, steps=[])
+    Pool(controller, autoscale=given)
+    monkeypatch.setattr(signals, "_boot", None)
+    monkeypatch.setattr(signals, "Boot", lambda _: SimpleNamespace(start=lambda: None))
+
+    signals.on_worker_ready(SimpleNamespace(controller=controller))
+
+    assert bool(caplog.messages) == bool(told)
+    assert told in caplog.text
 
 
 @rows

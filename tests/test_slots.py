@@ -14,6 +14,7 @@ from taskcontrol.slots import (
     Pool,
     Slots,
     cost_by_hand,
+    slots_taken,
 )
 
 QUEUES = "abcd"
@@ -179,3 +180,9 @@ def test_what_is_left_of_the_lookahead_is_used_to_the_last_run():
 
 def test_no_run_costs_nothing_and_one_of_unknown_length_costs_much():
     assert (cost_by_hand(0.0), cost_by_hand(None)) == (LEAST_BY_HAND, LOOKAHEAD)
+
+
+def test_what_is_claimed_takes_the_slots_that_no_body_has_and_no_more():
+    assert slots_taken(bodies=1, claimed=2, size=4) == 3
+    assert slots_taken(bodies=1, claimed=9, size=4) == 4
+    assert slots_taken(bodies=5, claimed=9, size=4) == 5

@@ -20,7 +20,7 @@ UNUSUAL = 10
 SHORT = 60.0
 #: What explain says of a task with which nothing is wrong, and of one that needs a person.
 FINE = frozenset({"after", "canceled", "finished", "next_pass", "not_before", "retry"})
-FINE |= {"ahead_in_queue", "ahead_in_type", "running", "sent"}
+FINE |= {"ahead_in_queue", "ahead_in_type", "claimed", "running", "sent"}
 BROKEN = frozenset({"broker", "no_dispatcher", "no_worker", "worker_gone"})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from django.db.models import Count
 from django.db.models.functions import Coalesce
@@ -35,7 +36,7 @@ def examine_tasks() -> Iterator[Finding]:
     for queue in now.queues:
         if anybody or queue.pending or queue.queued:
             yield from _queue(queue)
-    yield from _unclaimed()
+    yield from _unbegun()
     yield from _stopping()
     yield from _failures()
 
@@ -122,19 +123,24 @@ def _queue(queue: QueueNumbers) -> Iterator[Finding]:
         )
 
 
-def _unclaimed() -> Iterator[Finding]:
+def _unbegun() -> Iterator[Finding]:
     rows = TaskLog.objects.filter(
         occupies=True,
         status=Status.QUEUED,
         sent_at__lt=DatabaseNow() - seconds(conf.RESEND_AFTER),
-    )
-    ids = list(rows.order_by("sent_at").values_list("pk", flat=True)[:1000])
+    ).order_by("sent_at")
+    yield from _late(rows.filter(worker=None), "sent", "not claimed")
+    yield from _late(rows.filter(worker__isnull=False), "claimed", "no begin is written")
+
+
+def _late(rows: Any, done: str, missing: str) -> Iterator[Finding]:
+    ids = list(rows.values_list("pk", flat=True)[:1000])
     if ids:
         yield Finding(
             Level.WARN,
-            "Sent tasks",
-            f"{counted(len(ids), 'task')} sent over {duration(conf.RESEND_AFTER)} ago and "
-            f"not claimed: {listed(ids)}",
+            f"{done.capitalize()} tasks",
+            f"{counted(len(ids), 'task')} {done} over {duration(conf.RESEND_AFTER)} ago and "
+            f"{missing}: {listed(ids)}",
             f"Of task {ids[0]}: {' '.join(one.text for one in explain(ids[0]))}",
         )
 

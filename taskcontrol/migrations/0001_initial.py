@@ -351,7 +351,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(db_default=taskcontrol.dialect.DatabaseNow(), verbose_name='at')),
-                ('kind', models.CharField(choices=[('canceled', 'canceled'), ('told', 'told to stop'), ('forcing', 'to be stopped by force'), ('forced', 'stopped by force'), ('gone', 'body gone'), ('paused', 'paused'), ('resumed', 'resumed'), ('retried', 'retried'), ('reordered', 'put to the front'), ('copied', 'copied'), ('rescued', 'rescued'), ('returned', 'given back'), ('resent', 'sent again'), ('unsent', 'not taken by the broker'), ('expired', 'expired'), ('refused', 'refused'), ('callback', 'callback failed')], max_length=20, verbose_name='what')),
+                ('kind', models.CharField(choices=[('canceled', 'canceled'), ('told', 'told to stop'), ('forcing', 'to be stopped by force'), ('forced', 'stopped by force'), ('gone', 'body gone'), ('paused', 'paused'), ('resumed', 'resumed'), ('retried', 'retried'), ('reordered', 'put to the front'), ('copied', 'copied'), ('rescued', 'rescued'), ('returned', 'given back'), ('resent', 'sent again'), ('unsent', 'not begun, waits again'), ('expired', 'expired'), ('refused', 'refused'), ('callback', 'callback failed')], max_length=20, verbose_name='what')),
                 ('old', models.CharField(blank=True, max_length=10, verbose_name='from')),
                 ('new', models.CharField(blank=True, max_length=10, verbose_name='to')),
                 ('attempt', models.PositiveIntegerField(default=0, verbose_name='attempt')),

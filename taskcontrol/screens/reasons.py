@@ -10,7 +10,7 @@ from typing import Any
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from ..models import DispatcherState, QueueState, TaskBatch, TaskLog, TaskType
+from ..models import DispatcherState, QueueState, TaskBatch, TaskLog, TaskType, Worker
 from ..obstacles import Reason
 from ..permissions import VIEW
 from ..status import Status
@@ -109,6 +109,10 @@ def _the_workers(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
     return link(admin_url("taskcontrol_worker_changelist"), _("the workers"))
 
 
+def _its_worker(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
+    return page_link(Worker, user, _("the worker"), pk=task.worker_id)
+
+
 def _the_line(reason: Reason, task: TaskLog, user: Any) -> SafeString | None:
     if not user.has_perm(VIEW):
         return None
@@ -128,6 +132,7 @@ _PLACES: dict[str, Callable[[Reason, TaskLog, Any], SafeString | None]] = {
     "queue_paused": _the_queue,
     "slots": _the_workers,
     "no_worker": _the_workers,
+    "claimed": _its_worker,
     "worker_gone": _the_workers,
     "worker_silent": _the_workers,
     "batch_held": _the_batch,

@@ -17,7 +17,9 @@ from ..audit import REASON_MAX
 from ..counting import capped_count
 from ..dialect import DatabaseNow
 from ..models import TaskType, Worker, seconds
+from ..occupancy import claimed_of
 from ..permissions import CANCEL, SENSITIVE, VIEW, visible_to
+from ..slots import slots_taken
 from ..status import Status
 from ..wording import duration
 from .addresses import admin_url
@@ -43,6 +45,8 @@ MOST_SHOWN = 200
 MOST_READ, MOST_TOLD = 4000, 120
 #: A run that takes so many times as long as usual, and so many seconds longer, stands out.
 UNUSUAL, LEAST_UNUSUAL = 3, 10.0
+#: What has a message: a worker that claims for its own children sends none.
+_SENT = Q(status=Status.QUEUED, worker=None)
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Bench:
     badge: SafeString | str = ""
     told: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    #: Tasks that it has claimed for its own children, without a begin that is written.
+    claimed: int = 0
 
 
 def running_page(request: HttpRequest, site: Any, opts: Any, media: Any) -> Any:
@@ -74,22 +80,28 @@ def running_now(user: Any) -> dict[str, Any]:
     sees_all = user.has_perm(VIEW)
     rows = list(_bodies(user)[: MOST_SHOWN + 1])
     tasks = rows[:MOST_SHOWN]
-    workers = {row.pk: row for row in _workers(tasks, with_idle=sees_all)}
+    claimed = claimed_of(visible_to(user))
+    wanted = {task.worker_id for task in tasks if task.worker_id} | claimed.keys()
+    workers = {row.pk: row for row in _workers(wanted, with_idle=sees_all)}
     benches = {row.pk: _bench(row, user) for row in workers.values()}
     kinds = {kind.method: kind for kind in _kinds(tasks)}
     for task in tasks:
         bench = benches.get(task.worker_id) or _other_bench(task, benches)
         worker = workers.get(task.worker_id)
         bench.bodies.append(_body(task, worker, kinds.get(task.method), user))
+    for key in benches.keys() & claimed.keys():
+        benches[key].claimed = claimed[key]
     _count_slots(benches, workers, exact=sees_all and len(rows) == len(tasks))
     return {
         "benches": sorted(
-            benches.values(), key=lambda bench: (not bench.bodies, bench.name)
+            benches.values(),
+            key=lambda bench: (not bench.bodies, not bench.claimed, bench.name),
         ),
         "number": len(tasks),
         "most": MOST_SHOWN if len(rows) > MOST_SHOWN else None,
         "own": not sees_all,
-        "sent": capped_count(visible_to(user).filter(occupies=True, status=Status.QUEUED)),
+        "sent": capped_count(visible_to(user).filter(_SENT, occupies=True)),
+        "claimed": claimed.total(),
         "sent_url": _list_url(status__exact=Status.QUEUED),
         "reason_max": REASON_MAX,
     }
@@ -108,8 +120,8 @@ def _bodies(user: Any) -> Any:
     return rows.defer(*HEAVY).select_related("created_by").order_by("started_at", "pk")
 
 
-def _workers(tasks: list[Any], *, with_idle: bool) -> Any:
-    wanted = Q(pk__in={task.worker_id for task in tasks if task.worker_id})
+def _workers(keys: set[int], *, with_idle: bool) -> Any:
+    wanted = Q(pk__in=keys)
     if with_idle:
         wanted |= Q(left_at=None, lost_at=None)
     return Worker.objects.filter(wanted).annotate(read_at=DatabaseNow()).order_by("pk")
@@ -142,9 +154,10 @@ def _count_slots(
         queues = visible(", ".join(map(str, worker.queues)))
         told = _("%(taken)s of %(size)s slots taken; takes %(queues)s")
         if exact:
-            taken = len(benches[key].bodies)
+            bench = benches[key]
+            taken = slots_taken(len(bench.bodies), bench.claimed, worker.pool_size)
             numbers = {"taken": taken, "size": worker.pool_size, "queues": queues}
-            benches[key].told = told % numbers
+            bench.told = told % numbers
 
 
 def _body(task: Any, worker: Any, kind: Any, user: Any) -> dict[str, Any]:

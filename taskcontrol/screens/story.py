@@ -254,16 +254,22 @@ def _own_times(row: Any) -> Iterator[Moment]:
     """Yield what the times of a task or an attempt tell; cancels are told by their events."""
     number = row.attempt
     if row.queued_at:
-        yield Moment(row.queued_at, status_badge(Status.QUEUED), attempt=number)
+        # What began tells its worker there, whoever had claimed it.
+        where = _worker_of(row) if row.status == Status.QUEUED else ""
+        yield Moment(row.queued_at, status_badge(Status.QUEUED), where, attempt=number)
     if row.started_at:
-        worker = related(row, "worker")
-        where = visible(worker) if worker else ""
+        where = _worker_of(row)
         yield Moment(row.started_at, status_badge(Status.STARTED), where, attempt=number)
     if row.ended_at and row.status != Status.CANCELED:
         why = last_line(row.error_message) or row.ended_reason
         yield Moment(
             row.ended_at, status_badge(row.status), why=visible(why), attempt=number
         )
+
+
+def _worker_of(row: Any) -> str:
+    worker = related(row, "worker")
+    return visible(worker) if worker else ""
 
 
 def _of_event(event: TaskEvent) -> Moment:

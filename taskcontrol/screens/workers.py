@@ -19,7 +19,9 @@ from ..dialect import DatabaseNow
 from ..draining import PERMISSION, drain_worker, ping_worker
 from ..exceptions import BrokerUnavailable, InvalidCall
 from ..models import TaskLog, Worker
+from ..occupancy import claimed_of
 from ..permissions import VIEW
+from ..slots import slots_taken
 from ..status import Status
 from ..wording import duration, listed
 from .addresses import admin_url
@@ -54,10 +56,12 @@ class WorkerList(ChangeList):
         held = defaultdict(list)
         for task in _bodies([worker.pk for worker in workers if not is_gone(worker)]):
             held[task.worker_id].append(task)
+        claimed = claimed_of(TaskLog.objects.filter(worker__in=workers))
         rescued = numbers_rescued([worker.pk for worker in workers if is_gone(worker)])
         for worker in workers:
             worker.bodies, worker.rescued = held[worker.pk], rescued.get(worker.pk, 0)
-            worker.taken = len(worker.bodies)
+            worker.claimed = claimed[worker.pk]
+            worker.taken = _taken(worker)
             worker.named = request.user.has_perm(VIEW)
         self.result_list = workers
 
@@ -123,7 +127,9 @@ class WorkerAdmin(ReadOnlyScreen):
         """Show one worker with the tasks that hold its slots, as far as the person may."""
         sees_tasks = request.user.has_perm(VIEW)
         bodies = list(_bodies([row.pk])[:MOST_HELD])
-        row.taken, row.named = len(bodies), False
+        row.bodies, row.named = bodies, False
+        row.claimed = claimed_of(TaskLog.objects.filter(worker=row.pk))[row.pk]
+        row.taken = _taken(row)
         may_act = request.user.has_perm(PERMISSION) and not is_gone(row)
         return {
             **super().page_of(row, request),
@@ -155,7 +161,7 @@ class WorkerAdmin(ReadOnlyScreen):
 
     @admin.display(description=gettext_lazy("slots taken"))
     def slots(self, worker: Any) -> SafeString | str:
-        """Show how many bodies run, of how many that could, and which."""
+        """Show how many slots are taken, of how many, and by which bodies."""
         if is_gone(worker):
             return EMPTY
         named = worker.bodies[:MOST_NAMED] if worker.named else []
@@ -231,6 +237,7 @@ def _bodies(workers: list[int]) -> Any:
 def _facts(worker: Any) -> list[tuple[str, Any]]:
     return [
         (_("slots taken"), _slots(worker)),
+        (_("claimed, not begun"), f"{worker.claimed:,}"),
         (_("says it holds"), _named(worker) or EMPTY),
         (_("queues"), _queues(worker)),
         (_("memory"), memory_of_all(worker)),
@@ -245,6 +252,10 @@ def _facts(worker: Any) -> list[tuple[str, Any]]:
 
 def _warned(text: str) -> SafeString:
     return format_html('<span class="tc-why">{}</span>', text)
+
+
+def _taken(worker: Any) -> int:
+    return slots_taken(len(worker.bodies), worker.claimed, worker.pool_size)
 
 
 def _slots(worker: Any) -> str:

@@ -95,6 +95,32 @@ def test_a_body_that_is_still_to_go_is_shown_as_stopping(boss, url):
     assert "1 sent, not begun" in page
 
 
+def test_what_a_worker_has_claimed_takes_its_slots_and_was_not_sent(boss, url):
+    worker = make_worker(["long"], pool_size=2)
+    make_task(Status.QUEUED, worker=worker)
+    make_task(Status.QUEUED)
+
+    page = text_of(boss.get(url))
+
+    assert "1 of 2 slots taken; takes long" in page
+    assert "1 sent, not begun" in page
+    assert "1 claimed by its worker" in page
+    assert "1 task is claimed for the children of this worker" in page
+    assert "Does nothing now." not in page
+
+
+def test_claimed_tasks_beyond_the_slots_wait_for_them(boss, url):
+    worker = make_worker(["long"], pool_size=2)
+    make_task(Status.STARTED, worker=worker)
+    for _ in range(3):
+        make_task(Status.QUEUED, worker=worker)
+
+    page = text_of(boss.get(url))
+
+    assert "2 of 2 slots taken; takes long" in page
+    assert "3 claimed by their workers" in page
+
+
 def test_workers_without_work_are_there_and_gone_ones_are_not(boss, url):
     make_worker(hostname="idle@here")
     make_worker(hostname="gone@here", lost_at=seconds_ago(1))
@@ -177,6 +203,18 @@ def test_staff_sees_the_own_bodies_and_no_other_slots(staff, url):
     assert "slots taken" not in page
     assert "idle@here" not in page
     assert page_url(worker) not in page
+
+
+def test_staff_sees_what_is_claimed_of_the_own_tasks_alone(staff, url):
+    worker = make_worker()
+    make_task(Status.QUEUED, worker=worker, created_by=staff.user)
+    make_task(Status.QUEUED, worker=worker)
+
+    page = text_of(staff.get(url))
+
+    assert "1 claimed by its worker" in page
+    assert "1 task is claimed for the children of this worker" in page
+    assert "slots taken" not in page
 
 
 def test_nobody_from_outside_sees_it(client, url):

@@ -209,6 +209,16 @@ def test_a_waiting_task_says_why_it_waits_and_an_ended_one_does_not(viewer):
     assert "tc-reasons" not in text_of(viewer.get(page_url(ended)))
 
 
+def test_a_task_that_its_worker_claimed_as_it_was_sent_says_by_whom(boss):
+    task = make_task(Status.QUEUED, worker=make_worker(hostname="w@here"))
+
+    page = text_of(boss.get(page_url(task)))
+
+    assert "It was claimed by w@here at" in page
+    assert "sent to the broker" not in page
+    assert "w@here" in section(page, "Timeline")
+
+
 def test_weak_keys_that_point_nowhere_break_nothing(boss):
     user, worker = make_user("gone"), make_worker()
     task = make_task(

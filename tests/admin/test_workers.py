@@ -47,6 +47,17 @@ def test_each_worker_names_what_it_runs(viewer, log_in):
     assert "12 % CPU" in row
 
 
+def test_what_a_worker_has_claimed_for_its_children_takes_its_slots(viewer, log_in):
+    worker = make_worker(pool_size=3)
+    make_task(Status.STARTED, worker=worker)
+    make_task(Status.QUEUED, worker=worker)
+    make_task(Status.QUEUED)
+    overseer = log_in("overseer", "view_worker", "view_tasklog")
+
+    assert "2 / 3" in row_of(text_of(overseer.get(WORKERS)), worker)
+    assert "2 / 3" in text_of(overseer.get(page_url(worker)))
+
+
 def test_names_of_tasks_are_for_those_who_may_see_them(steward):
     worker = make_worker()
     make_task(Status.STARTED, worker=worker, job_name="Secret")

@@ -73,6 +73,12 @@ MUTANTS = [
         by="burst: what was sent or runs here keeps it",
     ),
     mutant(
+        "burst: what another has claimed is not for it",
+        "burst.py",
+        ("_anything_runs", "worker=None, ", ""),
+        by="burst: what another worker has claimed is not for it",
+    ),
+    mutant(
         "burst: after a while",
         "burst.py",
         ("_is_over", ">= PATIENCE", ">= 0"),
