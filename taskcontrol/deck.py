@@ -62,6 +62,8 @@ class Claimed:
         self.answered = False
         #: Whether its body runs for longer than what is short does.
         self.lingers = False
+        #: Whether its body has come to an end.
+        self.over = False
         #: Whether its body was told that its time is over, and made to go.
         self.warned = self.overdue = False
 
@@ -215,6 +217,10 @@ class Deck:
             self.waiting.clear()
             return keys
 
+    def unwritten(self) -> list[Key]:
+        """Return the attempts whose bodies are over, and whose ends are yet to be written."""
+        return [one.key for one in list(self.all.values()) if one.over]
+
     def learn(self, method: str, seconds: float) -> None:
         """Take the length of a run into account."""
         known = self.each.get(method, seconds)
@@ -224,9 +230,12 @@ class Deck:
         """Return how much short work is here and not yet over."""
         return sum(one.seconds for one in list(self.all.values()) if not one.answered)
 
-    def note_answer(self, one: Claimed) -> None:
-        """A child has done with an attempt: what is left is to write that down."""
-        one.answered = True
+    def note_answer(self, one: Claimed, *, over: bool = False) -> None:
+        """A child has done with an attempt: what is left is to write that down.
+
+        ``over``: its body had begun, and has come to an end.
+        """
+        one.answered, one.over = True, over
         self._settled.set()
 
     def _open(self) -> int:

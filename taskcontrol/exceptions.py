@@ -430,9 +430,9 @@ class WorkerLeft(TaskControlError):
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"The body of this task was stopped before its end ({why}), and the task must not "
-            'begin a second time by itself (on_lost="fail"). Look at what it has done; a retry '
-            "by hand runs it again."
+            f"The worker of this task left before an end of its body was written ({why}), and "
+            'the task must not begin a second time by itself (on_lost="fail"). Look at what it '
+            "has done; a retry by hand runs it again."
         )
 
 

@@ -239,7 +239,8 @@ class Hands:
             self.deck.put_back([one])
             hand.rest()
             return
-        self.deck.note_answer(one)
+        over = answer.what in {lines.RETURNED, lines.UNWRITTEN}
+        self.deck.note_answer(one, over=over)
         if answer.what == lines.RETURNED:
             self.deck.learn(one.card.method, answer.ended - answer.began)
             self.journal.ended(one, _ran(one, hand.process.pid, answer))

@@ -133,11 +133,16 @@ class Keeper:
                 return  # it never had a row, and what has no worker is not its own
             safely(self._say_left, self.work)
             crashpoints.reached("worker.left")
-            for row in TaskLog.objects.filter(occupies=True, worker=here.worker_id):
-                safely(partial(rescue.rescue_from_worker, row), self.work)
+            for row in safely(self._own_rows, self.work) or ():
+                move = partial(rescue.rescue_from_worker, row)
+                # What somebody holds is for a sweep: one second for each would be for ever.
+                safely(partial(self.boot.lookout.while_free, row.pk, move), self.work)
+
+    def _own_rows(self) -> list[TaskLog]:
+        return list(TaskLog.objects.filter(occupies=True, worker=here.worker_id))
 
     def _say_left(self) -> None:
         self._say_leaving()
         now = DatabaseNow()
         rows = Worker.objects.filter(pk=here.worker_id, lost_at=None)
-        rows.update(left_at=now, last_seen_at=now)
+        rows.update(left_at=now, last_seen_at=now, held=[])

@@ -58,7 +58,7 @@ class Lookout:
         if row is None or held.has_body(task_id, attempt):
             return True
         crashpoints.reached("worker.lost")
-        written = self._while_free(task_id, partial(self._write_loss, row, why))
+        written = self.while_free(task_id, partial(self._write_loss, row, why))
         bell.ring()
         return written
 
@@ -79,12 +79,12 @@ class Lookout:
         if row is not None and not written:
             crashpoints.reached("worker.timed_out")
             fail = partial(lifecycle.fail, *key, **forced_timeout(row), body_gone=False)
-            written = self._while_free(task_id, fail)
+            written = self.while_free(task_id, fail)
         if written:
             self._overdue.discard(key)
         return written
 
-    def _while_free(self, task_id: int, act: Callable[[], Any]) -> bool:
+    def while_free(self, task_id: int, act: Callable[[], Any]) -> bool:
         """Do ``act`` while the task's row is ours; False when somebody else holds it.
 
         One row that a caller's open transaction holds keeps the keeper from no other.
@@ -170,7 +170,7 @@ class Lookout:
         elif held.has_body(*key):
             if row.status != Status.FINISHED and held.find(*key) is not None:
                 self._make_go(row)
-        elif self._is_over(key) and self._while_free(
+        elif self._is_over(key) and self.while_free(
             row.pk, partial(lifecycle.release, *key)
         ):
             bell.ring()

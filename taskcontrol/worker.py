@@ -34,6 +34,7 @@ from .announcing import has_stored
 from .burst import burst
 from .conf import conf, known_queues
 from .context import without_user_code
+from .departure import Departure
 from .dispatch import make_pass
 from .errands import safely
 from .exceptions import BrokerUnavailable
@@ -70,6 +71,7 @@ class Boot:
         self.consumer = consumer
         self.stopped = threading.Event()
         self.leaving = False
+        self.departure = Departure(self)
         self.prefork = type(consumer.pool).__module__.endswith("prefork")
         self.process = psutil.Process()
         self.threads: list[threading.Thread] = []
@@ -111,6 +113,7 @@ class Boot:
         lock of an Event, so nothing is set here but flags.
         """
         self.leaving = True
+        self.departure.insist()
         interrupts.note_leaving()
         if self.hands is not None:
             self.hands.wake()
@@ -120,23 +123,13 @@ class Boot:
         if self.stopped.is_set() or os.getpid() != self.process.pid:
             return
         self.leaving = True
-        self._stop_hands()
+        self.departure.write_ends()
         self.stopped.set()
         bell.ring()
         for thread in self.threads[:2]:
             thread.join(timeout=5)
         self.keeper.say_goodbye()
         connections.close_all()
-
-    def _stop_hands(self) -> None:
-        """Write what the children have said last, before what they held is given back."""
-        if self.hands is None:
-            return
-        self.hands.stop()
-        if self.by_hand:
-            self.by_hand[0].join(timeout=5)
-            self.hands.journal.stop(within=5)
-            self.by_hand[1].join(timeout=6)
 
     def register(self) -> None:
         """Begin a life under a new row."""
@@ -171,7 +164,8 @@ class Boot:
         """Return what it can take now: a sign of life tells it again."""
         pool = self.consumer.pool
         return {
-            "pool_size": pool.num_processes or pool.limit or 1,
+            # Celery takes its parts from a pool that has ended.
+            "pool_size": getattr(pool, "num_processes", None) or pool.limit or 1,
             "queues": self.queues(),
         }
 
@@ -181,7 +175,7 @@ class Boot:
         before, outlived = here.worker_id, held.attempts()
         if self.prefork:
             # Before there is a number under which they could claim: what they run is others'.
-            for pid in self.consumer.pool.info["processes"]:
+            for pid in getattr(self.consumer.pool, "info", {}).get("processes", ()):
                 with suppress(psutil.NoSuchProcess):
                     held.kill_tree(psutil.Process(pid))
         if self.hands is not None:

@@ -10,6 +10,7 @@ import pytest
 
 from taskcontrol import bell, dispatch, lifecycle, lines
 from taskcontrol.dispatch import make_pass
+from taskcontrol.ends import EndKind
 from taskcontrol.execution import here
 from taskcontrol.forks import DatabaseWork
 from taskcontrol.hand import BEGUN_AFTER
@@ -371,6 +372,27 @@ def test_a_refusal_frees_the_place_p4(hands, row, child, canceled):
     status = Status.CANCELED if canceled else Status.PENDING
     assert (now(task).status, now(task).occupies) == (status, False)
     assert hands.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("what", "told", "over"),
+    [
+        (lines.RETURNED, RETURNED, True),
+        (lines.UNWRITTEN, (EndKind.FAILED, {"error": "e"}), True),
+        (lines.REFUSED, (), False),
+    ],
+)
+def test_only_a_body_that_has_begun_has_an_end_to_be_written_p1(
+    hands, row, child, what, told, over
+):
+    task = given(hands, row)
+    (job,) = child.jobs()
+
+    child.line.answer(Answer(job.number, what, 1.0, 2.0, told))
+    turn(hands)
+
+    assert hands.has((task.pk, 1))
+    assert hands.deck.unwritten() == [(task.pk, 1)] * over
 
 
 def test_what_a_child_did_not_begin_waits_again_and_the_child_rests(hands, row, child):

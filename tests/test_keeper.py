@@ -199,6 +199,20 @@ def test_who_was_declared_lost_before_it_left_has_lost_its_tasks_p1(keeper, row)
     assert (now(task).status, now(task).lost_count) == (Status.PENDING, 1)
 
 
+def test_who_leaves_while_the_database_is_away_ends_all_the_same(
+    keeper, monkeypatch, caplog
+):
+    def is_away(*_given, **_more):
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(keeper, "_say_left", is_away)
+    monkeypatch.setattr(keeper, "_own_rows", is_away)
+
+    keeper.say_goodbye()
+
+    assert "the database is away" in caplog.text
+
+
 def test_who_leaves_without_ever_having_had_a_row_ends_no_task_of_others_p3(
     keeper, monkeypatch
 ):
@@ -278,6 +292,18 @@ def test_an_errand_for_a_held_row_is_done_when_it_is_free(keeper, lookout, row):
     keeper._run_errands()
 
     assert now(task).status == Status.PENDING
+
+
+@holds
+def test_who_leaves_passes_over_what_somebody_holds(keeper, row, caplog):
+    task, other = mine(row, Status.STARTED), mine(row, Status.STARTED)
+
+    with transaction.atomic():
+        lock(task)
+        beside(keeper.say_goodbye)
+
+    assert [now(one).status for one in (task, other)] == [Status.STARTED, Status.PENDING]
+    assert "gave up on a lock" not in caplog.text
 
 
 @holds

@@ -441,7 +441,7 @@ def test_what_the_keeper_remembers_goes_with_its_task(lookout, row, child):
 # Limits that come at a bad time
 
 
-@pytest.mark.parametrize("where", ["_own", "_while_free"])
+@pytest.mark.parametrize("where", ["_own", "while_free"])
 def test_a_hard_limit_that_falls_into_an_outage_is_not_taken_for_a_loss(
     keeper, lookout, row, monkeypatch, where
 ):
@@ -527,4 +527,4 @@ def test_an_errand_for_a_row_that_is_gone_is_over(lookout, row):
     task = mine(row, Status.STARTED)
     TaskLog.objects.filter(pk=task.pk).delete()
 
-    assert lookout._while_free(task.pk, lambda: None)
+    assert lookout.while_free(task.pk, lambda: None)

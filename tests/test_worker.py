@@ -78,6 +78,55 @@ def test_a_worker_says_goodbye_once_and_only_in_its_own_process(boot, keeper, mo
     assert said == [1]
 
 
+class PoolThatHasEnded:
+    """As Celery's, whose parts are gone then."""
+
+    limit = 2
+
+    @property
+    def num_processes(self):
+        raise AttributeError("'NoneType' object has no attribute '_processes'")
+
+    @property
+    def info(self):
+        raise AttributeError("'NoneType' object has no attribute '_pool'")
+
+
+def test_what_a_pool_could_take_is_told_when_it_has_ended(boot):
+    before = boot.capacity()
+    boot.consumer.pool = PoolThatHasEnded()
+
+    assert boot.capacity() == before == {"pool_size": 2, "queues": ["default"]}
+
+
+def test_who_was_declared_lost_when_its_pool_had_ended_has_nobody_to_kill(boot, row):
+    boot.consumer.pool = PoolThatHasEnded()
+
+    boot.register_again()
+
+    assert boot.row.pk != row.pk
+
+
+def test_a_signal_insists_only_when_the_pool_has_ended(boot):
+    boot.leave()
+    assert not boot.departure._insisted
+
+    boot.departure.write_ends()
+    boot.leave()
+    assert boot.departure._insisted
+
+
+def test_a_worker_gives_signs_of_life_until_its_ends_are_written_p1(boot, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(
+        boot.departure, "write_ends", lambda: stopped.append(boot.stopped.is_set())
+    )
+
+    boot.stop()
+
+    assert stopped == [False]
+
+
 def test_a_queue_that_the_project_has_declared_itself_stays_as_it_is():
     quorum = {"x-queue-type": "quorum"}
     app = Celery(set_as_current=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from taskcontrol.models import TaskAttempt, TaskEvent, TaskLog, Worker
 from taskcontrol.status import Status
 from tests import tasks
 from tests.factories import make_type
+from tests.integration.test_held_rows import a_long_request
 from tests.integration.watching import (
     all_ended,
     ended,
@@ -34,6 +36,9 @@ pytestmark = pytest.mark.integration
 #: Seconds until a lost worker's task runs elsewhere: the lease, a sweep, a pass.
 RESCUE = QUICK["WORKER_LOST_AFTER"] + 10
 METHOD = "tests.tasks.recorded"
+#: What a worker says that stays until its ends are written, and one that does not.
+WAITS = "the ends of 2 tasks cannot be written"
+LEAVES = "This worker leaves although the ends of 2 tasks are not written"
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +164,71 @@ def test_a_worker_that_leaves_gives_back_what_has_not_begun_uncounted_p1(
     for now in all_ended([holder, *rows], RESCUE):
         assert (now.status, now.lost_count) == (Status.FINISHED, 0)
     assert begun_once(record, [holder, *rows]) == {}
+
+
+@contextmanager
+def leaving_with_held_rows(start_worker, record):
+    """A worker that leaves with two bodies that have returned, whose rows somebody holds."""
+    worker = start_worker(concurrency=2)
+    all_ended(many(20))
+    rows = [taskcontrol.enqueue(tasks.recorded, seconds=3) for _ in range(2)]
+    for task in rows:
+        has_status(task, Status.STARTED)
+    ids = [task.pk for task in rows]
+
+    def hold():
+        list(TaskLog.objects.select_for_update().filter(pk__in=ids).order_by("pk"))
+
+    with a_long_request(hold):
+        # Its sweeps look for the lost. Not before: what its passes promote goes by message.
+        start_worker(["long"], concurrency=1)
+        for task in rows:
+            eventually(lambda pk=task.pk: record.lines("ended", task=pk))
+            assert row(task).status == Status.STARTED
+        worker.process.send(signal.SIGTERM)
+        eventually(lambda: WAITS in worker.process.tail(), why=worker.process.tail)
+        yield worker, rows
+    assert "Traceback" not in worker.process.tail(1000), worker.process.tail(1000)
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_worker_that_leaves_waits_for_what_keeps_its_ends_from_being_written_p1(
+    start_worker, record
+):
+    with leaving_with_held_rows(start_worker, record) as (worker, rows):
+        leaving = worker.row()
+        longer = timedelta(seconds=QUICK["WORKER_LOST_AFTER"] + 2)
+        eventually(lambda: worker.row().last_seen_at > leaving.last_seen_at + longer, 20)
+        assert worker.process.running
+    eventually(lambda: not worker.process.running, 20, why=worker.process.tail)
+
+    for now in all_ended(rows):
+        assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 1, 0), story(
+            now
+        )
+    assert [len(record.lines("started", task=task.pk)) for task in rows] == [1, 1]
+    left = Worker.objects.get(pk=leaving.pk)
+    assert (left.left_at is None, left.lost_at, left.held) == (False, None, [])
+
+
+@pytest.mark.only_on("postgresql")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_another_signal_ends_a_worker_that_waits_and_tells_what_it_leaves_behind_p1(
+    start_worker, record, number
+):
+    with leaving_with_held_rows(start_worker, record) as (worker, rows):
+        worker.process.send(number)
+        eventually(lambda: not worker.process.running, 10, why=worker.process.tail)
+        assert LEAVES in worker.process.tail(1000)
+        assert {row(task).status for task in rows} == {Status.STARTED}
+    start_worker(concurrency=1)
+
+    for now in all_ended(rows, RESCUE):
+        assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 2, 0), story(
+            now
+        )
+        (told,) = TaskEvent.objects.filter(task=now)
+        assert (told.kind, told.detail) == ("returned", "its worker left")
 
 
 def test_bodies_of_a_killed_worker_end_elsewhere_p1(start_worker, record):

@@ -29,7 +29,7 @@ MUTANTS = [
     mutant(
         "keeper: passes over what is held",
         "lookout.py",
-        ("_while_free", "if not free_keys(row):", "if not row.exists():"),
+        ("while_free", "if not free_keys(row):", "if not row.exists():"),
         by="lookout: a held row keeps the keeper from no other p4",
         on=POSTGRESQL,
     ),

@@ -477,7 +477,7 @@ MUTANTS = [
     mutant(
         "goodbye: gives back its own",
         "keeper.py",
-        ("say_goodbye", "occupies=True, worker=here.worker_id", "occupies=True"),
+        ("_own_rows", "occupies=True, worker=here.worker_id", "occupies=True"),
         by="keeper: who leaves gives back what it holds uncounted p1",
     ),
     mutant(
@@ -497,6 +497,85 @@ MUTANTS = [
         "worker.py",
         ("stop", " or os.getpid() != self.process.pid", ""),
         by="worker: a worker says goodbye once and only in its own process",
+    ),
+    mutant(
+        "goodbye: passes over what somebody holds",
+        "keeper.py",
+        (
+            "say_goodbye",
+            "partial(self.boot.lookout.while_free, row.pk, move)",
+            "move",
+        ),
+        by="keeper: who leaves passes over what somebody holds",
+        on=POSTGRESQL,
+    ),
+    mutant(
+        "departure: waits for the ends of what has returned",
+        "departure.py",
+        ("write_ends", "self._wait(hands.deck)", "pass"),
+        by="departure: what has returned is written before its worker leaves p1",
+    ),
+    mutant(
+        "departure: not for ever",
+        "departure.py",
+        ("_is_written", " and time.monotonic() < until", ""),
+        by="departure: who has tried for long leaves and says so",
+    ),
+    mutant(
+        "departure: another signal ends it",
+        "departure.py",
+        ("_is_written", " and not self._insisted", ""),
+        by="departure: another signal ends the wait at once",
+    ),
+    mutant(
+        "departure: the first signal does not insist",
+        "departure.py",
+        ("insist", "= self.has_begun", "= True"),
+        by="departure: the signal that lets a worker leave does not insist",
+    ),
+    mutant(
+        "departure: a cold stop waits less",
+        "departure.py",
+        ("_wait", "LONGEST_COLD if state.should_terminate else ", ""),
+        by="departure: who is stopped cold waits less",
+    ),
+    mutant(
+        "departure: not for what has not begun",
+        "hands.py",
+        ("_hear", "answer.what in {lines.RETURNED, lines.UNWRITTEN}", "True"),
+        by="hands: only a body that has begun has an end to be written p1",
+    ),
+    mutant(
+        "departure: a signal reaches it",
+        "worker.py",
+        ("leave", "self.departure.insist()", "pass"),
+        by="worker: a signal insists only when the pool has ended",
+    ),
+    mutant(
+        "departure: signs of life until it is over",
+        "worker.py",
+        (
+            "stop",
+            "self.departure.write_ends()\n        self.stopped.set()",
+            "self.stopped.set()\n        self.departure.write_ends()",
+        ),
+        by="worker: a worker gives signs of life until its ends are written p1",
+    ),
+    mutant(
+        "departure: a pool that has ended ends no sign of life",
+        "worker.py",
+        ("capacity", 'getattr(pool, "num_processes", None)', "pool.num_processes"),
+        by="worker: what a pool could take is told when it has ended",
+    ),
+    mutant(
+        "departure: a pool that has ended has nobody to kill",
+        "worker.py",
+        (
+            "register_again",
+            'getattr(self.consumer.pool, "info", {})',
+            "self.consumer.pool.info",
+        ),
+        by="worker: who was declared lost when its pool had ended has nobody to kill",
     ),
     mutant(
         "keeper: one errand stops no other",
