@@ -22,6 +22,7 @@ from .execution import here
 from .forks import DatabaseWork
 from .lines import lease
 from .lockwaits import impatient
+from .lookout import while_free
 from .models import TaskLog, Worker
 from .timers import Every
 
@@ -136,7 +137,7 @@ class Keeper:
             for row in safely(self._own_rows, self.work) or ():
                 move = partial(rescue.rescue_from_worker, row)
                 # What somebody holds is for a sweep: one second for each would be for ever.
-                safely(partial(self.boot.lookout.while_free, row.pk, move), self.work)
+                safely(partial(while_free, row.pk, move), self.work)
 
     def _own_rows(self) -> list[TaskLog]:
         return list(TaskLog.objects.filter(occupies=True, worker=here.worker_id))

@@ -58,7 +58,7 @@ class Lookout:
         if row is None or held.has_body(task_id, attempt):
             return True
         crashpoints.reached("worker.lost")
-        written = self.while_free(task_id, partial(self._write_loss, row, why))
+        written = while_free(task_id, partial(self._write_loss, row, why))
         bell.ring()
         return written
 
@@ -79,22 +79,10 @@ class Lookout:
         if row is not None and not written:
             crashpoints.reached("worker.timed_out")
             fail = partial(lifecycle.fail, *key, **forced_timeout(row), body_gone=False)
-            written = self.while_free(task_id, fail)
+            written = while_free(task_id, fail)
         if written:
             self._overdue.discard(key)
         return written
-
-    def while_free(self, task_id: int, act: Callable[[], Any]) -> bool:
-        """Do ``act`` while the task's row is ours; False when somebody else holds it.
-
-        One row that a caller's open transaction holds keeps the keeper from no other.
-        """
-        row = TaskLog.objects.filter(pk=task_id)
-        with brief():
-            if not free_keys(row):
-                return not row.exists()
-            act()
-        return True
 
     def _own(self, task_id: int, attempt: int) -> TaskLog | None:
         """Return the row of an attempt that this worker has claimed, with whatever message."""
@@ -170,9 +158,7 @@ class Lookout:
         elif held.has_body(*key):
             if row.status != Status.FINISHED and held.find(*key) is not None:
                 self._make_go(row)
-        elif self._is_over(key) and self.while_free(
-            row.pk, partial(lifecycle.release, *key)
-        ):
+        elif self._is_over(key) and while_free(row.pk, partial(lifecycle.release, *key)):
             bell.ring()
 
     def _make_go(self, row: TaskLog) -> None:
@@ -209,6 +195,19 @@ class Lookout:
         it turns; a thread says it itself.
         """
         return not self.boot.prefork or held.find(*key) is not None
+
+
+def while_free(task_id: int, act: Callable[[], Any]) -> bool:
+    """Do ``act`` while nobody else holds the task's row; False when somebody does.
+
+    One row that a caller's open transaction holds keeps the keeper from no other.
+    """
+    row = TaskLog.objects.filter(pk=task_id)
+    with brief():
+        if not free_keys(row):
+            return not row.exists()
+        act()
+    return True
 
 
 def _cancel_signal() -> signal.Signals:

@@ -14,7 +14,7 @@ from django.db import (
 
 from taskcontrol import held, lifecycle, lookout as room
 from taskcontrol.history import record as note
-from taskcontrol.lookout import UNHELD_FOR, Lookout
+from taskcontrol.lookout import UNHELD_FOR, Lookout, while_free
 from taskcontrol.models import TaskEvent, TaskLog
 from taskcontrol.status import Status
 from tests.children import a_child, answers, gives
@@ -441,7 +441,7 @@ def test_what_the_keeper_remembers_goes_with_its_task(lookout, row, child):
 # Limits that come at a bad time
 
 
-@pytest.mark.parametrize("where", ["_own", "while_free"])
+@pytest.mark.parametrize("where", ["Lookout._own", "while_free"])
 def test_a_hard_limit_that_falls_into_an_outage_is_not_taken_for_a_loss(
     keeper, lookout, row, monkeypatch, where
 ):
@@ -453,7 +453,7 @@ def test_a_hard_limit_that_falls_into_an_outage_is_not_taken_for_a_loss(
 
     keeper.do(partial(lookout.timed_out, task.pk, 1))
     with monkeypatch.context() as patched:
-        patched.setattr(lookout, where, is_away)
+        patched.setattr(f"taskcontrol.lookout.{where}", is_away)
         keeper._run_errands()
     # By now the pool has killed the child.
     lookout.process_lost(task.pk, 1, "signal 9 (SIGKILL)")
@@ -523,8 +523,8 @@ def test_a_hard_limit_that_cannot_be_written_is_not_taken_for_a_loss(keeper, loo
     assert not keeper._errands
 
 
-def test_an_errand_for_a_row_that_is_gone_is_over(lookout, row):
+def test_an_errand_for_a_row_that_is_gone_is_over(row):
     task = mine(row, Status.STARTED)
     TaskLog.objects.filter(pk=task.pk).delete()
 
-    assert lookout.while_free(task.pk, lambda: None)
+    assert while_free(task.pk, lambda: None)

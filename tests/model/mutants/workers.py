@@ -501,11 +501,7 @@ MUTANTS = [
     mutant(
         "goodbye: passes over what somebody holds",
         "keeper.py",
-        (
-            "say_goodbye",
-            "partial(self.boot.lookout.while_free, row.pk, move)",
-            "move",
-        ),
+        ("say_goodbye", "partial(while_free, row.pk, move)", "move"),
         by="keeper: who leaves passes over what somebody holds",
         on=POSTGRESQL,
     ),
