@@ -1,7 +1,8 @@
-"""The peak memory of one run in a process that runs many, and processes that died for memory."""
+"""What runs take of memory, whether any is left, and processes that died for it."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import sys
@@ -16,6 +17,8 @@ _GROUPS, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _OLDER = "memory.oom_control"
 #: The line that says so, in each of these files.
 _COUNT = "oom_kill "
+#: Bytes without which no task can be claimed and no end be written.
+_LEAST = 4 << 20
 
 
 def reset_peak() -> None:
@@ -61,6 +64,18 @@ def peak_kb() -> int:
     """Return the high-water mark of this process in KB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // 1024 if sys.platform == "darwin" else peak
+
+
+def is_left() -> bool:
+    """Return whether this process may take some more memory; nothing is touched.
+
+    A body may have used up the limit of the process, also without an error of its own.
+    """
+    try:
+        mmap.mmap(-1, _LEAST).close()
+    except (OSError, MemoryError):
+        return False
+    return True
 
 
 class KillsForMemory:

@@ -16,6 +16,7 @@ from billiard.pool import EX_FAILURE, EX_RECYCLE
 from celery.concurrency import asynpool, prefork
 from celery.worker import state
 
+from . import memory
 from .lines import Line
 from .watchers import who_watches
 
@@ -122,6 +123,10 @@ class Child(asynpool.Worker):
 
     def _leave_if_worn(self) -> None:
         """Make room for a new child after so many tasks, or with so much memory, as Celery does."""
+        if not memory.is_left():
+            # It would fail every task that it takes, and fast: it would take most of them.
+            self._servant.make_way()
+            sys.exit(EX_RECYCLE)
         worn = self._left() == 0
         limit = self.max_memory_per_child or 0
         if self._servant.bodies and limit > 0 and mem_rss() > limit:

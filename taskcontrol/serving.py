@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import OperationalError
 
-from . import crashpoints, ends, execution, interrupts, lines, prefork
+from . import crashpoints, ends, execution, interrupts, lines, memory, prefork
 from .conf import conf
 from .ends import End, EndKind, Outcome
 from .exceptions import TaskCanceled
@@ -71,7 +71,7 @@ class Servant:
 
     def _do(self, job: Job) -> None:
         page = self.line.page
-        if self._other_job_waits() or not lease.holds():
+        if self._other_job_waits() or not lease.holds() or not memory.is_left():
             self._say(Answer(job.number, lines.UNBEGUN))
             return
         page.begin(job.number)

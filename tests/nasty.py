@@ -98,6 +98,11 @@ def leak_memory(megabytes: int = 64) -> None:
         _hold_all(_leaked)
 
 
+def leave_no_memory() -> None:
+    """Return, and let this process take no more than it has."""
+    _allow(0)
+
+
 def run_out_of_memory_afterwards() -> None:
     """Return, and let the writing of the end find no memory, once."""
     write = lifecycle.finish

@@ -1,4 +1,4 @@
-"""The peak memory of one run, in a process that runs many."""
+"""The memory of one run in a process that runs many, and whether there is any for another."""
 
 from __future__ import annotations
 
@@ -30,6 +30,30 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """
+
+
+#: With less room than a claim needs, and with room again.
+SHORT_OF_MEMORY = """
+import resource
+from taskcontrol import memory
+pages = int(open("/proc/self/statm").read().split()[0])
+for megabytes in 1, 64:
+    room = pages * resource.getpagesize() + megabytes * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (room, resource.RLIM_INFINITY))
+    print(memory.is_left())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of others holds for nothing")
+def test_it_is_known_whether_a_process_may_take_more():
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.skipif(not memory._CLEAR.exists(), reason="only Linux can lower the mark")

@@ -11,7 +11,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import OperationalError
 
-from taskcontrol import interrupts, lifecycle, lines, serving
+from taskcontrol import interrupts, lifecycle, lines, memory, serving
 from taskcontrol.arguments import encode
 from taskcontrol.lines import Job, Lease, Line
 from taskcontrol.models import Incident, TaskLog
@@ -169,6 +169,14 @@ def test_nothing_begins_after_the_lease_p3(servant, row, lease):
 
 def test_a_lease_that_ends_stops_the_jobs_behind_p3(servant, row, lease):
     does(lease.end)
+
+    answers = serves(servant, Stage(row, 1), Stage(row, 2))
+
+    assert what_of(answers) == [(1, lines.RETURNED), (2, lines.UNBEGUN)]
+
+
+def test_nothing_begins_in_a_process_without_memory(servant, row, monkeypatch):
+    does(lambda: monkeypatch.setattr(memory, "is_left", lambda: False))
 
     answers = serves(servant, Stage(row, 1), Stage(row, 2))
 

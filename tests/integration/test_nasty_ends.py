@@ -7,7 +7,8 @@ import pytest
 import taskcontrol
 from taskcontrol.conf import conf as settings
 from taskcontrol.status import Status
-from tests import tasks
+from tests import nasty, tasks
+from tests.factories import make_type
 from tests.integration.watching import ended, is_alive
 from tests.models import Counter
 from tests.nasty import CORPUS
@@ -181,3 +182,23 @@ def test_a_frozen_child_is_not_taken_for_lost(lively, record):
 
     assert (now.status, now.attempt, now.lost_count) == (Status.FINISHED, 1, 0)
     assert is_alive(now.pid)
+
+
+@pytest.mark.parametrize("deck", [True, False], ids=["by hand", "by message"])
+def test_a_process_that_has_no_memory_left_begins_no_other_task(start_worker, record, deck):
+    for method in (nasty.leave_no_memory, tasks.recorded):
+        make_type(
+            f"{method.__module__}.{method.__name__}", usual_seconds=0.001, declared={}
+        )
+    worker = start_worker(concurrency=1, conf={"DECK": deck})
+    before = worker.process.pid
+    rows = [
+        taskcontrol.enqueue(nasty.leave_no_memory if number % 5 == 0 else tasks.recorded)
+        for number in range(15)
+    ]
+
+    became = [ended(task, 20) for task in rows]
+
+    told = [now for now in became if now.method == "tests.tasks.recorded"]
+    assert [(now.status, now.lost_count) for now in told] == [(Status.FINISHED, 0)] * 12
+    assert (worker.process.running, worker.process.pid) == (True, before)

@@ -478,6 +478,20 @@ MUTANTS = [
         by="serving: nothing begins after the lease p3",
     ),
     mutant(
+        "serve: nothing without memory",
+        "serving.py",
+        ("_do", " or not memory.is_left()", ""),
+        by="serving: nothing begins in a process without memory",
+    ),
+    mutant(
+        "child: leaves without memory",
+        "prefork.py",
+        ("_leave_if_worn", "if not memory.is_left():", "if False:"),
+        by="integration/test_nasty_ends.py::"
+        "test_a_process_that_has_no_memory_left_begins_no_other_task",
+        on=POSTGRESQL,
+    ),
+    mutant(
         "serve: celery's jobs come first",
         "serving.py",
         ("_do", "self._other_job_waits() or ", ""),
