@@ -52,25 +52,24 @@ class Clock:
     @contextmanager
     def holding(self) -> Iterator[None]:
         """Note from when to when a turn has the dispatcher's row."""
+        from django.db import transaction
+
         dispatch: Any = import_module("taskcontrol.dispatch")
-        taken, turn = dispatch.take_turn, dispatch._take_turn_and_promote  # noqa: SLF001
-        since = [0.0]
+        taken = dispatch.take_turn
 
         def take() -> Any:
-            state = taken()
-            since[0] = time.perf_counter()
+            state, since = taken(), time.perf_counter()
+            transaction.on_commit(lambda: self._let_go(since))
             return state
 
-        def whole(*arguments: Any) -> Any:
-            done = turn(*arguments)  # with its commit
-            self.held.append(time.perf_counter() - since[0])
-            return done
-
-        dispatch.take_turn, dispatch._take_turn_and_promote = take, whole  # noqa: SLF001
+        dispatch.take_turn = take
         try:
             yield
         finally:
-            dispatch.take_turn, dispatch._take_turn_and_promote = taken, turn  # noqa: SLF001
+            dispatch.take_turn = taken
+
+    def _let_go(self, since: float) -> None:
+        self.held.append(time.perf_counter() - since)
 
     def figures(self) -> Figures:
         """Return all of it, per pass and per promoted task."""
